@@ -1,0 +1,48 @@
+//! The project's own commands: `cargo xtask demo | test | check | image | measure`.
+//!
+//! Only small dependencies here, RocksDB not among them: this builds in seconds, and then looks for what the rest needs.
+
+mod check;
+mod image;
+mod layering;
+mod prerequisites;
+mod run;
+mod sizes;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tidelog's own commands")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start three brokers, stream real flights through them, lose a broker on the way, and count every record
+    Demo(run::DemoArgs),
+    /// Run every test
+    Test(run::TestArgs),
+    /// Format, lints, docs, layering, file sizes, and dependencies if cargo-deny is installed
+    Check,
+    /// Build the runtime image tidelog:local, without any registry
+    Image(image::ImageArgs),
+    /// Measure what the docs record, on a release build
+    Measure(run::MeasureArgs),
+    /// All 336,776 departures of 2013 through three brokers, a leader killed twice, replicas compared byte for byte
+    FullYear(run::FullYearArgs),
+}
+
+fn main() -> Result<()> {
+    std::env::set_current_dir(run::workspace_root())?;
+    match Args::parse().command {
+        Command::Demo(args) => run::demo(&args),
+        Command::Test(args) => run::test(&args),
+        Command::Check => check::check(),
+        Command::Image(args) => image::image(&args),
+        Command::Measure(args) => run::measure(&args),
+        Command::FullYear(args) => run::full_year(&args),
+    }
+}

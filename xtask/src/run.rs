@@ -1,0 +1,189 @@
+//! Building the product once, and running tests, demo and measurements against a private copy of it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::Value;
+
+use crate::prerequisites;
+
+/// Where the workspace lies.
+pub(crate) fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// Leave the brokers' data where it is, to look at it
+    #[arg(long)]
+    keep: bool,
+    /// How long the load lasts, seconds
+    #[arg(long, default_value_t = 20)]
+    seconds: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Passed on to the test runner, e.g. a part of a test's name
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct MeasureArgs {
+    /// What to measure: footprint | throughput
+    what: String,
+}
+
+#[derive(Args)]
+pub(crate) struct FullYearArgs {
+    /// The table of a year's departures: flights.csv or flights.csv.gz of nycflights13
+    file: PathBuf,
+}
+
+/// `cargo xtask demo`.
+pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
+    prerequisites::for_build()?;
+    let built = Built::build(Profile::Dev)?;
+    let seconds = args.seconds.to_string();
+    let mut demo = built.harness("demo")?;
+    demo.args(["--seconds", &seconds]);
+    if args.keep {
+        demo.arg("--keep");
+    }
+    run(demo, "the demo")
+}
+
+/// `cargo xtask test`.
+pub(crate) fn test(args: &TestArgs) -> Result<()> {
+    prerequisites::for_build()?;
+    prerequisites::for_python()?;
+    let built = Built::build(Profile::Dev)?;
+    let nextest = prerequisites::runs("cargo-nextest");
+    let mut tests = Command::new(env!("CARGO"));
+    if nextest {
+        tests.args(["nextest", "run", "--workspace", "--locked", "--no-tests=fail"]);
+    } else {
+        tests.args(["test", "--workspace", "--locked", "--lib", "--bins", "--tests"]);
+    }
+    tests
+        .args(&args.rest)
+        .env("TIDELOG_BIN", built.binary("tidelog")?);
+    run(tests, "the tests")?;
+    if args.rest.is_empty() {
+        // Examples in the documentation; nextest does not run them.
+        cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"], &[])?;
+    }
+    Ok(())
+}
+
+/// `cargo xtask measure`.
+pub(crate) fn measure(args: &MeasureArgs) -> Result<()> {
+    prerequisites::for_build()?;
+    let built = Built::build(Profile::Release)?;
+    let mut measure = built.harness("measure")?;
+    measure.arg(&args.what);
+    run(measure, "the measurement")
+}
+
+/// `cargo xtask full-year`.
+pub(crate) fn full_year(args: &FullYearArgs) -> Result<()> {
+    prerequisites::for_build()?;
+    let built = Built::build(Profile::Dev)?;
+    let mut year = built.harness("full-year")?;
+    year.arg(&args.file);
+    run(year, "the full-year run")
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Profile {
+    Dev,
+    Release,
+}
+
+/// Private copies of the programs: a shared build folder may be overwritten by another checkout while they run.
+pub(crate) struct Built {
+    folder: PathBuf,
+}
+
+impl Built {
+    /// Builds the product and the harness.
+    pub(crate) fn build(profile: Profile) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO"));
+        command
+            .args([
+                "build",
+                "--locked",
+                "--bins",
+                "--package",
+                "tidelog",
+                "--package",
+                "tidelog-tests",
+            ])
+            .args(["--message-format", "json-render-diagnostics"])
+            .stderr(Stdio::inherit());
+        if matches!(profile, Profile::Release) {
+            command.arg("--release");
+        }
+        let output = command.output().context("running cargo build")?;
+        if !output.status.success() {
+            bail!("the build failed");
+        }
+
+        let folder = std::env::temp_dir().join(format!("tidelog-xtask-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let Ok(message) = serde_json::from_str::<Value>(line) else {
+                continue;
+            };
+            let Some(executable) = message["executable"].as_str().map(Path::new) else {
+                continue;
+            };
+            let name = executable.file_name().context("an executable without a name")?;
+            std::fs::copy(executable, folder.join(name))
+                .with_context(|| format!("copying {}", executable.display()))?;
+        }
+        Ok(Self { folder })
+    }
+
+    /// The copy of a program.
+    pub(crate) fn binary(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        if !path.exists() {
+            bail!("the build made no program named {name}");
+        }
+        Ok(path)
+    }
+
+    fn harness(&self, name: &str) -> Result<Command> {
+        let mut command = Command::new(self.binary(name)?);
+        command.env("TIDELOG_BIN", self.binary("tidelog")?);
+        Ok(command)
+    }
+}
+
+impl Drop for Built {
+    fn drop(&mut self) {
+        // What cannot be removed lies in the temporary folder, where the system tidies up.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Runs cargo with arguments and environment.
+pub(crate) fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(args).envs(env.iter().copied());
+    run(command, &format!("cargo {}", args.join(" ")))
+}
+
+/// Runs a command to its end; failing is an error.
+pub(crate) fn run(mut command: Command, what: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("starting {what}"))?;
+    if !status.success() {
+        bail!("{what} failed ({status})");
+    }
+    Ok(())
+}
