@@ -1,0 +1,178 @@
+//! Compression of whole payloads. Reading is bounded: a decoder is asked for a little at a time, and stopped at the limit.
+
+use std::fmt;
+use std::str::FromStr;
+
+#[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
+use std::io::{self, Read as _};
+
+use thiserror::Error;
+
+use crate::{CompressionError, HEADER_BYTES};
+
+#[cfg(feature = "gzip")]
+mod gzip;
+#[cfg(feature = "lz4")]
+mod lz4;
+#[cfg(feature = "snappy")]
+mod snappy;
+#[cfg(feature = "zstd")]
+mod zstd;
+
+/// The most bytes that any payload is opened into, and that a builder fills: four times what max.message.bytes may be set to.
+pub const MAX_OPENED_BYTES: usize = 4 * tidelog_types::limits::MAX_MAX_MESSAGE_BYTES as usize;
+/// A limit for opening batches of a topic with the default max.message.bytes: thirty-two times that, beyond what text compresses to.
+pub const DEFAULT_OPENED_BYTES: usize = 32 * 1024 * 1024;
+
+const _: () = assert!(DEFAULT_OPENED_BYTES <= MAX_OPENED_BYTES);
+
+/// How a batch's records are compressed, with Kafka's numbers and names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None = 0,
+    /// Smaller than snappy and lz4, slower than both.
+    Gzip = 1,
+    /// Fast; in the framing of xerial's snappy-java, as Kafka writes it.
+    Snappy = 2,
+    /// Fast.
+    Lz4 = 3,
+    /// The smallest, at a speed near lz4's.
+    Zstd = 4,
+}
+
+impl Compression {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// The one of a number in a batch's attributes.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Kafka's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Whether this program was built with it.
+    pub const fn is_built_in(self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Gzip => cfg!(feature = "gzip"),
+            Self::Snappy => cfg!(feature = "snappy"),
+            Self::Lz4 => cfg!(feature = "lz4"),
+            Self::Zstd => cfg!(feature = "zstd"),
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no compression.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0:?} is no compression: use none, gzip, snappy, lz4 or zstd")]
+pub struct UnknownCompression(pub String);
+
+impl FromStr for Compression {
+    type Err = UnknownCompression;
+
+    fn from_str(name: &str) -> Result<Self, UnknownCompression> {
+        Self::ALL
+            .into_iter()
+            .find(|codec| codec.name() == name)
+            .ok_or_else(|| UnknownCompression(name.to_owned()))
+    }
+}
+
+/// Compresses `payload` into a new buffer, behind room for a batch's header.
+pub(crate) fn compress(codec: Compression, payload: &[u8]) -> Result<Vec<u8>, CompressionError> {
+    let mut out = Vec::with_capacity(HEADER_BYTES + payload.len() / 2);
+    out.resize(HEADER_BYTES, 0);
+    match codec {
+        Compression::None => out.extend_from_slice(payload),
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => gzip::compress(payload, &mut out).map_err(|error| failed(codec, &error))?,
+        #[cfg(feature = "snappy")]
+        Compression::Snappy => snappy::compress(payload, &mut out)?,
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => lz4::compress(payload, &mut out).map_err(|error| failed(codec, &error))?,
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => zstd::compress(payload, &mut out).map_err(|error| failed(codec, &error))?,
+        #[allow(unreachable_patterns, reason = "reachable where a feature is off")]
+        _ => return Err(CompressionError::NotBuiltIn { codec }),
+    }
+    Ok(out)
+}
+
+/// Decompresses `payload` into at most `limit_bytes`, never more than [`MAX_OPENED_BYTES`]. Memory stays within twice that and
+/// what the codec itself needs, whatever the payload claims.
+pub(crate) fn decompress(
+    codec: Compression,
+    payload: &[u8],
+    limit_bytes: usize,
+) -> Result<Vec<u8>, CompressionError> {
+    #[allow(unused_variables, reason = "unused where every feature is off")]
+    let limit_bytes = limit_bytes.min(MAX_OPENED_BYTES);
+    match codec {
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => read_limited(codec, gzip::reader(payload), limit_bytes),
+        #[cfg(feature = "snappy")]
+        Compression::Snappy => snappy::decompress(payload, limit_bytes),
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => read_limited(codec, lz4::reader(payload)?, limit_bytes),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => {
+            let reader = zstd::reader(payload).map_err(|error| malformed(codec, error.to_string()))?;
+            read_limited(codec, reader, limit_bytes)
+        }
+        Compression::None if payload.len() <= limit_bytes => Ok(payload.to_vec()),
+        Compression::None => Err(CompressionError::TooLarge { codec, limit_bytes }),
+        #[allow(unreachable_patterns, reason = "reachable where a feature is off")]
+        _ => Err(CompressionError::NotBuiltIn { codec }),
+    }
+}
+
+/// Reads to the end, or to one byte past the limit, which proves that there is more.
+#[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
+fn read_limited(
+    codec: Compression,
+    reader: impl io::Read,
+    limit_bytes: usize,
+) -> Result<Vec<u8>, CompressionError> {
+    let mut out = Vec::new();
+    let read = reader.take(limit_bytes as u64 + 1).read_to_end(&mut out);
+    if out.len() > limit_bytes {
+        return Err(CompressionError::TooLarge { codec, limit_bytes });
+    }
+    read.map_err(|error| malformed(codec, error.to_string()))?;
+    Ok(out)
+}
+
+#[cfg(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"))]
+fn malformed(codec: Compression, what: impl Into<String>) -> CompressionError {
+    CompressionError::Malformed {
+        codec,
+        what: what.into(),
+    }
+}
+
+#[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
+fn failed(codec: Compression, error: &io::Error) -> CompressionError {
+    CompressionError::Failed {
+        codec,
+        what: error.to_string(),
+    }
+}

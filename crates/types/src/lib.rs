@@ -1,0 +1,36 @@
+//! Ids, offsets, epochs, error codes and limits: the words that every crate of Tidelog shares.
+//!
+//! This crate is a leaf. It knows no runtime, no protobuf and no disk, and it is not a drawer for whatever has no
+//! other place: a type stands here only because two crates that must not know each other speak of it.
+//!
+//! - [`ids`]: brokers, topics, partitions, directories, clusters, producers
+//! - [`offset`]: offsets and epochs
+//! - [`names`]: topic names and group ids, valid by construction
+//! - [`batch`]: what the broker knows of a record batch without opening it
+//! - [`log_state`]: what a partition's log remembers beside its batches: leader epochs, producers
+//! - [`partition`]: a partition as cluster metadata registers it
+//! - [`error_code`]: Kafka's error codes, by name and number
+//! - [`limits`]: every named maximum that more than one crate obeys
+//! - [`murmur2()`]: Kafka's hash, which places keys and groups
+
+pub mod batch;
+pub mod error_code;
+pub mod ids;
+pub mod limits;
+pub mod log_state;
+mod murmur2;
+pub mod names;
+pub mod offset;
+pub mod partition;
+
+pub use batch::{BatchInfo, ProducerStamp};
+pub use error_code::{ErrorCode, PartitionError};
+pub use ids::{
+    BrokerId, ClusterId, DirectoryId, LocalPartition, PartitionIndex, ProducerId, TopicId, TopicIdPartition,
+    TopicPartition,
+};
+pub use log_state::{EpochEntry, ProducerState, RememberedBatch};
+pub use murmur2::{coordinator_partition, murmur2, partition_for_key};
+pub use names::{GroupId, InvalidName, TopicName};
+pub use offset::{BrokerEpoch, LeaderEpoch, Offset, PartitionEpoch, ProducerEpoch, Sequence};
+pub use partition::PartitionRegistration;
