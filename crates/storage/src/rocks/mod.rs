@@ -1,0 +1,409 @@
+//! The RocksDB engine of [`LogStore`].
+//!
+//! ```text
+//!  callers ──▶ Queue ──▶ writer thread ──ticket──▶ sync thread ──▶ StoreListener::durable
+//!     │                     │  └─▶ StoreListener::written
+//!     │                     ▼
+//!     └─reads──▶ TailCache, RocksDB ◀── upkeep thread (errors, sync mark, reclaiming space)
+//! ```
+//!
+//! A write goes to WAL and memtable and is readable at once; one WAL sync makes durable whatever was written since the last,
+//! of all partitions. The next write goes on while a sync runs.
+
+mod codec;
+mod db;
+mod directory;
+mod engine;
+mod health;
+mod keys;
+mod options;
+mod queue;
+mod read_only;
+mod reader;
+mod recovery;
+mod shared;
+mod sync_mark;
+mod syncer;
+mod tails;
+#[cfg(test)]
+mod tests;
+mod times;
+mod upkeep;
+mod writer;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tidelog_types::{ClusterId, LocalPartition, Offset, TopicIdPartition};
+
+pub use directory::{DirectoryMeta, OpenError};
+pub use options::{MIN_MEMORY_BUDGET_BYTES, RocksOptions, direct_io_works, safe_options};
+pub use read_only::{BatchIter, ReadOnlyStore};
+pub use sync_mark::SyncMark;
+
+use self::codec::DirectoryIdentity;
+use self::db::{Changes, Db, Family};
+use self::directory::Layout;
+use self::engine::Engine;
+use self::health::Health;
+use self::keys::MetaKind;
+use self::options::Budget;
+use self::queue::{Command, Queue, Reply};
+use self::shared::Shared;
+use self::syncer::Tickets;
+use self::upkeep::Upkeep;
+use self::writer::Writer;
+use crate::cache::TailCache;
+use crate::{
+    Append, LogStore, PartitionLog, ReadBatches, StoreError, StoreListener, StoredPartition, Truncate,
+};
+
+/// How often a read is begun anew because a truncation crossed it. Truncations of one partition are seconds apart.
+const MAX_READ_ATTEMPTS: usize = 8;
+
+/// All partitions of one data directory, on RocksDB.
+///
+/// Dropping it writes and syncs what is queued, but leaves the directory marked as not closed in order; see
+/// [`RocksStore::close`].
+pub struct RocksStore {
+    shared: Arc<Shared>,
+    meta: DirectoryMeta,
+    layout: Layout,
+    threads: Mutex<Option<Threads>>,
+    /// Keeps others out of the directory. Dropped after the database.
+    _lock: File,
+}
+
+struct Threads {
+    writer: JoinHandle<()>,
+    syncer: JoinHandle<()>,
+    upkeep: JoinHandle<SyncMark>,
+}
+
+impl RocksStore {
+    /// Opens a data directory, or makes a fresh one of it; blocks for seconds if much has to be recovered.
+    ///
+    /// Everything found is on stable storage when it returns. A directory that lost synced writes, or whose logs have holes at
+    /// their ends, is refused and left as it is.
+    pub fn open(
+        dir: &Path,
+        options: RocksOptions,
+        listener: Arc<dyn StoreListener>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let layout = Layout::new(dir);
+        let lock = layout.lock()?;
+        if !layout.mark().exists() && layout.has_database_files() {
+            return Err(OpenError::Incomplete {
+                dir: dir.to_owned(),
+                what: "the file `mark` is gone".to_owned(),
+            });
+        }
+        let mut mark =
+            SyncMark::open(&layout.mark()).map_err(|error| layout.io("reading the sync mark", error))?;
+        recovery::check_before_opening(&layout, &mark, &options)?;
+
+        let budget = Budget::of(options.memory_budget);
+        let database = options::store_options(&budget, direct_io_works(dir));
+        let db = Db::open(&database, &layout.database(), options::families(&budget))
+            .map_err(|error| layout.database_error(&error))?;
+        let engine = Engine::new(db);
+        let (tails, logs) = recovery::find_partitions(&layout, &engine.db)?;
+        let (meta, next_local) = recovery::take_over(&layout, &engine, &options)?;
+        let sequence = engine.sequence();
+        engine.sync().map_err(|error| layout.store_error(error))?;
+        mark.record(sequence)
+            .map_err(|error| layout.io("writing the sync mark", error))?;
+
+        let tickets = Arc::new(Tickets::default());
+        tickets.set_synced_sequence(sequence);
+        let identity = DirectoryIdentity {
+            directory: meta.directory,
+            broker: meta.broker,
+            cluster: meta.cluster,
+        };
+        let shared = Arc::new(Shared {
+            engine,
+            health: Health::new(listener),
+            queue: Queue::default(),
+            tickets,
+            tails,
+            cache: TailCache::new(budget.tail_cache),
+            upkeep: Upkeep::default(),
+            identity: Mutex::new(identity),
+        });
+        for (&local, log) in &logs {
+            if reader::holds_batches_below(&shared.engine.db, local, log.start) {
+                shared.upkeep.trimmed(local, log.start);
+            }
+        }
+        let writer = Writer::new(Arc::clone(&shared), logs, next_local);
+        let threads =
+            spawn(&shared, writer, mark, &options).map_err(|error| layout.io("starting threads", error))?;
+        Ok(Arc::new(Self {
+            shared,
+            meta,
+            layout,
+            threads: Mutex::new(Some(threads)),
+            _lock: lock,
+        }))
+    }
+
+    /// Opens a data directory to look into it, while no broker has it open or even while one does; changes nothing in it.
+    pub fn open_read_only(dir: &Path) -> Result<ReadOnlyStore, OpenError> {
+        ReadOnlyStore::open(dir)
+    }
+
+    /// Whose directory it is. The cluster is the one adopted meanwhile, if it was.
+    pub fn directory(&self) -> DirectoryMeta {
+        DirectoryMeta {
+            cluster: self.shared.identity.lock().cluster,
+            ..self.meta
+        }
+    }
+
+    /// Notes the cluster that the broker has become part of, durably; blocks for a sync. A directory never changes its cluster: for
+    /// one that has another the answer is an error, and nothing changes.
+    pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), OpenError> {
+        match self.shared.identity.lock().cluster {
+            Some(found) if found == cluster => return Ok(()),
+            Some(found) => {
+                let dir = self.layout.dir.clone();
+                return Err(OpenError::ForeignCluster {
+                    dir,
+                    found,
+                    expected: cluster,
+                });
+            }
+            None => {}
+        }
+        self.ask(|reply| Command::AdoptCluster(cluster, reply))
+            .map_err(|error| self.layout.store_error(error))
+    }
+
+    /// Free space on the directory's filesystem, as an unprivileged process sees it, bytes.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        let space = rustix::fs::statvfs(&self.layout.dir)?;
+        Ok(space.f_bavail * space.f_frsize)
+    }
+
+    /// What the files of the directory take, bytes.
+    pub fn used_bytes(&self) -> std::io::Result<u64> {
+        let mut used = 0;
+        for entry in std::fs::read_dir(self.layout.database())? {
+            // RocksDB removes files as it likes: one that is gone takes nothing.
+            used += entry?.metadata().map_or(0, |file| file.len());
+        }
+        Ok(used)
+    }
+
+    /// Deletes what was trimmed before this call and compacts, without waiting for the reclaim interval; blocks until done.
+    pub fn reclaim(&self) -> Result<(), StoreError> {
+        self.ask(Command::Barrier)?;
+        // Ends when the upkeep thread drops the sender: it is done, or stopped.
+        let _ = self.shared.upkeep.reclaim_now().recv();
+        self.shared.health.check()
+    }
+
+    /// Ends in order: writes and syncs what is queued, flushes memtables, marks the directory clean. Later calls fail. Calling
+    /// it again does nothing.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let Some(mut mark) = self.stop() else {
+            return Ok(());
+        };
+        self.shared.health.check()?;
+        self.shared.health.retire();
+        let engine = &self.shared.engine;
+        let failed = |error: rocksdb::Error| engine::failed("closing", &error);
+        for family in Family::ALL {
+            engine
+                .db
+                .inner
+                .flush_cf(&engine.db.family(family))
+                .map_err(failed)?;
+        }
+        let mut changes = Changes::default();
+        let clean = codec::encode_clean_shutdown(engine.sequence());
+        changes.put(
+            &engine.db,
+            Family::Meta,
+            &keys::meta_key(MetaKind::CleanShutdown),
+            &clean,
+        );
+        engine.write(changes, true)?;
+        engine
+            .db
+            .inner
+            .flush_cf(&engine.db.family(Family::Meta))
+            .map_err(failed)?;
+        mark.record(engine.sequence())
+            .map_err(|error| StoreError::Failed(format!("writing the sync mark failed: {error}")))
+    }
+
+    /// Ends the threads once everything queued is written and synced.
+    fn stop(&self) -> Option<SyncMark> {
+        let threads = self.threads.lock().take()?;
+        let panicked = |_| {
+            self.shared
+                .health
+                .poison(StoreError::Failed("a thread of the store panicked".to_owned()));
+        };
+        self.shared.upkeep.stop();
+        self.shared.queue.close();
+        // The last handle may be dropped by a listener, on one of these threads: it ends by itself after that.
+        let here = std::thread::current().id();
+        for thread in [threads.writer, threads.syncer] {
+            if thread.thread().id() != here {
+                thread.join().unwrap_or_else(panicked);
+            }
+        }
+        threads.upkeep.join().ok()
+    }
+
+    /// Has the writer do something and waits for its answer.
+    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {
+        self.shared.health.check()?;
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.shared.queue.push(command(reply));
+        answer.recv().unwrap_or_else(|_| {
+            self.shared.health.check()?;
+            Err(StoreError::Failed("the store was closed".to_owned()))
+        })
+    }
+
+    fn push(&self, command: Command) {
+        // The listener was told of a failure; nobody waits for what comes after it.
+        if self.shared.health.check().is_ok() {
+            self.shared.queue.push(command);
+        }
+    }
+}
+
+impl Drop for RocksStore {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    writer: Writer,
+    mark: SyncMark,
+    options: &RocksOptions,
+) -> std::io::Result<Threads> {
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    let interval = options.reclaim_interval;
+    let (sync, keep) = (Arc::clone(shared), Arc::clone(shared));
+    Ok(Threads {
+        writer: thread("store-write").spawn(move || writer.run())?,
+        syncer: thread("store-sync").spawn(move || syncer::run(&sync.tickets, &sync.engine, &sync.health))?,
+        upkeep: thread("store-upkeep").spawn(move || upkeep::run(&keep, mark, interval))?,
+    })
+}
+
+impl LogStore for RocksStore {
+    fn partitions(&self) -> Result<Vec<StoredPartition>, StoreError> {
+        self.shared.health.check()?;
+        Ok(self.shared.tails.list())
+    }
+
+    fn create(&self, partition: TopicIdPartition) -> Result<LocalPartition, StoreError> {
+        self.ask(|reply| Command::Create(partition, reply))
+    }
+
+    fn delete(&self, partition: LocalPartition) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Delete(partition, reply))
+    }
+
+    fn load(&self, partition: LocalPartition) -> Result<PartitionLog, StoreError> {
+        self.ask(Command::Barrier)?;
+        let bounds = self.shared.tails.get(partition)?.bounds();
+        reader::load(&self.shared.engine.db, partition, bounds)
+    }
+
+    fn append(&self, append: Append) {
+        self.push(Command::Append(append));
+    }
+
+    fn truncate(&self, truncate: Truncate) {
+        self.push(Command::Truncate(truncate));
+    }
+
+    fn trim(&self, partition: LocalPartition, log_start: Offset) {
+        if let Ok(tail) = self.shared.tails.get(partition) {
+            tail.raise_start(log_start);
+        }
+        self.push(Command::Trim(partition, log_start));
+    }
+
+    fn checkpoint(&self, partition: LocalPartition, high_watermark: Offset) {
+        self.push(Command::Checkpoint(partition, high_watermark));
+    }
+
+    fn read_cached(
+        &self,
+        partition: LocalPartition,
+        from: Offset,
+        until: Offset,
+        max_bytes: usize,
+    ) -> Option<ReadBatches> {
+        self.shared.health.check().ok()?;
+        let tail = self.shared.tails.get(partition).ok()?;
+        let bounds = tail.bounds();
+        let (from, until) = bounds.clamp(from, until);
+        if from >= until {
+            return Some(ReadBatches {
+                batches: Vec::new(),
+                next: from,
+            });
+        }
+        let read = self.shared.cache.read(partition, from, until, max_bytes)?;
+        (tail.bounds().generation == bounds.generation).then_some(read)
+    }
+
+    fn read(
+        &self,
+        partition: LocalPartition,
+        from: Offset,
+        until: Offset,
+        max_bytes: usize,
+    ) -> Result<ReadBatches, StoreError> {
+        self.shared.health.check()?;
+        if let Some(read) = self.read_cached(partition, from, until, max_bytes) {
+            return Ok(read);
+        }
+        let tail = self.shared.tails.get(partition)?;
+        for _ in 0..MAX_READ_ATTEMPTS {
+            let bounds = tail.bounds();
+            let read = reader::read(
+                &self.shared.engine.db,
+                partition,
+                bounds,
+                (from, until),
+                max_bytes,
+            );
+            if tail.bounds().generation == bounds.generation {
+                return read;
+            }
+        }
+        Err(StoreError::Failed(format!(
+            "reading {partition}: its log was truncated again and again"
+        )))
+    }
+
+    fn offset_for_timestamp(
+        &self,
+        partition: LocalPartition,
+        timestamp_ms: i64,
+    ) -> Result<Option<Offset>, StoreError> {
+        self.shared.health.check()?;
+        let bounds = self.shared.tails.get(partition)?.bounds();
+        reader::offset_for_timestamp(&self.shared.engine.db, partition, bounds, timestamp_ms)
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.shared.queue.bytes()
+    }
+}
