@@ -1,0 +1,252 @@
+//! Topic configs by Kafka's names: which exist, which are honoured, and what follows where none is set.
+//!
+//! A config that nothing acts upon yet is refused, never swallowed (design §9). One of its values may still be taken: the
+//! one that says what happens anyway.
+
+use std::collections::BTreeMap;
+
+use tidelog_types::limits::{DEFAULT_MAX_MESSAGE_BYTES, MAX_MAX_MESSAGE_BYTES};
+use tidelog_types::{ErrorCode, PartitionError};
+
+/// max.message.bytes
+pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+/// min.insync.replicas
+pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+/// unclean.leader.election.enable
+pub const UNCLEAN_LEADER_ELECTION: &str = "unclean.leader.election.enable";
+/// cleanup.policy
+pub const CLEANUP_POLICY: &str = "cleanup.policy";
+
+/// Most configs one topic may set: more than there are names.
+const MAX_CONFIGS: usize = 64;
+
+/// A topic's configs: what was set for it, valid by construction, and what follows where nothing was.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TopicConfigs {
+    set: BTreeMap<String, String>,
+}
+
+/// How a topic's old records go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    /// By age and size.
+    Delete,
+    /// All but the newest of each key.
+    Compact,
+}
+
+impl TopicConfigs {
+    /// Checks what a user (or, for an internal topic, the cluster) wants to set.
+    pub fn validated(set: BTreeMap<String, String>, internal: bool) -> Result<Self, PartitionError> {
+        if set.len() > MAX_CONFIGS {
+            return Err(invalid(format!(
+                "{} configs are more than there are names; at most {MAX_CONFIGS}",
+                set.len()
+            )));
+        }
+        for (key, value) in &set {
+            validate(key, value, internal)?;
+        }
+        Ok(Self { set })
+    }
+
+    /// Configs that were validated before: read back from disk, or from the log of a broker that knows more of them.
+    pub const fn trusted(set: BTreeMap<String, String>) -> Self {
+        Self { set }
+    }
+
+    /// What was set, by name.
+    pub const fn overrides(&self) -> &BTreeMap<String, String> {
+        &self.set
+    }
+
+    /// Largest batch the topic takes, bytes.
+    pub fn max_message_bytes(&self) -> u32 {
+        self.number(MAX_MESSAGE_BYTES)
+            .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
+    }
+
+    /// How many in-sync replicas an `acks=all` write needs; by default 2 with three or more replicas, else 1.
+    pub fn min_insync_replicas(&self, replication_factor: u32) -> u32 {
+        let default = if replication_factor >= 3 { 2 } else { 1 };
+        self.number(MIN_INSYNC_REPLICAS).unwrap_or(default)
+    }
+
+    /// Whether a replica that may lack acknowledged records may lead rather than nobody.
+    pub fn unclean_leader_election(&self) -> bool {
+        self.set
+            .get(UNCLEAN_LEADER_ELECTION)
+            .is_some_and(|value| value == "true")
+    }
+
+    /// How old records go.
+    pub fn cleanup_policy(&self) -> CleanupPolicy {
+        match self.set.get(CLEANUP_POLICY).map(String::as_str) {
+            Some("compact") => CleanupPolicy::Compact,
+            _ => CleanupPolicy::Delete,
+        }
+    }
+
+    fn number(&self, key: &str) -> Option<u32> {
+        self.set.get(key)?.parse().ok()
+    }
+}
+
+fn validate(key: &str, value: &str, internal: bool) -> Result<(), PartitionError> {
+    match key {
+        MAX_MESSAGE_BYTES => in_range(key, value, 1, MAX_MAX_MESSAGE_BYTES),
+        MIN_INSYNC_REPLICAS => in_range(key, value, 1, i16::MAX as u32),
+        UNCLEAN_LEADER_ELECTION => one_of(key, value, &["true", "false"]),
+        CLEANUP_POLICY if internal => one_of(key, value, &["compact", "delete"]),
+        CLEANUP_POLICY => honoured_only(key, value, "delete", "compaction of user topics"),
+        "message.timestamp.type" => honoured_only(
+            key,
+            value,
+            "CreateTime",
+            "stamping records with the time of append",
+        ),
+        "compression.type" => honoured_only(key, value, "producer", "compression by the broker"),
+        "retention.ms" | "retention.bytes" => honoured_only(key, value, "-1", "deleting old records"),
+        "delete.retention.ms"
+        | "min.compaction.lag.ms"
+        | "max.compaction.lag.ms"
+        | "min.cleanable.dirty.ratio" => Err(not_honoured(key, "compaction of user topics")),
+        _ if key.starts_with("segment.") => Err(invalid(format!(
+            "{key} has no meaning here: partitions are not kept in segment files; leave it out"
+        ))),
+        _ => {
+            let quoted: String = key.chars().take(100).collect();
+            Err(invalid(format!(
+                "{quoted:?} is not a topic config of this version; leave it out"
+            )))
+        }
+    }
+}
+
+fn in_range(key: &str, value: &str, least: u32, most: u32) -> Result<(), PartitionError> {
+    let fits = value
+        .parse::<u32>()
+        .is_ok_and(|number| (least..=most).contains(&number));
+    if fits {
+        Ok(())
+    } else {
+        Err(invalid(format!(
+            "{key} = {:?} is not a number from {least} to {most}",
+            quoted(value)
+        )))
+    }
+}
+
+fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<(), PartitionError> {
+    if allowed.contains(&value) {
+        Ok(())
+    } else {
+        Err(invalid(format!(
+            "{key} = {:?} is none of {}",
+            quoted(value),
+            allowed.join(", ")
+        )))
+    }
+}
+
+fn honoured_only(key: &str, value: &str, honoured: &str, what: &str) -> Result<(), PartitionError> {
+    if value == honoured {
+        Ok(())
+    } else {
+        Err(invalid(format!(
+            "{key} = {:?} is refused: {what} is not honoured yet; leave {key} out, or set it to {honoured}",
+            quoted(value)
+        )))
+    }
+}
+
+fn not_honoured(key: &str, what: &str) -> PartitionError {
+    invalid(format!(
+        "{key} is refused: {what} is not honoured yet; leave it out"
+    ))
+}
+
+/// A refused value may be of any length; an error message may not.
+fn quoted(value: &str) -> String {
+    value.chars().take(100).collect()
+}
+
+fn invalid(message: String) -> PartitionError {
+    PartitionError::new(ErrorCode::InvalidConfig, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(key: &str, value: &str) -> Result<TopicConfigs, PartitionError> {
+        TopicConfigs::validated([(key.to_owned(), value.to_owned())].into(), false)
+    }
+
+    #[test]
+    fn honoured_configs_are_taken_and_answered() {
+        let configs = TopicConfigs::validated(
+            [
+                (MAX_MESSAGE_BYTES.to_owned(), "2000".to_owned()),
+                (MIN_INSYNC_REPLICAS.to_owned(), "3".to_owned()),
+                (UNCLEAN_LEADER_ELECTION.to_owned(), "true".to_owned()),
+            ]
+            .into(),
+            false,
+        )
+        .unwrap();
+        assert_eq!(configs.max_message_bytes(), 2000);
+        assert_eq!(configs.min_insync_replicas(3), 3);
+        assert!(configs.unclean_leader_election());
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_semantics_page() {
+        let configs = TopicConfigs::default();
+        assert_eq!(configs.max_message_bytes(), 1_048_588);
+        assert_eq!(
+            [1, 2, 3, 5].map(|factor| configs.min_insync_replicas(factor)),
+            [1, 1, 2, 2]
+        );
+        assert!(!configs.unclean_leader_election());
+        assert_eq!(configs.cleanup_policy(), CleanupPolicy::Delete);
+    }
+
+    #[test]
+    fn what_is_unknown_wrong_or_not_honoured_is_refused_by_name() {
+        for (key, value) in [
+            ("max.message.bytes", "0"),
+            ("max.message.bytes", "16777217"),
+            ("min.insync.replicas", "many"),
+            ("unclean.leader.election.enable", "yes"),
+            ("cleanup.policy", "compact"),
+            ("retention.ms", "604800000"),
+            ("retention.bytes", "1"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("segment.bytes", "1"),
+            ("min.compaction.lag.ms", "0"),
+            ("no.such.config", "1"),
+        ] {
+            let refusal = check(key, value).unwrap_err();
+            assert_eq!(refusal.code, ErrorCode::InvalidConfig);
+            assert!(refusal.message.contains(key), "{}", refusal.message);
+        }
+        for (key, value) in [
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+            ("cleanup.policy", "delete"),
+        ] {
+            check(key, value).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_an_internal_topic_is_compacted() {
+        let compact = || [(CLEANUP_POLICY.to_owned(), "compact".to_owned())].into();
+        assert_eq!(
+            TopicConfigs::validated(compact(), true).unwrap().cleanup_policy(),
+            CleanupPolicy::Compact
+        );
+        TopicConfigs::validated(compact(), false).unwrap_err();
+    }
+}

@@ -1,0 +1,36 @@
+//! Cluster metadata as a pure state machine: commands in, changes out, an immutable image for readers.
+//!
+//! The metadata log carries [`Command`]s. Every broker applies them in log order, in two steps:
+//!
+//! 1. [`decide()`] validates a command against the image as it is *when the command is applied*, by compare-and-set on
+//!    epochs, and yields [`Change`]s and a result. A refusal is a result like any other: it is the same on every broker.
+//! 2. [`ClusterImage::replay`] performs the changes. It is the only mutator.
+//!
+//! Nothing here reads a clock, draws a random number or touches a disk: whoever proposes a command stamps what it
+//! needs (topic ids, where placement starts), and a broker's epoch is the log index of its registration. So the image after
+//! index *i* is the same everywhere (M26).
+//!
+//! - [`command`], [`outcome`], [`change`]: what goes in, what comes back, what happens
+//! - [`image`]: the state, shared by `Arc`; [`ImageDelta`] names what differs between two of them
+//! - [`mod@decide`]: one file a family of commands
+//! - [`election`]: leaders, ISR and ELR of one partition (R8, KIP-966)
+//! - [`placement`]: which brokers hold a new topic's replicas
+//! - [`configs`]: topic configs by Kafka's names
+//! - [`sessions`]: who is alive, as the metadata leader sees it. Soft state of one broker, not of the log
+
+pub mod change;
+pub mod command;
+pub mod configs;
+pub mod decide;
+pub mod election;
+pub mod image;
+pub mod outcome;
+pub mod placement;
+pub mod sessions;
+
+pub use change::Change;
+pub use command::Command;
+pub use configs::TopicConfigs;
+pub use decide::decide;
+pub use image::{BrokerImage, ClusterImage, ImageDelta, Listener, MetadataIndex, TopicImage};
+pub use outcome::{Accepted, Outcome};

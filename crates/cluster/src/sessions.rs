@@ -1,0 +1,229 @@
+//! Who is alive, as the metadata leader sees it.
+//!
+//! Soft state of the broker that leads the metadata, not of the log: it only decides when to *propose* a fencing. Two ways lead
+//! there (design §4). *Silence* is judged by time: a broker that sent no heartbeat for a session's length. *Death* is judged by
+//! connection: when a broker's stream breaks it is dialled, and refused connections (ECONNREFUSED and nothing else) on
+//! [`REFUSALS_TO_FENCE`] dials within [`REFUSAL_WINDOW`] fence it at once. Fencing the living costs an election and is
+//! safe; so is fencing nobody, until the session ends.
+//!
+//! Time is passed in as the duration since any fixed moment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::command::BrokerIncarnation;
+use crate::image::ClusterImage;
+
+/// How long a broker may be silent before it is fenced.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// How often a broker sends a heartbeat.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// How many dials in a row must be refused.
+pub const REFUSALS_TO_FENCE: u32 = 3;
+/// How far apart the first and the last of those dials may be.
+pub const REFUSAL_WINDOW: Duration = Duration::from_millis(200);
+
+/// The sessions of one metadata leadership. A new leader starts a new table.
+#[derive(Debug, Clone)]
+pub struct SessionTable {
+    timeout: Duration,
+    last_heard: BTreeMap<BrokerIncarnation, Duration>,
+}
+
+impl SessionTable {
+    /// A table in which every unfenced broker has a fresh session: time fences nobody for a whole session after the metadata
+    /// leader changed.
+    pub fn granted(timeout: Duration, image: &ClusterImage, now: Duration) -> Self {
+        let mut table = Self {
+            timeout,
+            last_heard: BTreeMap::new(),
+        };
+        table.follow(image, now);
+        table
+    }
+
+    /// Notes who is registered and unfenced now: those without a session get a fresh one, the others' end.
+    pub fn follow(&mut self, image: &ClusterImage, now: Duration) {
+        let unfenced = |incarnation: &BrokerIncarnation| {
+            image
+                .broker(incarnation.broker)
+                .is_some_and(|broker| broker.epoch == incarnation.epoch && !broker.fenced)
+        };
+        self.last_heard.retain(|incarnation, _| unfenced(incarnation));
+        for broker in image.brokers.values().filter(|broker| !broker.fenced) {
+            self.last_heard
+                .entry(BrokerIncarnation {
+                    broker: broker.id,
+                    epoch: broker.epoch,
+                })
+                .or_insert(now);
+        }
+    }
+
+    /// A heartbeat came. Those of brokers without a session, fenced or registered anew, count for nothing.
+    pub fn heard(&mut self, incarnation: BrokerIncarnation, now: Duration) {
+        if let Some(last) = self.last_heard.get_mut(&incarnation) {
+            *last = (*last).max(now);
+        }
+    }
+
+    /// The brokers to fence for their silence. They stay in the table until [`SessionTable::follow`] sees them fenced, so a
+    /// proposal that failed is made again.
+    pub fn expired(&self, now: Duration) -> Vec<BrokerIncarnation> {
+        self.last_heard
+            .iter()
+            .filter(|(_, last)| now.saturating_sub(**last) >= self.timeout)
+            .map(|(incarnation, _)| *incarnation)
+            .collect()
+    }
+
+    /// When the next session ends if nothing more is heard.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.last_heard.values().min().map(|last| *last + self.timeout)
+    }
+}
+
+/// What a dial of a broker whose stream broke came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dial {
+    /// ECONNREFUSED: the host answers, and nothing listens.
+    Refused,
+    /// Something listens.
+    Connected,
+    /// Anything else: unreachable, timed out, a name that does not resolve. That is silence, and is left to time.
+    Unclear,
+}
+
+/// What to do after a dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Dial again.
+    DialAgain,
+    /// Nothing listens there: fence it now.
+    Fence,
+    /// It lives, or nobody can tell: time judges it, unless later dials are refused.
+    LeaveToSession,
+}
+
+/// Counts the refused dials of one broker.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RefusalCounter {
+    first: Option<Duration>,
+    count: u32,
+}
+
+impl RefusalCounter {
+    /// Judges one more dial, begun at `now`.
+    pub fn dialled(&mut self, dial: Dial, now: Duration) -> Verdict {
+        if dial != Dial::Refused {
+            *self = Self::default();
+            return Verdict::LeaveToSession;
+        }
+        match self.first {
+            Some(first) if now.saturating_sub(first) <= REFUSAL_WINDOW => self.count += 1,
+            _ => {
+                *self = Self {
+                    first: Some(now),
+                    count: 1,
+                }
+            }
+        }
+        if self.count >= REFUSALS_TO_FENCE {
+            Verdict::Fence
+        } else {
+            Verdict::DialAgain
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tidelog_types::{BrokerEpoch, BrokerId, DirectoryId};
+
+    use super::Dial::{Connected, Refused, Unclear};
+    use super::Verdict::{DialAgain, Fence, LeaveToSession};
+    use super::*;
+    use crate::change::Change;
+    use crate::image::{BrokerImage, MetadataIndex};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn incarnation(broker: u32, epoch: u64) -> BrokerIncarnation {
+        BrokerIncarnation {
+            broker: BrokerId::new(broker).unwrap(),
+            epoch: BrokerEpoch(epoch),
+        }
+    }
+
+    fn image(brokers: &[(BrokerIncarnation, bool)]) -> ClusterImage {
+        let mut image = ClusterImage::default();
+        let changes: Vec<_> = brokers
+            .iter()
+            .map(|(incarnation, fenced)| {
+                Change::Broker(Arc::new(BrokerImage {
+                    id: incarnation.broker,
+                    epoch: incarnation.epoch,
+                    directory: DirectoryId::from_slice(&[7; 16]).unwrap(),
+                    fenced: *fenced,
+                    draining: false,
+                    peer_address: String::new(),
+                    listeners: Vec::new(),
+                    feature_level: 1,
+                }))
+            })
+            .collect();
+        image.replay(MetadataIndex(1), &changes);
+        image
+    }
+
+    #[test]
+    fn a_new_metadata_leader_grants_a_whole_session_before_time_fences_any() {
+        let (one, two) = (incarnation(1, 5), incarnation(2, 6));
+        let started = 100 * SECOND;
+        let mut table =
+            SessionTable::granted(SESSION_TIMEOUT, &image(&[(one, false), (two, false)]), started);
+        table.heard(one, started + SECOND);
+        assert_eq!(table.next_deadline(), Some(started + 6 * SECOND));
+        assert_eq!(table.expired(started + Duration::from_millis(5999)), []);
+        assert_eq!(table.expired(started + 6 * SECOND), [two]);
+        assert_eq!(table.expired(started + 7 * SECOND), [one, two]);
+    }
+
+    #[test]
+    fn only_the_newest_registration_has_a_session() {
+        let (old, new) = (incarnation(1, 5), incarnation(1, 9));
+        let mut table = SessionTable::granted(SESSION_TIMEOUT, &image(&[(old, false)]), SECOND);
+        table.follow(&image(&[(new, true)]), SECOND);
+        assert_eq!(table.next_deadline(), None, "a fenced broker has none");
+        table.follow(&image(&[(new, false)]), 5 * SECOND);
+        table.heard(old, 20 * SECOND);
+        assert_eq!(table.expired(11 * SECOND), [new]);
+    }
+
+    #[test]
+    fn only_three_refused_dials_in_a_row_within_the_window_fence() {
+        let at = Duration::from_millis;
+        let run = |dials: &[(Dial, u64)]| {
+            let mut counter = RefusalCounter::default();
+            dials
+                .iter()
+                .map(|(dial, ms)| counter.dialled(*dial, at(*ms)))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            run(&[(Refused, 0), (Refused, 90), (Refused, 180)]),
+            [DialAgain, DialAgain, Fence]
+        );
+        assert_eq!(
+            run(&[(Refused, 0), (Refused, 90), (Refused, 210)]),
+            [DialAgain, DialAgain, DialAgain]
+        );
+        assert_eq!(run(&[(Refused, 0), (Connected, 90)]), [DialAgain, LeaveToSession]);
+        assert_eq!(
+            run(&[(Refused, 0), (Refused, 50), (Unclear, 90), (Refused, 120)]),
+            [DialAgain, DialAgain, LeaveToSession, DialAgain]
+        );
+    }
+}

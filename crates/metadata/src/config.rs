@@ -1,0 +1,67 @@
+//! What a metadata node is started with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidelog_types::{BrokerId, DirectoryId};
+
+use crate::node_id::RaftNodeId;
+
+/// How to run this broker's part of the metadata group.
+#[derive(Debug, Clone)]
+pub struct MetadataConfig {
+    /// This broker.
+    pub broker: BrokerId,
+    /// Its data directory's id.
+    pub directory: DirectoryId,
+    /// A folder of the data directory that is the metadata's alone; made if absent.
+    pub path: PathBuf,
+    /// The brokers that vote, and where other brokers reach them ("host:port"). The same on every broker. One that is
+    /// not among them joins as a learner.
+    pub voters: BTreeMap<BrokerId, String>,
+    /// Where other brokers reach this one, "host:port".
+    pub peer_address: String,
+    /// Whether this broker, if its directory is new and the cluster knows it on another one, takes that one's place. For one
+    /// start after a disk was lost for good.
+    pub replace_lost_directory: bool,
+    /// Timings and sizes.
+    pub raft: RaftConfig,
+}
+
+impl MetadataConfig {
+    /// This broker's node in the group.
+    pub fn node_id(&self) -> RaftNodeId {
+        RaftNodeId::new(self.broker, self.directory)
+    }
+}
+
+/// Timings and sizes of Raft, with the defaults of the semantics page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaftConfig {
+    /// How often a leader assures its followers.
+    pub heartbeat: Duration,
+    /// Shortest time without a leader after which a node calls an election.
+    pub election_min: Duration,
+    /// Longest; also how long a leader's lease is.
+    pub election_max: Duration,
+    /// How many log entries after the last snapshot the next one is taken.
+    pub snapshot_after: u64,
+    /// How many entries that a snapshot covers are kept for followers a little behind.
+    pub keep_after_snapshot: u64,
+    /// How long one segment of a snapshot may take.
+    pub snapshot_timeout: Duration,
+}
+
+impl Default for RaftConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(500),
+            election_max: Duration::from_secs(1),
+            snapshot_after: 10_000,
+            keep_after_snapshot: 2_000,
+            snapshot_timeout: Duration::from_secs(10),
+        }
+    }
+}

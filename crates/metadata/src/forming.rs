@@ -1,0 +1,376 @@
+//! How a node finds its cluster, or makes one.
+//!
+//! A node that was part of a cluster before just goes on. A pristine one asks every configured voter who they are:
+//!
+//! 1. Somebody knows the group, and this node is in it: wait, the leader will send the log.
+//! 2. Somebody knows the group with *another* node of this broker: its disk was emptied. It never votes as the node it was
+//!    (M30), so it refuses to start, unless it was told to take that node's place.
+//! 3. Somebody knows the group, and no node of this broker is in it: join as a learner.
+//! 4. Every configured voter answers that it is pristine too: the one with the lowest id makes the cluster, the others wait.
+//! 5. Anything else, such as a voter that does not answer: ask again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use openraft::BasicNode;
+use thiserror::Error;
+use tidelog_proto::internal::v1 as pb;
+use tidelog_proto::internal::v1::raft_client::RaftClient;
+use tidelog_types::BrokerId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::MetadataConfig;
+use crate::node_id::RaftNodeId;
+use crate::peer::{Lane, PeerPool};
+use crate::raft_types::Raft;
+
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// Why a node takes no part in its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FormError {
+    /// The disk is not the one that the cluster knows.
+    #[error(
+        "broker {broker} starts on an empty or exchanged data directory (node {found}), but the cluster knows it as node {known}. \
+         Put the old directory back; or, if it is lost for good, start this broker once with replace_lost_directory, so that \
+         the cluster takes the new directory in its place"
+    )]
+    EmptiedVoter {
+        /// This broker.
+        broker: BrokerId,
+        /// This node.
+        found: RaftNodeId,
+        /// The node that the group's members know.
+        known: RaftNodeId,
+    },
+    /// Raft stopped.
+    #[error("the metadata of this broker stopped: {0}")]
+    Stopped(String),
+}
+
+/// How far a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Formation {
+    /// Still looking; says what for.
+    Waiting(String),
+    /// Part of a cluster.
+    Formed,
+    /// Never will be.
+    Refused(FormError),
+}
+
+pub(crate) struct Forming {
+    pub(crate) config: MetadataConfig,
+    pub(crate) raft: Raft,
+    pub(crate) peers: PeerPool,
+    pub(crate) progress: watch::Sender<Formation>,
+}
+
+/// What to do after one round of questions.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Initialize(BTreeMap<u64, String>),
+    Join { leader: BrokerId, replace: bool },
+    Refuse(FormError),
+    Wait(String),
+}
+
+impl Forming {
+    /// Runs until the node is part of a cluster, is refused, or is stopped.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        loop {
+            match self.raft.is_initialized().await {
+                Ok(true) => {
+                    self.progress.send_replace(Formation::Formed);
+                    return;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.progress
+                        .send_replace(Formation::Refused(FormError::Stopped(error.to_string())));
+                    return;
+                }
+            }
+            if self.round().await {
+                return;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(ASK_AGAIN) => {}
+            }
+        }
+    }
+
+    /// One round; whether there need be no other.
+    async fn round(&self) -> bool {
+        let answers = self.ask_all().await;
+        match decide(&self.config, &answers) {
+            Step::Initialize(nodes) => {
+                let nodes: BTreeMap<u64, BasicNode> = nodes
+                    .into_iter()
+                    .map(|(id, address)| (id, BasicNode::new(address)))
+                    .collect();
+                tracing::info!(voters = ?self.config.voters.keys(), "forming a new cluster");
+                if let Err(error) = self.raft.initialize(nodes).await {
+                    tracing::warn!(%error, "forming the cluster failed");
+                }
+            }
+            Step::Join { leader, replace } => self.join(leader, replace).await,
+            Step::Refuse(error) => {
+                tracing::error!(%error, "this broker takes no part in the metadata");
+                self.progress.send_replace(Formation::Refused(error));
+                return true;
+            }
+            Step::Wait(what) => {
+                self.progress.send_if_modified(|progress| {
+                    let next = Formation::Waiting(what);
+                    let changed = *progress != next;
+                    if changed {
+                        tracing::info!(waiting = ?next, "the cluster is not formed yet");
+                        *progress = next;
+                    }
+                    changed
+                });
+            }
+        }
+        false
+    }
+
+    async fn ask_all(&self) -> BTreeMap<BrokerId, Option<pb::HelloResponse>> {
+        let others = self.config.voters.keys().filter(|id| **id != self.config.broker);
+        let mut asked = tokio::task::JoinSet::new();
+        for id in others.copied() {
+            let (peers, node, directory) = (self.peers.clone(), self.config.node_id(), self.config.directory);
+            asked.spawn(async move {
+                let Ok(channel) = peers.channel(id, Lane::Control) else {
+                    return (id, None);
+                };
+                let hello = pb::HelloRequest {
+                    node_id: node.0,
+                    directory_id: directory.as_bytes().to_vec().into(),
+                };
+                let mut client = RaftClient::new(channel);
+                let answer = tokio::time::timeout(ASK_TIMEOUT, client.hello(hello)).await;
+                match answer {
+                    Ok(Ok(answer)) => (id, Some(answer.into_inner())),
+                    Ok(Err(status)) => {
+                        tracing::debug!(broker = %id, %status, "a voter does not answer");
+                        (id, None)
+                    }
+                    Err(_) => (id, None),
+                }
+            });
+        }
+        asked.join_all().await.into_iter().collect()
+    }
+
+    async fn join(&self, leader: BrokerId, replace: bool) {
+        let node = self.config.node_id();
+        let Ok(channel) = self.peers.channel(leader, Lane::Control) else {
+            return;
+        };
+        let join = pb::JoinRequest {
+            node_id: node.0,
+            address: self.config.peer_address.clone(),
+            replace_voter: replace,
+        };
+        let mut client = RaftClient::new(channel);
+        match tokio::time::timeout(JOIN_TIMEOUT, client.join(join)).await {
+            Ok(Ok(answer)) => tracing::debug!(accepted = answer.into_inner().accepted, "asked to join"),
+            Ok(Err(status)) => tracing::info!(%leader, status = status.message(), "not taken in yet"),
+            Err(_) => tracing::info!(%leader, "not taken in yet"),
+        }
+    }
+}
+
+fn decide(config: &MetadataConfig, answers: &BTreeMap<BrokerId, Option<pb::HelloResponse>>) -> Step {
+    let me = config.node_id();
+    let members = |answer: &pb::HelloResponse| answer.member_node_ids.clone();
+    let known: Vec<u64> = answers.values().flatten().flat_map(members).collect();
+    let leader = answers
+        .values()
+        .flatten()
+        .find_map(|answer| BrokerId::new(answer.leader));
+    if known.contains(&me.0) {
+        return Step::Wait("the metadata leader to send the log".to_owned());
+    }
+    if !known.is_empty() {
+        let former = known
+            .iter()
+            .map(|node| RaftNodeId(*node))
+            .find(|node| node.broker() == Some(config.broker));
+        return match (former, leader) {
+            (Some(known), _) if !config.replace_lost_directory => Step::Refuse(FormError::EmptiedVoter {
+                broker: config.broker,
+                found: me,
+                known,
+            }),
+            (former, Some(leader)) => Step::Join {
+                leader,
+                replace: former.is_some(),
+            },
+            (_, None) => Step::Wait("a metadata leader, to join".to_owned()),
+        };
+    }
+    if !config.voters.contains_key(&config.broker) {
+        return Step::Wait("a cluster to join: no configured voter is part of one yet".to_owned());
+    }
+    let silent = answers
+        .iter()
+        .find(|(id, answer)| !answer.as_ref().is_some_and(|answer| fits(**id, answer)));
+    if let Some((id, _)) = silent {
+        let address = config.voters.get(id).map_or("", String::as_str);
+        return Step::Wait(format!(
+            "broker {id} at {address}: every configured voter must be there to form a cluster"
+        ));
+    }
+    if config.voters.keys().next() != Some(&config.broker) {
+        return Step::Wait("the broker with the lowest id to form the cluster".to_owned());
+    }
+    let others = answers
+        .iter()
+        .filter_map(|(id, answer)| Some((id, answer.as_ref()?.node_id)));
+    let nodes = others.chain([(&config.broker, me.0)]);
+    Step::Initialize(
+        nodes
+            .map(|(id, node)| (node, config.voters[id].clone()))
+            .collect(),
+    )
+}
+
+/// Whether a voter says that it is pristine, and is who it should be.
+fn fits(id: BrokerId, answer: &pb::HelloResponse) -> bool {
+    answer.pristine && RaftNodeId(answer.node_id).broker() == Some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_types::DirectoryId;
+
+    use super::*;
+    use crate::config::RaftConfig;
+
+    fn id(broker: u32) -> BrokerId {
+        BrokerId::new(broker).unwrap()
+    }
+
+    fn node(broker: u32, disk: u8) -> u64 {
+        RaftNodeId::new(id(broker), DirectoryId::from_slice(&[disk; 16]).unwrap()).0
+    }
+
+    fn config(broker: u32) -> MetadataConfig {
+        MetadataConfig {
+            broker: id(broker),
+            directory: DirectoryId::from_slice(&[broker as u8; 16]).unwrap(),
+            path: std::path::PathBuf::new(),
+            voters: (1..=3)
+                .map(|broker| (id(broker), format!("b{broker}:1")))
+                .collect(),
+            peer_address: format!("b{broker}:1"),
+            replace_lost_directory: false,
+            raft: RaftConfig::default(),
+        }
+    }
+
+    fn pristine(broker: u32) -> (BrokerId, Option<pb::HelloResponse>) {
+        let hello = pb::HelloResponse {
+            node_id: node(broker, broker as u8),
+            pristine: true,
+            ..Default::default()
+        };
+        (id(broker), Some(hello))
+    }
+
+    fn formed(broker: u32, members: &[u64], leader: u32) -> (BrokerId, Option<pb::HelloResponse>) {
+        let hello = pb::HelloResponse {
+            node_id: node(broker, broker as u8),
+            member_node_ids: members.to_vec(),
+            leader,
+            ..Default::default()
+        };
+        (id(broker), Some(hello))
+    }
+
+    #[test]
+    fn m30_a_cluster_is_made_only_when_every_voter_is_pristine_and_by_the_lowest_id() {
+        let all = [pristine(2), pristine(3)].into();
+        let Step::Initialize(nodes) = decide(&config(1), &all) else {
+            panic!("all are pristine")
+        };
+        assert_eq!(
+            nodes.into_keys().collect::<Vec<_>>(),
+            [node(1, 1), node(2, 2), node(3, 3)]
+        );
+        assert!(matches!(
+            decide(&config(2), &[pristine(1), pristine(3)].into()),
+            Step::Wait(_)
+        ));
+        assert!(matches!(
+            decide(&config(1), &[pristine(2), (id(3), None)].into()),
+            Step::Wait(_)
+        ));
+        // It voted, but knows no members yet: it is part of something.
+        let voted = (
+            id(3),
+            Some(pb::HelloResponse {
+                node_id: node(3, 3),
+                ..Default::default()
+            }),
+        );
+        assert!(matches!(
+            decide(&config(1), &[pristine(2), voted].into()),
+            Step::Wait(_)
+        ));
+        // A voter's address leads to another broker.
+        let stranger = (id(3), pristine(2).1);
+        assert!(matches!(
+            decide(&config(1), &[pristine(2), stranger].into()),
+            Step::Wait(_)
+        ));
+    }
+
+    #[test]
+    fn m30_an_emptied_voter_refuses_to_start_or_takes_its_place_when_told_to() {
+        let members = [node(1, 77), node(2, 2), node(3, 3)];
+        let answers = [formed(2, &members, 3), (id(3), None)].into();
+        let Step::Refuse(error) = decide(&config(1), &answers) else {
+            panic!("its disk was emptied")
+        };
+        assert!(error.to_string().contains("replace_lost_directory"), "{error}");
+        let told = MetadataConfig {
+            replace_lost_directory: true,
+            ..config(1)
+        };
+        assert_eq!(
+            decide(&told, &answers),
+            Step::Join {
+                leader: id(3),
+                replace: true
+            }
+        );
+    }
+
+    #[test]
+    fn a_member_waits_for_the_log_and_a_stranger_joins_as_a_learner() {
+        let members = [node(1, 1), node(2, 2), node(3, 3)];
+        assert!(matches!(
+            decide(&config(1), &[formed(2, &members, 2)].into()),
+            Step::Wait(_)
+        ));
+        let answers = [formed(2, &members, 2)].into();
+        assert_eq!(
+            decide(&config(4), &answers),
+            Step::Join {
+                leader: id(2),
+                replace: false
+            }
+        );
+        assert!(matches!(
+            decide(&config(4), &[pristine(1), pristine(2)].into()),
+            Step::Wait(_)
+        ));
+    }
+}

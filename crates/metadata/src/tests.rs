@@ -1,0 +1,385 @@
+//! Whole groups in one process, over real loopback connections.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tidelog_cluster::command::{CreateTopic, RegisterBroker};
+use tidelog_cluster::{Accepted, Command};
+use tidelog_types::{BrokerId, DirectoryId, ErrorCode, TopicId};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use uuid::Uuid;
+
+use crate::peer::PeerPool;
+use crate::{FormError, Metadata, MetadataConfig, RaftConfig};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const PROPOSE: Duration = Duration::from_secs(10);
+
+fn id(broker: u32) -> BrokerId {
+    BrokerId::new(broker).unwrap()
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown_background();
+        }
+    }
+}
+
+/// Binds an address that the node's predecessor may be about to release.
+async fn bind(address: String) -> TcpListener {
+    let bound = async {
+        loop {
+            match TcpListener::bind(&address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, bound)
+        .await
+        .expect("the address is free again")
+}
+
+/// Addresses, disks and running nodes of a group.
+struct Group {
+    addresses: BTreeMap<BrokerId, String>,
+    voters: Vec<BrokerId>,
+    disks: BTreeMap<BrokerId, Disk>,
+    nodes: BTreeMap<BrokerId, Node>,
+    raft: RaftConfig,
+}
+
+struct Disk {
+    folder: TempDir,
+    directory: DirectoryId,
+}
+
+struct Node {
+    metadata: Metadata,
+    /// Serves the peer listener. Ended at once, it takes its connections with it, as a dying process does.
+    server: Option<tokio::runtime::Runtime>,
+}
+
+impl Disk {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            directory: DirectoryId(Uuid::new_v4()),
+        }
+    }
+}
+
+impl Group {
+    async fn new(brokers: u32, voters: u32) -> Self {
+        let mut addresses = BTreeMap::new();
+        let mut held = Vec::new();
+        for broker in 1..=brokers {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.insert(id(broker), listener.local_addr().unwrap().to_string());
+            held.push(listener);
+        }
+        drop(held);
+        Self {
+            addresses,
+            voters: (1..=voters).map(id).collect(),
+            disks: (1..=brokers).map(|broker| (id(broker), Disk::new())).collect(),
+            nodes: BTreeMap::new(),
+            raft: RaftConfig {
+                snapshot_after: 20,
+                keep_after_snapshot: 2,
+                ..RaftConfig::default()
+            },
+        }
+    }
+
+    fn config(&self, broker: u32) -> MetadataConfig {
+        let broker = id(broker);
+        let disk = &self.disks[&broker];
+        MetadataConfig {
+            broker,
+            directory: disk.directory,
+            path: Path::join(disk.folder.path(), "metadata"),
+            voters: self
+                .voters
+                .iter()
+                .map(|id| (*id, self.addresses[id].clone()))
+                .collect(),
+            peer_address: self.addresses[&broker].clone(),
+            replace_lost_directory: false,
+            raft: self.raft.clone(),
+        }
+    }
+
+    async fn start(&mut self, broker: u32) {
+        let config = self.config(broker);
+        self.start_with(config).await;
+    }
+
+    async fn start_with(&mut self, config: MetadataConfig) {
+        let broker = config.broker;
+        let peers = PeerPool::new(broker, config.voters.clone());
+        let metadata = Metadata::start(config, peers).await.unwrap();
+        let services = tonic::transport::Server::builder()
+            .add_service(metadata.raft_service())
+            .add_service(metadata.propose_service());
+        let server = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let address = self.addresses[&broker].clone();
+        let bound = server.spawn(bind(address)).await.unwrap();
+        server.spawn(async move { services.serve_with_incoming(TcpListenerStream::new(bound)).await });
+        self.nodes.insert(
+            broker,
+            Node {
+                metadata,
+                server: Some(server),
+            },
+        );
+    }
+
+    async fn stop(&mut self, broker: u32) {
+        let mut node = self.nodes.remove(&id(broker)).unwrap();
+        node.server.take().unwrap().shutdown_background();
+        node.metadata.shutdown().await;
+    }
+
+    fn node(&self, broker: u32) -> &Metadata {
+        &self.nodes[&id(broker)].metadata
+    }
+
+    async fn leader(&self) -> u32 {
+        let any = self.nodes.values().next().unwrap();
+        let mut watch = any.metadata.leader_watch();
+        let alive = |leader: BrokerId| self.nodes.contains_key(&leader);
+        let wait = watch.wait_for(|leader| leader.is_some_and(|leader| alive(leader.broker)));
+        let leader = tokio::time::timeout(DEADLINE, wait)
+            .await
+            .expect("a leader is elected")
+            .unwrap();
+        leader.unwrap().broker.get()
+    }
+
+    fn follower_of(&self, leader: u32) -> u32 {
+        self.nodes
+            .keys()
+            .map(|id| id.get())
+            .find(|id| *id != leader)
+            .unwrap()
+    }
+
+    async fn register(&self, via: u32, broker: u32) -> Accepted {
+        let register = RegisterBroker {
+            broker: id(broker),
+            directory: self.disks[&id(1)].directory,
+            peer_address: format!("127.0.0.1:{}", 40_000 + broker),
+            listeners: Vec::new(),
+            feature_level: 1,
+        };
+        let outcome = self
+            .node(via)
+            .propose(Command::RegisterBroker(register), PROPOSE)
+            .await
+            .unwrap();
+        assert!(
+            tokio::time::timeout(DEADLINE, self.node(via).wait_for_index(outcome.index))
+                .await
+                .unwrap()
+        );
+        outcome.result.unwrap()
+    }
+
+    /// Waits until a node's image is that of another.
+    async fn agrees(&self, node: u32, with: u32) {
+        let index = self.node(with).applied_index();
+        let reached = tokio::time::timeout(DEADLINE, self.node(node).wait_for_index(index)).await;
+        assert!(reached.expect("a node catches up"));
+        assert_eq!(self.node(node).image(), self.node(with).image(), "M26");
+    }
+
+    async fn shutdown(mut self) {
+        let all: Vec<_> = self.nodes.keys().map(|id| id.get()).collect();
+        for broker in all {
+            self.stop(broker).await;
+        }
+    }
+}
+
+async fn formed(group: &Group, broker: u32) -> Result<(), FormError> {
+    tokio::time::timeout(DEADLINE, group.node(broker).formed())
+        .await
+        .expect("the cluster forms")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_form_survive_their_leader_and_take_it_back_with_a_snapshot() {
+    let mut group = Group::new(3, 3).await;
+    group.start(1).await;
+    group.start(2).await;
+    assert!(
+        matches!(group.node(1).formation(), crate::Formation::Waiting(_)),
+        "one voter is missing"
+    );
+    group.start(3).await;
+    for broker in 1..=3 {
+        formed(&group, broker).await.unwrap();
+    }
+    let leader = group.leader().await;
+    let follower = group.follower_of(leader);
+    assert!(matches!(
+        group.register(follower, 10).await,
+        Accepted::BrokerRegistered { .. }
+    ));
+    let cluster_id = group
+        .node(follower)
+        .image()
+        .cluster_id
+        .expect("a formed cluster has an id");
+    group.agrees(leader, follower).await;
+
+    let left_at = group.node(leader).applied_index();
+    group.stop(leader).await;
+    let next = group.leader().await;
+    assert_ne!(next, leader);
+    let survivor = group.follower_of(next);
+    // More commands than the log keeps: the third can only come back with a snapshot.
+    for broker in 11..=70 {
+        group.register(survivor, broker).await;
+    }
+    let mut metrics = group.node(next).raft().metrics();
+    let purged = metrics.wait_for(|metrics| metrics.purged.is_some_and(|id| id.index > left_at.0));
+    tokio::time::timeout(DEADLINE, purged)
+        .await
+        .expect("the log is purged behind a snapshot")
+        .unwrap();
+
+    group.start(leader).await;
+    formed(&group, leader).await.unwrap();
+    group.agrees(leader, survivor).await;
+    assert_eq!(group.node(leader).image().brokers.len(), 61, "M27");
+    assert_eq!(group.node(leader).image().cluster_id, Some(cluster_id));
+    let snapshot = group.node(leader).raft().metrics().borrow().snapshot;
+    assert!(
+        snapshot.is_some_and(|id| id.index > left_at.0),
+        "it was sent a snapshot"
+    );
+    group.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_there_after_all_nodes_restart() {
+    let mut group = Group::new(3, 3).await;
+    for broker in 1..=3 {
+        group.start(broker).await;
+    }
+    group.register(1, 10).await;
+    let before = group.node(1).image();
+    for broker in 1..=3 {
+        group.stop(broker).await;
+    }
+    for broker in 1..=3 {
+        group.start(broker).await;
+    }
+    group.register(2, 11).await;
+    group.agrees(1, 2).await;
+    let after = group.node(1).image();
+    assert_eq!(
+        (after.cluster_id, after.broker(id(10))),
+        (before.cluster_id, before.broker(id(10))),
+        "M27"
+    );
+    group.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m30_an_emptied_voter_is_refused_and_takes_its_place_only_when_told_to() {
+    let mut group = Group::new(3, 3).await;
+    for broker in 1..=3 {
+        group.start(broker).await;
+    }
+    group.register(1, 10).await;
+    let leader = group.leader().await;
+    let victim = group.follower_of(leader);
+    group.stop(victim).await;
+    group.disks.insert(id(victim), Disk::new());
+    group.start(victim).await;
+    let refused = formed(&group, victim).await.unwrap_err();
+    assert!(
+        matches!(refused, FormError::EmptiedVoter { broker, .. } if broker == id(victim)),
+        "{refused}"
+    );
+    group.stop(victim).await;
+
+    let told = MetadataConfig {
+        replace_lost_directory: true,
+        ..group.config(victim)
+    };
+    let node = told.node_id();
+    group.start_with(told).await;
+    formed(&group, victim).await.unwrap();
+    let wait = async {
+        let mut metrics = group.node(leader).raft().metrics();
+        metrics
+            .wait_for(|metrics| {
+                let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+                voters.len() == 3 && voters.contains(&node.0)
+            })
+            .await
+            .unwrap();
+    };
+    tokio::time::timeout(DEADLINE, wait)
+        .await
+        .expect("the new directory votes in the old one's place");
+    group.register(victim, 11).await;
+    group.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_no_voter_joins_as_a_learner() {
+    let mut group = Group::new(2, 1).await;
+    group.start(2).await;
+    group.start(1).await;
+    formed(&group, 1).await.unwrap();
+    formed(&group, 2).await.unwrap();
+    group.register(2, 10).await;
+    assert_eq!(group.node(2).voters(), [id(1)]);
+    group.agrees(1, 2).await;
+    group.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_an_outcome_and_no_leader_is_a_retriable_error() {
+    let mut group = Group::new(3, 3).await;
+    group.start(1).await;
+    let topic = Command::CreateTopic(CreateTopic {
+        name: "t".parse().unwrap(),
+        topic_id: TopicId(Uuid::new_v4()),
+        partitions: Some(1),
+        replication_factor: Some(3),
+        configs: BTreeMap::new(),
+        placement_start: 0,
+        internal: false,
+    });
+    let alone = group
+        .node(1)
+        .propose(topic.clone(), Duration::from_millis(300))
+        .await
+        .unwrap_err();
+    assert!(alone.is_retriable(), "{alone}");
+    group.start(2).await;
+    group.start(3).await;
+    for broker in 1..=3 {
+        let outcome = group.node(broker).propose(topic.clone(), PROPOSE).await.unwrap();
+        assert_eq!(
+            outcome.result.unwrap_err().code,
+            ErrorCode::InvalidReplicationFactor
+        );
+    }
+    group.shutdown().await;
+}

@@ -1,0 +1,3 @@
+//! Conversions between messages and domain types, one module a message family.
+
+mod error;
