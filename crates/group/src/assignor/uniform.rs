@@ -1,0 +1,182 @@
+//! `uniform`: balanced within one, moving as little as possible.
+//!
+//! 1. Every member keeps what it had and still subscribes to.
+//! 2. Every free partition goes to the least loaded of its topic's subscribers, topics with few subscribers first.
+//! 3. While some partition's owner holds at least two more than another subscriber of its topic, it moves there, from
+//!    the most to the least loaded. Each move lowers the sum of the squared loads, so this ends.
+//!
+//! Where all members subscribe to the same topics, loads then differ by at most one, and no assignment so balanced
+//! moves fewer partitions. Topics with the same subscribers form one *class*, so that the usual group, all members
+//! alike, costs one ordered set instead of one a topic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidelog_types::{PartitionIndex, TopicId, TopicIdPartition};
+
+use super::{Assignment, AssignmentSpec};
+use crate::ids::MemberId;
+
+pub(super) fn assign(spec: &AssignmentSpec) -> Assignment {
+    let mut balance = Balance::new(spec);
+    balance.keep_previous(spec);
+    balance.place_free(spec);
+    balance.level();
+    balance.into_assignment()
+}
+
+/// Index of a class of topics with the same subscribers.
+type Class = usize;
+/// Index of a member, in the order of ids.
+type Place = usize;
+
+struct Balance {
+    members: Vec<MemberId>,
+    /// What each member has, by class, so that a move finds a partition of the right class at once.
+    held: Vec<BTreeMap<Class, BTreeSet<TopicIdPartition>>>,
+    loads: Vec<usize>,
+    class_of: BTreeMap<TopicId, Class>,
+    /// Per class its subscribers, least loaded first.
+    subscribers: Vec<BTreeSet<(usize, Place)>>,
+    classes_of: Vec<Vec<Class>>,
+    taken: BTreeSet<TopicIdPartition>,
+}
+
+impl Balance {
+    fn new(spec: &AssignmentSpec) -> Self {
+        let members: Vec<MemberId> = spec.members.keys().cloned().collect();
+        let mut by_topic: BTreeMap<TopicId, BTreeSet<Place>> = BTreeMap::new();
+        for (place, member) in spec.members.values().enumerate() {
+            for topic in member
+                .topics
+                .iter()
+                .filter(|topic| spec.topics.contains_key(topic))
+            {
+                by_topic.entry(*topic).or_default().insert(place);
+            }
+        }
+
+        let mut classes: BTreeMap<Arc<BTreeSet<Place>>, Class> = BTreeMap::new();
+        let mut subscribers = Vec::new();
+        let mut classes_of = vec![Vec::new(); members.len()];
+        let mut class_of = BTreeMap::new();
+        for (topic, places) in by_topic {
+            let places = Arc::new(places);
+            let class = *classes.entry(Arc::clone(&places)).or_insert_with(|| {
+                let class = subscribers.len();
+                subscribers.push(places.iter().map(|place| (0, *place)).collect());
+                for &place in places.iter() {
+                    classes_of[place].push(class);
+                }
+                class
+            });
+            class_of.insert(topic, class);
+        }
+        Self {
+            held: vec![BTreeMap::new(); members.len()],
+            loads: vec![0; members.len()],
+            members,
+            class_of,
+            subscribers,
+            classes_of,
+            taken: BTreeSet::new(),
+        }
+    }
+
+    fn keep_previous(&mut self, spec: &AssignmentSpec) {
+        for (place, member) in spec.members.values().enumerate() {
+            for &partition in member.previous.iter() {
+                let exists = spec
+                    .topics
+                    .get(&partition.topic_id)
+                    .is_some_and(|&count| partition.partition.0 < count);
+                if exists && member.topics.contains(&partition.topic_id) && self.taken.insert(partition) {
+                    self.give(place, partition);
+                }
+            }
+        }
+    }
+
+    fn place_free(&mut self, spec: &AssignmentSpec) {
+        let mut topics: Vec<(usize, TopicId, Class)> = self
+            .class_of
+            .iter()
+            .map(|(&topic, &class)| (self.subscribers[class].len(), topic, class))
+            .collect();
+        topics.sort_unstable();
+        for (_, topic_id, class) in topics {
+            for partition in 0..spec.topics[&topic_id] {
+                let partition = TopicIdPartition {
+                    topic_id,
+                    partition: PartitionIndex(partition),
+                };
+                if self.taken.contains(&partition) {
+                    continue;
+                }
+                if let Some(&(_, place)) = self.subscribers[class].first() {
+                    self.give(place, partition);
+                }
+            }
+        }
+    }
+
+    fn level(&mut self) {
+        // A class that cannot improve now may once another has moved: go on until a whole round changes nothing.
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for class in 0..self.subscribers.len() {
+                while let Some((from, to)) = self.improvement(class) {
+                    let partition = self.take(from, class);
+                    self.give(to, partition);
+                    changed = true;
+                }
+            }
+        }
+    }
+
+    /// The most loaded holder of a partition of this class, and the least loaded subscriber, if they are two apart.
+    fn improvement(&self, class: Class) -> Option<(Place, Place)> {
+        let &(least, to) = self.subscribers[class].first()?;
+        self.subscribers[class]
+            .iter()
+            .rev()
+            .take_while(|(load, _)| *load >= least + 2)
+            .find(|(_, place)| self.held[*place].contains_key(&class))
+            .map(|&(_, from)| (from, to))
+    }
+
+    fn give(&mut self, place: Place, partition: TopicIdPartition) {
+        let class = self.class_of[&partition.topic_id];
+        self.held[place].entry(class).or_default().insert(partition);
+        self.set_load(place, self.loads[place] + 1);
+    }
+
+    fn take(&mut self, place: Place, class: Class) -> TopicIdPartition {
+        let held = self.held[place]
+            .get_mut(&class)
+            .expect("a mover was chosen for holding this class");
+        let partition = held.pop_last().expect("empty classes are removed");
+        if held.is_empty() {
+            self.held[place].remove(&class);
+        }
+        self.set_load(place, self.loads[place] - 1);
+        partition
+    }
+
+    fn set_load(&mut self, place: Place, load: usize) {
+        let before = std::mem::replace(&mut self.loads[place], load);
+        for &class in &self.classes_of[place] {
+            self.subscribers[class].remove(&(before, place));
+            self.subscribers[class].insert((load, place));
+        }
+    }
+
+    fn into_assignment(self) -> Assignment {
+        let held = self
+            .held
+            .into_iter()
+            .map(|classes| classes.into_values().flatten().collect());
+        self.members.into_iter().zip(held).collect()
+    }
+}

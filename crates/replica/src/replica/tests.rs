@@ -1,0 +1,776 @@
+//! One test or more a rule of design §5, comparing whole vectors of effects.
+
+use std::collections::BTreeMap;
+
+use tidelog_types::{
+    BrokerEpoch, EpochEntry, PartitionRegistration, ProducerEpoch, ProducerId, ProducerStamp, Sequence,
+};
+
+use super::*;
+use crate::log::tests::batch;
+use crate::messages::{DivergingEpoch, FetchAnswer, NewBatch};
+
+const T0: Duration = Duration::ZERO;
+
+fn id(n: u32) -> BrokerId {
+    BrokerId::new(n).unwrap()
+}
+
+fn ids(of: &[u32]) -> Vec<BrokerId> {
+    of.iter().map(|n| id(*n)).collect()
+}
+
+/// Brokers 1 to 3, each registered with ten times its id as epoch.
+fn alive() -> BTreeMap<BrokerId, BrokerEpoch> {
+    (1..=3).map(|n| (id(n), BrokerEpoch(u64::from(n) * 10))).collect()
+}
+
+fn registration(leader: u32, leader_epoch: u32, partition_epoch: u32, isr: &[u32]) -> PartitionRegistration {
+    PartitionRegistration {
+        replicas: ids(&[1, 2, 3]),
+        isr: ids(isr),
+        elr: Vec::new(),
+        leader: (leader > 0).then(|| id(leader)),
+        last_known_leader: None,
+        leader_epoch: LeaderEpoch(leader_epoch),
+        partition_epoch: PartitionEpoch(partition_epoch),
+        min_insync_replicas: 2,
+    }
+}
+
+fn apply(replica: &mut Replica, registration: &PartitionRegistration) -> Vec<Effect> {
+    let broker_epoch = alive()[&replica.local];
+    let assignment = Assignment {
+        registration,
+        broker_epoch,
+        metadata_index: 100,
+        alive: &alive(),
+    };
+    replica.apply(&assignment, T0)
+}
+
+fn replica_on(local: u32, log: LogState) -> Replica {
+    Replica::new(id(local), log, Settings::default(), T0)
+}
+
+/// Broker 1, leading in epoch 5 with this ISR.
+fn leader(isr: &[u32]) -> Replica {
+    let mut replica = replica_on(1, LogState::default());
+    apply(&mut replica, &registration(1, 5, 1, isr));
+    replica
+}
+
+fn request(offset_count: u64) -> AppendRequest {
+    let batch = NewBatch {
+        offset_count,
+        max_timestamp_ms: 0,
+        size_bytes: 100,
+        producer: None,
+    };
+    AppendRequest {
+        leader_epoch: None,
+        batch,
+        acks_all: true,
+    }
+}
+
+fn append(replica: &mut Replica, offset_count: u64) -> Offset {
+    match replica.append(&request(offset_count), T0).unwrap() {
+        Appended::New { info, .. } => info.base_offset,
+        Appended::Duplicate { .. } => panic!("without a producer nothing is a duplicate"),
+    }
+}
+
+fn fetch(from: u32, fetch_offset: u64, last: Option<u32>, durable: u64) -> FollowerFetch {
+    FollowerFetch {
+        broker: id(from),
+        broker_epoch: alive()[&id(from)],
+        leader_epoch: LeaderEpoch(5),
+        fetch_offset: Offset(fetch_offset),
+        last_fetched_epoch: last.map(LeaderEpoch),
+        durable_end: Offset(durable),
+    }
+}
+
+fn code<T>(result: Result<T, PartitionError>) -> ErrorCode {
+    result.err().expect("a refusal").code
+}
+
+fn fetched(replica: &mut Replica, answer: FetchAnswer<'_>) -> TakenFromLeader {
+    let leader_epoch = replica.leader().1;
+    replica
+        .fetched(FetchedFromLeader {
+            leader_epoch,
+            answer,
+            now: T0,
+        })
+        .unwrap()
+}
+
+/// A log of two records an epoch, epochs 1 to 3.
+fn three_epochs() -> LogState {
+    let entry = |epoch| EpochEntry {
+        epoch: LeaderEpoch(epoch),
+        start_offset: Offset(u64::from(epoch - 1) * 2),
+    };
+    LogState {
+        log_end: Offset(6),
+        epochs: (1..=3).map(entry).collect(),
+        ..LogState::default()
+    }
+}
+
+#[test]
+fn r1_the_high_watermark_is_the_lowest_durable_end() {
+    let mut leader = leader(&[1, 2, 3]);
+    append(&mut leader, 10);
+    assert_eq!(
+        leader.durable(Offset(10), T0),
+        [Effect::Durable(Offset(10))],
+        "no follower has spoken"
+    );
+    leader.follower_fetch(&fetch(2, 10, Some(5), 8), T0).unwrap();
+    let (_, effects) = leader.follower_fetch(&fetch(3, 10, Some(5), 4), T0).unwrap();
+    assert_eq!(effects, [Effect::HighWatermark(Offset(4))]);
+    let mut durable = FollowerDurable {
+        broker: id(3),
+        broker_epoch: BrokerEpoch(30),
+        leader_epoch: LeaderEpoch(5),
+        durable_end: Offset(9),
+    };
+    assert_eq!(
+        leader.follower_durable(&durable, T0).unwrap(),
+        [Effect::HighWatermark(Offset(8))]
+    );
+    durable.durable_end = Offset(2);
+    assert_eq!(
+        leader.follower_durable(&durable, T0).unwrap(),
+        [],
+        "it never moves back"
+    );
+}
+
+#[test]
+fn r1_what_is_only_written_at_the_leader_is_not_committed() {
+    let mut leader = leader(&[1, 2]);
+    append(&mut leader, 10);
+    assert_eq!(leader.written(Offset(10)), [Effect::Written(Offset(10))]);
+    let (_, effects) = leader.follower_fetch(&fetch(2, 10, Some(5), 10), T0).unwrap();
+    assert_eq!(effects, []);
+    assert_eq!(
+        leader.durable(Offset(10), T0),
+        [Effect::Durable(Offset(10)), Effect::HighWatermark(Offset(10))]
+    );
+}
+
+#[test]
+fn r1_it_stands_while_the_committed_isr_is_too_small() {
+    let mut leader = leader(&[1]);
+    leader
+        .append(
+            &AppendRequest {
+                acks_all: false,
+                ..request(1)
+            },
+            T0,
+        )
+        .unwrap();
+    assert_eq!(leader.durable(Offset(1), T0), [Effect::Durable(Offset(1))]);
+}
+
+#[test]
+fn r1_a_replica_that_is_being_added_counts() {
+    let mut leader = leader(&[1, 2]);
+    leader.follower_fetch(&fetch(2, 0, None, 0), T0).unwrap();
+    leader.follower_fetch(&fetch(3, 0, None, 0), T0).unwrap();
+    assert_eq!(leader.maximal_isr(), ids(&[1, 2, 3]));
+    append(&mut leader, 1);
+    leader.durable(Offset(1), T0);
+    let (_, effects) = leader.follower_fetch(&fetch(2, 1, Some(5), 1), T0).unwrap();
+    assert_eq!(effects, [], "broker 3 may be a member already");
+}
+
+#[test]
+fn r2_a_small_isr_refuses_before_and_fails_after_the_append() {
+    let mut small = leader(&[1]);
+    assert_eq!(code(small.append(&request(1), T0)), ErrorCode::NotEnoughReplicas);
+    assert_eq!(small.log().log_end(), Offset(0));
+
+    let mut shrinks = leader(&[1, 2]);
+    append(&mut shrinks, 1);
+    let effects = apply(&mut shrinks, &registration(1, 5, 2, &[1]));
+    assert_eq!(effects, [Effect::FailProduces(LostProduces::NotEnoughReplicas)]);
+}
+
+#[test]
+fn r3_an_image_older_than_the_registration_makes_no_leader() {
+    let mut replica = replica_on(1, LogState::default());
+    let registration = registration(1, 5, 1, &[1, 2, 3]);
+    let alive = alive();
+    let mut assignment = Assignment {
+        registration: &registration,
+        broker_epoch: BrokerEpoch(10),
+        metadata_index: 9,
+        alive: &alive,
+    };
+    assert_eq!(replica.apply(&assignment, T0), []);
+    assert_eq!(
+        code(replica.append(&request(1), T0)),
+        ErrorCode::NotLeaderOrFollower
+    );
+    assignment.metadata_index = 10;
+    assert_eq!(
+        replica.apply(&assignment, T0),
+        [],
+        "an epoch of the broker's former life is not resumed"
+    );
+    assert!(!replica.is_leader());
+}
+
+#[test]
+fn r3_a_new_registration_ends_a_leadership() {
+    let mut leader = leader(&[1, 2, 3]);
+    let registration = registration(1, 5, 2, &[1, 2, 3]);
+    let alive = alive();
+    let assignment = Assignment {
+        registration: &registration,
+        broker_epoch: BrokerEpoch(90),
+        metadata_index: 100,
+        alive: &alive,
+    };
+    let lost = Effect::FailProduces(LostProduces::LeadershipLost);
+    assert_eq!(leader.apply(&assignment, T0), [lost, Effect::WentOffline]);
+}
+
+#[test]
+fn r4_no_latest_offset_before_what_was_there_is_committed() {
+    let mut replica = replica_on(1, three_epochs());
+    let effects = apply(&mut replica, &registration(1, 5, 1, &[1, 2]));
+    assert_eq!(
+        effects,
+        [Effect::BecameLeader {
+            epoch: LeaderEpoch(5),
+            start_offset: Offset(6)
+        }]
+    );
+    assert_eq!(code(replica.latest_offset(None)), ErrorCode::OffsetNotAvailable);
+    replica.follower_fetch(&fetch(2, 6, Some(3), 6), T0).unwrap();
+    assert_eq!(replica.latest_offset(None), Ok((Offset(6), LeaderEpoch(5))));
+}
+
+#[test]
+fn r5_a_leader_tells_where_the_logs_part() {
+    let mut leader = replica_on(1, three_epochs());
+    apply(&mut leader, &registration(1, 5, 1, &[1, 2, 3]));
+    let mut answer = |offset, last| {
+        leader
+            .follower_fetch(&fetch(2, offset, Some(last), 0), T0)
+            .unwrap()
+            .0
+    };
+    let parts = |epoch, end| {
+        FollowerFetchAnswer::Diverging(DivergingEpoch {
+            epoch: LeaderEpoch(epoch),
+            end_offset: Offset(end),
+        })
+    };
+    assert_eq!(answer(5, 2), parts(2, 4), "its epoch 2 went on for longer");
+    assert_eq!(answer(5, 4), parts(3, 6), "epoch 4 is unknown here");
+    assert!(matches!(answer(4, 2), FollowerFetchAnswer::Read { .. }));
+    assert_eq!(
+        leader.log().high_watermark(),
+        Offset(0),
+        "what diverges counts for nothing"
+    );
+}
+
+#[test]
+fn r5_a_follower_truncates_to_the_smaller_end_of_the_epoch() {
+    let mut follower = replica_on(2, three_epochs());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    let diverging = |epoch, end| {
+        FetchAnswer::Diverging(DivergingEpoch {
+            epoch: LeaderEpoch(epoch),
+            end_offset: Offset(end),
+        })
+    };
+    let truncate = |to| Effect::Truncate {
+        to: Offset(to),
+        producers: vec![],
+        forgotten: vec![],
+    };
+    assert_eq!(
+        fetched(&mut follower, diverging(2, 9)).effects,
+        [truncate(4), Effect::FetchAgain]
+    );
+    assert_eq!(
+        fetched(&mut follower, diverging(1, 1)).effects,
+        [truncate(1), Effect::FetchAgain]
+    );
+    let position = follower.next_fetch().unwrap();
+    assert_eq!(
+        (position.fetch_offset, position.last_fetched_epoch),
+        (Offset(1), Some(LeaderEpoch(1)))
+    );
+}
+
+#[test]
+fn r5_truncation_waits_for_what_is_under_way() {
+    let mut follower = replica_on(2, LogState::default());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    let batches = [batch(0, 2, 4), batch(2, 2, 5)];
+    let answer = FetchAnswer::Batches {
+        batches: &batches,
+        high_watermark: Offset(0),
+        log_start: Offset(0),
+    };
+    assert_eq!(fetched(&mut follower, answer).epochs.len(), 2);
+    apply(&mut follower, &registration(3, 6, 2, &[2, 3]));
+    let diverging = DivergingEpoch {
+        epoch: LeaderEpoch(4),
+        end_offset: Offset(2),
+    };
+    assert_eq!(
+        fetched(&mut follower, FetchAnswer::Diverging(diverging)).effects,
+        []
+    );
+    assert_eq!(follower.next_fetch(), None);
+    assert_eq!(follower.durable(Offset(2), T0), [Effect::Durable(Offset(2))]);
+    let truncate = Effect::Truncate {
+        to: Offset(2),
+        producers: vec![],
+        forgotten: vec![],
+    };
+    assert_eq!(
+        follower.durable(Offset(4), T0),
+        [Effect::Durable(Offset(4)), truncate, Effect::FetchAgain]
+    );
+}
+
+#[test]
+fn r5_what_moved_at_the_leader_counts_only_for_a_prefix_of_its_log() {
+    let mut follower = replica_on(2, three_epochs());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    let progress = FetchAnswer::Progress {
+        high_watermark: Offset(6),
+        log_start: Offset(0),
+    };
+    assert_eq!(
+        fetched(&mut follower, progress).effects,
+        [],
+        "its tail may be another than the leader's"
+    );
+    let answer = FetchAnswer::Batches {
+        batches: &[],
+        high_watermark: Offset(2),
+        log_start: Offset(0),
+    };
+    assert_eq!(
+        fetched(&mut follower, answer).effects,
+        [Effect::HighWatermark(Offset(2))]
+    );
+    assert_eq!(
+        fetched(&mut follower, progress).effects,
+        [Effect::HighWatermark(Offset(6))]
+    );
+    let diverging = FetchAnswer::Diverging(DivergingEpoch {
+        epoch: LeaderEpoch(1),
+        end_offset: Offset(1),
+    });
+    let late = FetchedFromLeader {
+        leader_epoch: LeaderEpoch(5),
+        answer: diverging,
+        now: T0,
+    };
+    assert_eq!(
+        follower.fetched(late),
+        Err(InvalidFetch::Stale {
+            answered: LeaderEpoch(5)
+        })
+    );
+}
+
+#[test]
+fn r7_stable_storage_is_told_only_of_a_prefix_of_the_leaders_log() {
+    let mut follower = replica_on(2, three_epochs());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    assert!(follower.next_fetch().is_some());
+    assert_eq!(follower.durable_report(), None, "its tail may yet be cut off");
+    let answer = FetchAnswer::Batches {
+        batches: &[],
+        high_watermark: Offset(0),
+        log_start: Offset(0),
+    };
+    fetched(&mut follower, answer);
+    assert_eq!(follower.durable_report(), follower.next_fetch());
+}
+
+#[test]
+fn r5_a_follower_below_the_leaders_log_start_begins_anew() {
+    let mut leader = replica_on(
+        1,
+        LogState {
+            log_start: Offset(4),
+            ..three_epochs()
+        },
+    );
+    apply(&mut leader, &registration(1, 5, 1, &[1, 2]));
+    let (answer, _) = leader.follower_fetch(&fetch(2, 2, Some(1), 2), T0).unwrap();
+    assert_eq!(
+        answer,
+        FollowerFetchAnswer::BeforeLogStart { log_start: Offset(4) }
+    );
+
+    let mut follower = replica_on(2, LogState::default());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    let taken = fetched(
+        &mut follower,
+        FetchAnswer::BeforeLogStart { log_start: Offset(4) },
+    );
+    let truncate = Effect::Truncate {
+        to: Offset(0),
+        producers: vec![],
+        forgotten: vec![],
+    };
+    let trim = Effect::Trim { log_start: Offset(4) };
+    assert_eq!(taken.effects, [truncate, trim, Effect::FetchAgain]);
+    assert_eq!(follower.next_fetch().unwrap().fetch_offset, Offset(4));
+}
+
+#[test]
+fn r6_epochs_older_and_newer_are_told_apart() {
+    let mut leader = leader(&[1, 2, 3]);
+    for (epoch, expected) in [
+        (4, ErrorCode::FencedLeaderEpoch),
+        (6, ErrorCode::UnknownLeaderEpoch),
+    ] {
+        let asked = Some(LeaderEpoch(epoch));
+        assert_eq!(
+            code(leader.append(
+                &AppendRequest {
+                    leader_epoch: asked,
+                    ..request(1)
+                },
+                T0
+            )),
+            expected
+        );
+        assert_eq!(code(leader.consumer_read(asked, Offset(0))), expected);
+        assert_eq!(code(leader.latest_offset(asked)), expected);
+        let fetch = FollowerFetch {
+            leader_epoch: LeaderEpoch(epoch),
+            ..fetch(2, 0, None, 0)
+        };
+        assert_eq!(code(leader.follower_fetch(&fetch, T0)), expected);
+    }
+    let mut follower = replica_on(2, LogState::default());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    let refusal = follower.append(&request(1), T0).unwrap_err();
+    assert_eq!(
+        (refusal.code, refusal.leader),
+        (ErrorCode::NotLeaderOrFollower, Some((id(1), LeaderEpoch(5))))
+    );
+}
+
+fn proposal(partition_epoch: u32, isr: &[u32]) -> IsrProposal {
+    let isr = isr
+        .iter()
+        .map(|n| (id(*n), BrokerEpoch(u64::from(*n) * 10)))
+        .collect();
+    IsrProposal {
+        leader_epoch: LeaderEpoch(5),
+        partition_epoch: PartitionEpoch(partition_epoch),
+        isr,
+    }
+}
+
+#[test]
+fn r7_a_replica_joins_when_it_has_all_that_is_committed() {
+    let mut replica = replica_on(1, three_epochs());
+    apply(&mut replica, &registration(1, 5, 1, &[1, 2]));
+    let (_, effects) = replica.follower_fetch(&fetch(3, 6, Some(3), 5), T0).unwrap();
+    assert_eq!(effects, [], "it is below the start of the leader's epoch");
+    let (_, effects) = replica.follower_fetch(&fetch(3, 6, Some(3), 6), T0).unwrap();
+    assert_eq!(effects, [Effect::ProposeIsr(proposal(1, &[1, 2, 3]))]);
+    let (_, effects) = replica.follower_fetch(&fetch(3, 6, Some(3), 6), T0).unwrap();
+    assert_eq!(effects, [], "one proposal is in flight");
+}
+
+#[test]
+fn r7_only_the_registered_life_of_a_broker_joins() {
+    let mut leader = leader(&[1, 2]);
+    let stale = FollowerFetch {
+        broker_epoch: BrokerEpoch(29),
+        ..fetch(3, 0, None, 0)
+    };
+    assert_eq!(
+        code(leader.follower_fetch(&stale, T0)),
+        ErrorCode::StaleBrokerEpoch
+    );
+    let unknown = FollowerFetch {
+        broker_epoch: BrokerEpoch(31),
+        ..stale
+    };
+    assert_eq!(
+        leader.follower_fetch(&unknown, T0).unwrap().1,
+        [],
+        "its registration has not been seen"
+    );
+}
+
+#[test]
+fn r7_a_replica_that_lags_leaves() {
+    let mut leader = leader(&[1, 2, 3]);
+    append(&mut leader, 1);
+    leader
+        .follower_fetch(&fetch(2, 1, Some(5), 1), Duration::from_secs(9))
+        .unwrap();
+    leader
+        .follower_fetch(&fetch(3, 0, None, 0), Duration::from_secs(9))
+        .unwrap();
+    let heard = |_| Duration::from_secs(9);
+    assert_eq!(leader.tick(Duration::from_secs(10), &heard), []);
+    let effects = leader.tick(Duration::from_millis(10_001), &heard);
+    assert_eq!(effects, [Effect::ProposeIsr(proposal(1, &[1, 2]))]);
+}
+
+#[test]
+fn r7_an_idle_replica_stays_while_its_broker_is_heard() {
+    let mut leader = leader(&[1, 2]);
+    leader.follower_fetch(&fetch(2, 0, None, 0), T0).unwrap();
+    let late = Duration::from_mins(1);
+    assert_eq!(leader.tick(late, &|_| late), []);
+    append(&mut leader, 1);
+    assert_eq!(leader.tick(late, &|_| late), []);
+}
+
+#[test]
+fn r7_a_steady_small_lag_is_no_lag() {
+    let mut leader = leader(&[1, 2]);
+    for second in 0..60 {
+        let now = Duration::from_secs(second);
+        leader.append(&request(1), now).unwrap();
+        let reached = second.saturating_sub(3);
+        leader
+            .follower_fetch(&fetch(2, reached, (reached > 0).then_some(5), reached), now)
+            .unwrap();
+        assert_eq!(leader.tick(now, &|_| now), [], "second {second}");
+    }
+}
+
+#[test]
+fn r7_a_committed_change_takes_effect_and_a_refused_one_does_not() {
+    let mut leader = leader(&[1, 2]);
+    leader.follower_fetch(&fetch(3, 0, None, 0), T0).unwrap();
+    let wished = proposal(1, &[1, 2, 3]);
+    leader.isr_changed(
+        &wished,
+        &IsrChangeOutcome::Committed(registration(1, 5, 2, &[1, 2, 3])),
+        T0,
+    );
+    assert_eq!(leader.status().isr, ids(&[1, 2, 3]));
+
+    let mut refused = self::leader(&[1, 2]);
+    refused.follower_fetch(&fetch(3, 0, None, 0), T0).unwrap();
+    refused.isr_changed(
+        &wished,
+        &IsrChangeOutcome::Rejected(ErrorCode::IneligibleReplica),
+        T0,
+    );
+    assert_eq!(refused.maximal_isr(), ids(&[1, 2]));
+}
+
+#[test]
+fn r19_a_change_of_unknown_fate_counts_until_it_is_shut_out() {
+    let mut leader = leader(&[1, 2]);
+    leader.follower_fetch(&fetch(3, 0, None, 0), T0).unwrap();
+    let wished = proposal(1, &[1, 2, 3]);
+    leader.isr_changed(&wished, &IsrChangeOutcome::Unknown, T0);
+    let later = Duration::from_millis(500);
+    assert_eq!(
+        leader.tick(later, &|_| later),
+        [Effect::ProposeIsr(wished.clone())]
+    );
+    leader.isr_changed(
+        &wished,
+        &IsrChangeOutcome::Rejected(ErrorCode::IneligibleReplica),
+        later,
+    );
+    assert_eq!(
+        leader.maximal_isr(),
+        ids(&[1, 2, 3]),
+        "the first attempt may still arrive"
+    );
+    let later = Duration::from_secs(1);
+    let as_it_is = proposal(1, &[1, 2]);
+    assert_eq!(
+        leader.tick(later, &|_| later),
+        [Effect::ProposeIsr(as_it_is.clone())]
+    );
+    leader.isr_changed(
+        &as_it_is,
+        &IsrChangeOutcome::Committed(registration(1, 5, 2, &[1, 2])),
+        later,
+    );
+    assert_eq!(leader.status().isr, ids(&[1, 2]));
+}
+
+#[test]
+fn r8_without_a_leader_the_replica_waits() {
+    let mut leader = leader(&[1, 2]);
+    let effects = apply(&mut leader, &registration(0, 6, 2, &[1]));
+    assert_eq!(
+        effects,
+        [
+            Effect::FailProduces(LostProduces::LeadershipLost),
+            Effect::WentOffline
+        ]
+    );
+    let effects = apply(&mut leader, &registration(2, 7, 3, &[2]));
+    assert_eq!(
+        effects,
+        [Effect::BecameFollower {
+            leader: id(2),
+            epoch: LeaderEpoch(7)
+        }]
+    );
+    assert_eq!(
+        apply(&mut leader, &registration(1, 5, 1, &[1])),
+        [],
+        "an older registration changes nothing"
+    );
+}
+
+#[test]
+fn r9_a_duplicate_is_answered_by_the_original() {
+    let mut leader = leader(&[1, 2]);
+    let stamp = ProducerStamp {
+        id: ProducerId(4),
+        epoch: ProducerEpoch(0),
+        base_sequence: Sequence::ZERO,
+    };
+    let mut request = request(3);
+    request.batch.producer = Some(stamp);
+    append(&mut leader, 2);
+    leader.append(&request, T0).unwrap();
+    let again = leader.append(&request, T0).unwrap();
+    let leader_epoch = LeaderEpoch(5);
+    assert_eq!(
+        again,
+        Appended::Duplicate {
+            base_offset: Offset(2),
+            end: Offset(5),
+            leader_epoch
+        }
+    );
+    assert_eq!(leader.log().log_end(), Offset(5));
+}
+
+#[test]
+fn r9_a_truncation_of_a_recovered_tail_asks_for_a_scan() {
+    let mut table = crate::ProducerTable::default();
+    let stamp = ProducerStamp {
+        id: ProducerId(4),
+        epoch: ProducerEpoch(0),
+        base_sequence: Sequence::ZERO,
+    };
+    table.replay(
+        &tidelog_types::BatchInfo {
+            producer: Some(stamp),
+            ..batch(4, 2, 3)
+        },
+        T0,
+    );
+    let mut follower = replica_on(
+        2,
+        LogState {
+            producers: table.states(),
+            ..three_epochs()
+        },
+    );
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    let diverging = DivergingEpoch {
+        epoch: LeaderEpoch(2),
+        end_offset: Offset(4),
+    };
+    let taken = fetched(&mut follower, FetchAnswer::Diverging(diverging));
+    assert_eq!(
+        taken.effects,
+        [Effect::RebuildProducers {
+            from: Offset(0),
+            until: Offset(4)
+        }]
+    );
+    assert_eq!(follower.next_fetch(), None);
+    let truncate = Effect::Truncate {
+        to: Offset(4),
+        producers: vec![],
+        forgotten: vec![ProducerId(4)],
+    };
+    assert_eq!(
+        follower.producers_rebuilt(Offset(4), vec![], T0),
+        [truncate, Effect::FetchAgain]
+    );
+}
+
+#[test]
+fn r10_consumers_read_to_the_high_watermark_and_followers_to_the_written_end() {
+    let mut leader = leader(&[1, 2]);
+    append(&mut leader, 5);
+    leader.written(Offset(5));
+    let (answer, _) = leader.follower_fetch(&fetch(2, 0, None, 0), T0).unwrap();
+    let FollowerFetchAnswer::Read { until, .. } = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(until, Offset(5));
+    for between in 0..=5 {
+        assert_eq!(
+            leader.consumer_read(None, Offset(between)).unwrap().until,
+            Offset(0)
+        );
+    }
+    assert_eq!(
+        code(leader.consumer_read(None, Offset(6))),
+        ErrorCode::OffsetOutOfRange
+    );
+}
+
+#[test]
+fn r21_a_follower_takes_no_gap_and_no_older_epoch() {
+    let mut follower = replica_on(2, three_epochs());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    for wrong in [batch(7, 1, 5), batch(6, 1, 2), batch(6, 1, 6)] {
+        let answer = FetchAnswer::Batches {
+            batches: &[wrong],
+            high_watermark: Offset(0),
+            log_start: Offset(0),
+        };
+        let fetched = FetchedFromLeader {
+            leader_epoch: LeaderEpoch(5),
+            answer,
+            now: T0,
+        };
+        follower.fetched(fetched).unwrap_err();
+    }
+    assert_eq!(follower.log().log_end(), Offset(6));
+}
+
+#[test]
+fn a_followers_high_watermark_stays_within_its_log() {
+    let mut follower = replica_on(2, LogState::default());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    let batches = [batch(0, 2, 5)];
+    let answer = FetchAnswer::Batches {
+        batches: &batches,
+        high_watermark: Offset(9),
+        log_start: Offset(1),
+    };
+    let taken = fetched(&mut follower, answer);
+    assert_eq!(
+        taken.effects,
+        [
+            Effect::HighWatermark(Offset(2)),
+            Effect::Trim { log_start: Offset(1) }
+        ]
+    );
+}
