@@ -1,0 +1,100 @@
+//! One session stream, from the broker's side.
+
+use std::time::{Duration, Instant};
+
+use tidelog_metadata::Metadata;
+use tidelog_metadata::peer::Lane;
+use tidelog_proto::internal::v1 as pb;
+use tidelog_proto::internal::v1::controller_client::ControllerClient;
+use tidelog_types::{BrokerEpoch, BrokerId};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+/// Heartbeats that may wait to be sent.
+const HEARTBEAT_QUEUE: usize = 4;
+/// How long a stream may take to come about.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Heartbeats under way to one metadata leader.
+pub(super) struct SessionStream {
+    heartbeats: mpsc::Sender<pb::SessionRequest>,
+    answers: Streaming<pb::SessionResponse>,
+    ticks: tokio::time::Interval,
+    sequence: u64,
+    /// The last one sent and not answered. With one under way no other is sent: its answer would say nothing earlier.
+    unanswered: Option<Instant>,
+}
+
+/// What happened on the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SessionNews {
+    /// A heartbeat was answered.
+    Answered {
+        /// When it had been sent.
+        sent: Instant,
+        /// Whether the registration is over.
+        stale: bool,
+        /// Whether the leader has it fenced.
+        fenced: bool,
+    },
+    /// The stream broke, or its leader leads no more.
+    Broken,
+}
+
+impl SessionStream {
+    /// Opens a stream to the metadata leader.
+    pub(super) async fn open(metadata: &Metadata, leader: BrokerId, interval: Duration) -> Option<Self> {
+        let channel = metadata.peers().channel(leader, Lane::Control).ok()?;
+        let (heartbeats, requests) = mpsc::channel(HEARTBEAT_QUEUE);
+        let mut client = ControllerClient::new(channel);
+        let open = client.session(ReceiverStream::new(requests));
+        let answers = match tokio::time::timeout(OPEN_TIMEOUT, open).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => {
+                tracing::debug!(%leader, %status, "no session with the metadata leader");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Some(Self {
+            heartbeats,
+            answers,
+            ticks,
+            sequence: 0,
+            unanswered: None,
+        })
+    }
+
+    /// Sends heartbeats until there is news. Safe to drop and call again.
+    pub(super) async fn news(&mut self, epoch: BrokerEpoch, metadata: &Metadata) -> SessionNews {
+        loop {
+            tokio::select! {
+                answer = self.answers.message() => {
+                    let Ok(Some(answer)) = answer else { return SessionNews::Broken };
+                    if answer.sequence != self.sequence {
+                        continue;
+                    }
+                    if let Some(sent) = self.unanswered.take() {
+                        return SessionNews::Answered { sent, stale: answer.stale_epoch, fenced: answer.fenced };
+                    }
+                }
+                _ = self.ticks.tick(), if self.unanswered.is_none() => {
+                    self.sequence += 1;
+                    let heartbeat = pb::SessionRequest {
+                        broker_epoch: epoch.0,
+                        metadata_index: metadata.applied_index().0,
+                        sequence: self.sequence,
+                    };
+                    self.unanswered = Some(Instant::now());
+                    if self.heartbeats.try_send(heartbeat).is_err() {
+                        return SessionNews::Broken;
+                    }
+                }
+            }
+        }
+    }
+}

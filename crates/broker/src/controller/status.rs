@@ -1,0 +1,80 @@
+//! Whether this broker may serve, as it knows itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tidelog_types::BrokerEpoch;
+
+/// This broker's standing in its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BrokerStatus {
+    /// Its newest registration; `None` before the first, and from the loss of one to the next.
+    pub epoch: Option<BrokerEpoch>,
+    /// Whether it must neither acknowledge nor serve reads: not registered yet, not caught up yet, fenced by the metadata
+    /// leader, or by itself.
+    pub fenced: bool,
+    /// Whether it is being drained to stop.
+    pub draining: bool,
+}
+
+impl BrokerStatus {
+    pub(super) const FENCED: Self = Self {
+        epoch: None,
+        fenced: true,
+        draining: false,
+    };
+}
+
+/// How long this broker may serve without hearing from the metadata leader: a session's length, counted from when the last answered
+/// heartbeat was *sent*. Read before every acknowledgement, so that a process that was stopped for a while notices before its
+/// timers do. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SelfFence {
+    origin: Instant,
+    /// Milliseconds after `origin`; 0 means fenced.
+    until_ms: Arc<AtomicU64>,
+}
+
+impl SelfFence {
+    pub(super) fn new() -> Self {
+        Self {
+            origin: Instant::now(),
+            until_ms: Arc::default(),
+        }
+    }
+
+    /// Whether the broker may serve at this moment.
+    pub fn serves(&self) -> bool {
+        (self.origin.elapsed().as_millis() as u64) < self.until_ms.load(Ordering::Acquire)
+    }
+
+    pub(super) fn extend(&self, sent: Instant, session: Duration) {
+        let until = (sent + session)
+            .saturating_duration_since(self.origin)
+            .as_millis() as u64;
+        self.until_ms.fetch_max(until, Ordering::AcqRel);
+    }
+
+    pub(super) fn end(&self) {
+        self.until_ms.store(0, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fence_falls_a_session_after_the_answered_heartbeat_was_sent() {
+        let fence = SelfFence::new();
+        assert!(!fence.serves(), "before the first answer");
+        fence.extend(Instant::now(), Duration::from_mins(1));
+        assert!(fence.serves());
+        fence.end();
+        assert!(!fence.serves());
+        // An answer that comes a session late was sent too long ago to count.
+        fence.extend(fence.origin, Duration::ZERO);
+        assert!(!fence.serves());
+    }
+}

@@ -1,0 +1,322 @@
+//! Shards over a log in memory whose replication, refusals and leadership the test decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_group::{
+    AssignorName, CommitFailure, Effect, GroupConfig, Join, MemberEpoch, MemberId, OffsetToCommit,
+    Subscription, Topic, Topics,
+};
+use tidelog_record::{BatchBuilder, Compression, NewRecord};
+use tidelog_types::{
+    ErrorCode, GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicId, coordinator_partition,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::handle::{Groups, Session};
+use super::log::OffsetsLog as _;
+use super::memory_log::MemoryLog;
+
+/// Longest wait for a condition before a test fails.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) fn topics(names: &[(&str, u32)]) -> Arc<Topics> {
+    let topic = |(n, (name, count)): (usize, &(&str, u32))| {
+        let id = TopicId::from_slice(&[n as u8 + 1; 16]).unwrap();
+        (
+            name.parse().unwrap(),
+            Topic {
+                id,
+                partition_count: *count,
+            },
+        )
+    };
+    Arc::new(Topics::new(names.iter().enumerate().map(topic)))
+}
+
+struct Rig {
+    log: Arc<MemoryLog>,
+    groups: Groups<MemoryLog>,
+    topics: watch::Sender<Arc<Topics>>,
+    group: GroupId,
+    partition: PartitionIndex,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let log = MemoryLog::new();
+        let (topics, view) = watch::channel(topics(&[("orders", 3)]));
+        let groups = Groups::new(
+            Arc::clone(&log),
+            GroupConfig::default(),
+            view,
+            TaskTracker::new(),
+            CancellationToken::new(),
+        );
+        let group: GroupId = "inventory".parse().unwrap();
+        let partition = coordinator_partition(&group);
+        Self {
+            log,
+            groups,
+            topics,
+            group,
+            partition,
+        }
+    }
+
+    async fn serving() -> Self {
+        let rig = Self::new();
+        rig.elect(1);
+        rig.served().await;
+        rig
+    }
+
+    fn elect(&self, epoch: u32) {
+        let start = self.log.elect(self.partition, epoch);
+        self.groups.lead(self.partition, LeaderEpoch(epoch), start);
+    }
+
+    async fn served(&self) {
+        let served = async {
+            while self.groups.serving_count() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, served)
+            .await
+            .expect("the shard never served");
+    }
+
+    async fn join(&self, member: &str) -> (Session, mpsc::Receiver<Effect>) {
+        let join = Join {
+            group: self.group.clone(),
+            member: member.parse().unwrap(),
+            epoch: MemberEpoch::NONE,
+            instance_id: None,
+            subscription: Subscription::new(["orders".parse().unwrap()].into(), None, AssignorName::Uniform)
+                .unwrap(),
+            owned: std::collections::BTreeSet::new(),
+            client_id: "test".to_owned(),
+            client_host: String::new(),
+            max_poll_interval: Duration::ZERO,
+        };
+        let mut session = self.groups.join(join).await.unwrap();
+        let events = session.take_events().unwrap();
+        (session, events)
+    }
+
+    fn commit(&self, group: &str, offset: u64) -> JoinHandle<Result<Vec<CommitFailure>, PartitionError>> {
+        self.commit_as(group, None, offset)
+    }
+
+    fn commit_as(
+        &self,
+        group: &str,
+        member: Option<(MemberId, MemberEpoch)>,
+        offset: u64,
+    ) -> JoinHandle<Result<Vec<CommitFailure>, PartitionError>> {
+        let (groups, group) = (self.groups.clone(), group.parse().unwrap());
+        let offset = OffsetToCommit {
+            topic: "orders".parse().unwrap(),
+            partition: PartitionIndex(0),
+            offset: Offset(offset),
+            leader_epoch: None,
+            metadata: String::new(),
+        };
+        tokio::spawn(async move { groups.commit(group, member, vec![offset]).await })
+    }
+
+    async fn committed(&self) -> Result<Option<u64>, ErrorCode> {
+        let offsets = self.groups.offsets(self.group.clone(), None, None).await;
+        let offsets = offsets.map_err(|error| error.code)?;
+        Ok(offsets.first().map(|(_, committed)| committed.offset.0))
+    }
+
+    async fn appended_past(&self, end: Offset) {
+        while self.log.end(self.partition) <= end {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn next(events: &mut mpsc::Receiver<Effect>) -> Effect {
+    tokio::time::timeout(PATIENCE, events.recv())
+        .await
+        .expect("no event came")
+        .expect("the stream ended")
+}
+
+#[tokio::test]
+async fn who_leads_nothing_coordinates_nothing() {
+    let rig = Rig::new();
+    assert_eq!(rig.committed().await, Err(ErrorCode::NotCoordinator));
+    rig.elect(1);
+    rig.served().await;
+    assert_eq!(rig.committed().await, Ok(None));
+    rig.groups.resign(rig.partition);
+    assert_eq!(rig.committed().await, Err(ErrorCode::NotCoordinator));
+}
+
+/// Design §6: a coordinator serves after it replayed to its LESO and the high watermark is there.
+#[tokio::test]
+async fn a_new_leader_serves_only_once_everything_before_it_is_replicated() {
+    let rig = Rig::serving().await;
+    for offset in 1..=20 {
+        assert_eq!(rig.commit("inventory", offset).await.unwrap(), Ok(vec![]));
+    }
+    rig.log.hold(rig.partition);
+    let end = rig.log.end(rig.partition);
+    let unanswered = rig.commit("inventory", 21);
+    rig.appended_past(end).await;
+    rig.elect(2);
+    assert_eq!(
+        unanswered.await.unwrap().unwrap_err().code,
+        ErrorCode::NotCoordinator
+    );
+    assert_eq!(rig.committed().await, Err(ErrorCode::CoordinatorLoadInProgress));
+    rig.log.release(rig.partition);
+    rig.served().await;
+    assert_eq!(rig.committed().await, Ok(Some(21)));
+}
+
+/// G12: what is read is what stays.
+#[tokio::test]
+async fn what_is_not_replicated_is_neither_answered_nor_read() {
+    let rig = Rig::serving().await;
+    assert_eq!(rig.commit("inventory", 1).await.unwrap(), Ok(vec![]));
+    rig.log.hold(rig.partition);
+    let end = rig.log.end(rig.partition);
+    let lost = rig.commit("inventory", 2);
+    rig.appended_past(end).await;
+    assert_eq!(rig.committed().await, Ok(Some(1)));
+    assert!(!lost.is_finished());
+    rig.log.truncate(rig.partition);
+    rig.elect(2);
+    rig.served().await;
+    assert_eq!(rig.committed().await, Ok(Some(1)));
+    assert_eq!(lost.await.unwrap().unwrap_err().code, ErrorCode::NotCoordinator);
+}
+
+#[tokio::test]
+async fn appends_are_pipelined() {
+    let rig = Rig::serving().await;
+    rig.log.hold(rig.partition);
+    let end = rig.log.end(rig.partition);
+    let first = rig.commit("inventory", 1);
+    rig.appended_past(end).await;
+    let end = rig.log.end(rig.partition);
+    // The second is appended while the first still waits for replication.
+    let second = rig.commit("inventory", 2);
+    rig.appended_past(end).await;
+    assert!(!first.is_finished());
+    rig.log.release(rig.partition);
+    assert_eq!(
+        (first.await.unwrap(), second.await.unwrap()),
+        (Ok(vec![]), Ok(vec![]))
+    );
+    assert_eq!(rig.committed().await, Ok(Some(2)));
+}
+
+#[tokio::test]
+async fn a_refused_append_leaves_no_trace_and_is_retriable() {
+    let rig = Rig::serving().await;
+    rig.log.refuse(rig.partition, Some(ErrorCode::NotEnoughReplicas));
+    let refused = rig.commit("inventory", 1).await.unwrap().unwrap_err();
+    assert_eq!(refused.code, ErrorCode::CoordinatorNotAvailable);
+    assert!(refused.code.is_retriable());
+    let (_session, mut events) = rig.join("a").await;
+    assert!(matches!(next(&mut events).await, Effect::End { error: Some(e), .. } if e.code.is_retriable()));
+    rig.log.refuse(rig.partition, None);
+    assert_eq!(rig.committed().await, Ok(None));
+    assert_eq!(rig.commit("inventory", 2).await.unwrap(), Ok(vec![]));
+    assert_eq!(rig.committed().await, Ok(Some(2)));
+}
+
+#[tokio::test]
+async fn losing_the_leadership_ends_every_stream() {
+    let rig = Rig::serving().await;
+    let (_session, mut events) = rig.join("a").await;
+    assert!(matches!(next(&mut events).await, Effect::Joined { .. }));
+    assert!(matches!(next(&mut events).await, Effect::Assign { .. }));
+    rig.groups.resign(rig.partition);
+    let end = next(&mut events).await;
+    assert!(matches!(end, Effect::End { error: Some(e), .. } if e.code == ErrorCode::NotCoordinator));
+    assert_eq!(events.recv().await, None);
+}
+
+/// The broker was deposed or cut off and its shard has not been told: it answers nothing from its past.
+#[tokio::test]
+async fn a_deposed_coordinator_notices_by_itself() {
+    let rig = Rig::serving().await;
+    rig.commit("inventory", 1).await.unwrap().unwrap();
+    rig.log.elect(rig.partition, 2);
+    assert_eq!(rig.committed().await, Err(ErrorCode::NotCoordinator));
+}
+
+#[tokio::test]
+async fn members_are_told_when_topics_grow() {
+    let rig = Rig::serving().await;
+    let (_session, mut events) = rig.join("a").await;
+    next(&mut events).await;
+    next(&mut events).await;
+    rig.topics.send_replace(topics(&[("orders", 5)]));
+    let pushed = next(&mut events).await;
+    assert!(matches!(pushed, Effect::Assign { partitions, .. } if partitions.len() == 5));
+}
+
+#[tokio::test]
+async fn a_broken_stream_that_is_cut_off_leaves_its_member() {
+    let rig = Rig::serving().await;
+    let (session, mut events) = rig.join("a").await;
+    next(&mut events).await;
+    session.disconnected().await;
+    let described = rig.groups.describe(rig.group.clone()).await.unwrap();
+    assert_eq!(described.members.len(), 1);
+}
+
+#[tokio::test]
+async fn the_next_coordinator_knows_members_and_fences_by_their_epochs() {
+    let rig = Rig::serving().await;
+    let (_session, mut events) = rig.join("a").await;
+    next(&mut events).await;
+    rig.elect(2);
+    rig.served().await;
+    let member = |epoch| Some(("a".parse().unwrap(), MemberEpoch(epoch)));
+    assert_eq!(
+        rig.commit_as("inventory", member(1), 5).await.unwrap(),
+        Ok(vec![])
+    );
+    let fenced = rig
+        .commit_as("inventory", member(2), 6)
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(fenced.code, ErrorCode::FencedMemberEpoch);
+    assert_eq!(rig.committed().await, Ok(Some(5)));
+}
+
+#[tokio::test]
+async fn a_damaged_record_stops_the_load() {
+    let rig = Rig::new();
+    let mut batch = BatchBuilder::new(Compression::None);
+    batch
+        .append(NewRecord::new(0, Some(&[0xff]), Some(&[1])))
+        .unwrap();
+    rig.log.elect(rig.partition, 1);
+    rig.log
+        .append(rig.partition, LeaderEpoch(1), batch.build(None).unwrap())
+        .await
+        .unwrap();
+    rig.elect(2);
+    let refused = async {
+        while rig.committed().await != Err(ErrorCode::NotCoordinator) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused)
+        .await
+        .expect("a damaged log was served");
+}

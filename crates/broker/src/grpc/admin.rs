@@ -1,0 +1,450 @@
+//! The Admin service: topics and the cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_cluster::command::{Command, CreateTopic, DeleteTopic};
+use tidelog_cluster::image::{ClusterImage, MetadataIndex, TopicImage};
+use tidelog_cluster::outcome::{Accepted, Outcome};
+use tidelog_metadata::Metadata;
+use tidelog_proto::v1;
+use tidelog_proto::v1::admin_server::Admin;
+use tidelog_types::limits::MAX_PAGE_SIZE;
+use tidelog_types::{BrokerId, ErrorCode, PartitionError, TopicId, TopicName};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::leaders::{Leaders, unknown_topic};
+use super::{Listener, proposal_refused};
+use crate::config::{TopicDefaults, Voter};
+
+/// How long a change of metadata may take to commit.
+const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default and longest wait for a new topic's leaders.
+const MAX_CREATE_WAIT: Duration = Duration::from_secs(30);
+/// How often a new topic's leaders are asked.
+const ASK_LEADERS_INTERVAL: Duration = Duration::from_millis(20);
+/// Longest wait for metadata that a reader has seen elsewhere.
+const MAX_METADATA_WAIT: Duration = Duration::from_secs(5);
+
+/// The service of one client listener: addresses in its answers are that listener's.
+#[derive(Clone)]
+pub struct AdminService {
+    metadata: Metadata,
+    leaders: Leaders,
+    listener: Listener,
+    defaults: TopicDefaults,
+    voters: Arc<Vec<Voter>>,
+}
+
+impl AdminService {
+    /// For one listener.
+    pub fn new(
+        metadata: Metadata,
+        leaders: Leaders,
+        listener: Listener,
+        defaults: TopicDefaults,
+        voters: Arc<Vec<Voter>>,
+    ) -> Self {
+        Self {
+            metadata,
+            leaders,
+            listener,
+            defaults,
+            voters,
+        }
+    }
+
+    async fn propose(&self, command: Command) -> Result<Outcome, PartitionError> {
+        self.metadata
+            .propose(command, PROPOSE_TIMEOUT)
+            .await
+            .map_err(proposal_refused)
+    }
+
+    async fn create(
+        &self,
+        request: v1::CreateTopicRequest,
+    ) -> Result<v1::CreateTopicResponse, PartitionError> {
+        let name = topic_name(&request.name)?;
+        let image = self.metadata.image();
+        let alive = image.brokers.values().filter(|broker| broker.is_active()).count() as u32;
+        let default_factor = self.defaults.replication_factor.min(alive.max(1));
+        let command = CreateTopic {
+            name,
+            topic_id: TopicId(Uuid::new_v4()),
+            partitions: Some(or_default(request.partitions, self.defaults.partitions)),
+            replication_factor: Some(or_default(request.replication_factor, default_factor)),
+            configs: request.configs.into_iter().collect(),
+            placement_start: rand::random(),
+            internal: false,
+        };
+        if request.validate_only {
+            return validate_only(&image, command);
+        }
+        let outcome = self.propose(Command::CreateTopic(command)).await?;
+        let Accepted::TopicCreated {
+            topic_id,
+            partitions,
+            replication_factor,
+        } = outcome.result?
+        else {
+            return Err(unexpected("CreateTopic"));
+        };
+        let wait = match request.timeout_ms {
+            0 => MAX_CREATE_WAIT,
+            ms => Duration::from_millis(ms.into()).min(MAX_CREATE_WAIT),
+        };
+        self.wait_until_served(topic_id, outcome.index, wait).await?;
+        Ok(v1::CreateTopicResponse {
+            error: None,
+            topic_id: topic_id.as_bytes().to_vec().into(),
+            partitions,
+            replication_factor,
+            metadata_index: outcome.index.0,
+        })
+    }
+
+    /// Waits until every partition has a leader that serves its latest offset.
+    async fn wait_until_served(
+        &self,
+        id: TopicId,
+        index: MetadataIndex,
+        wait: Duration,
+    ) -> Result<(), PartitionError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let image = self.metadata.image();
+            let missing = match image.topic(id) {
+                Some(topic) => self
+                    .leaders
+                    .bounds(topic)
+                    .await
+                    .iter()
+                    .filter(|bounds| bounds.is_none())
+                    .count(),
+                None if image.index < index => 1,
+                // Deleted again meanwhile: there is nothing to wait for.
+                None => 0,
+            };
+            if missing == 0 {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let text = format!(
+                    "the topic was created, but after {} ms {missing} of its partitions have no serving leader yet; \
+                     look at it with tidelog topic describe",
+                    wait.as_millis()
+                );
+                return Err(PartitionError::new(ErrorCode::RequestTimedOut, text));
+            }
+            tokio::time::sleep(ASK_LEADERS_INTERVAL).await;
+        }
+    }
+
+    async fn delete(&self, name: &str) -> Result<MetadataIndex, PartitionError> {
+        let name = topic_name(name)?;
+        let image = self.metadata.image();
+        let topic = image
+            .topic_by_name(&name)
+            .ok_or_else(|| unknown_topic(name.as_str()))?;
+        let outcome = self
+            .propose(Command::DeleteTopic(DeleteTopic { topic_id: topic.id }))
+            .await?;
+        outcome.result?;
+        Ok(outcome.index)
+    }
+
+    async fn image_at(&self, index: u64) -> Result<Arc<ClusterImage>, PartitionError> {
+        let reached = self.metadata.wait_for_index(MetadataIndex(index));
+        match tokio::time::timeout(MAX_METADATA_WAIT, reached).await {
+            Ok(true) => Ok(self.metadata.image()),
+            Ok(false) | Err(_) => {
+                let image = self.metadata.image();
+                let text = format!(
+                    "this broker has read the metadata up to {} only, {index} was asked for; ask again or ask another",
+                    image.index
+                );
+                Err(PartitionError::new(ErrorCode::RequestTimedOut, text))
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn metadata(
+        &self,
+        request: Request<v1::MetadataRequest>,
+    ) -> Result<Response<v1::MetadataResponse>, Status> {
+        let request = request.into_inner();
+        let image = match self.image_at(request.min_metadata_index).await {
+            Ok(image) => image,
+            Err(error) => {
+                return Ok(Response::new(v1::MetadataResponse {
+                    error: Some(error.into()),
+                    ..Default::default()
+                }));
+            }
+        };
+        let topics = if request.all_topics {
+            image.topics_by_name(None).map(topic_metadata).collect()
+        } else {
+            request
+                .topics
+                .iter()
+                .map(|name| named_topic(&image, name))
+                .collect()
+        };
+        let brokers = image.brokers.values().map(|broker| v1::BrokerNode {
+            broker_id: broker.id.get(),
+            address: self.listener.address(&image, broker.id),
+            alive: !broker.fenced,
+        });
+        Ok(Response::new(v1::MetadataResponse {
+            cluster_id: image
+                .cluster_id
+                .map(|id| id.as_bytes().to_vec().into())
+                .unwrap_or_default(),
+            metadata_index: image.index.0,
+            brokers: brokers.collect(),
+            topics,
+            error: None,
+        }))
+    }
+
+    async fn create_topic(
+        &self,
+        request: Request<v1::CreateTopicRequest>,
+    ) -> Result<Response<v1::CreateTopicResponse>, Status> {
+        let answer = self.create(request.into_inner()).await;
+        Ok(Response::new(answer.unwrap_or_else(|error| {
+            v1::CreateTopicResponse {
+                error: Some(error.into()),
+                ..Default::default()
+            }
+        })))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<v1::DeleteTopicRequest>,
+    ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
+        Ok(Response::new(
+            match self.delete(&request.into_inner().name).await {
+                Ok(index) => v1::DeleteTopicResponse {
+                    error: None,
+                    metadata_index: index.0,
+                },
+                Err(error) => v1::DeleteTopicResponse {
+                    error: Some(error.into()),
+                    metadata_index: 0,
+                },
+            },
+        ))
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<v1::DescribeTopicRequest>,
+    ) -> Result<Response<v1::DescribeTopicResponse>, Status> {
+        let name = request.into_inner().name;
+        let image = self.metadata.image();
+        let found = name
+            .parse::<TopicName>()
+            .ok()
+            .and_then(|name| image.topic_by_name(&name).cloned());
+        let Some(topic) = found else {
+            return Ok(Response::new(v1::DescribeTopicResponse {
+                error: Some(unknown_topic(&name).into()),
+                ..Default::default()
+            }));
+        };
+        let bounds = self.leaders.bounds(&topic).await;
+        let partitions =
+            topic
+                .partitions
+                .iter()
+                .zip(bounds)
+                .zip(0..)
+                .map(|((registration, bounds), partition)| v1::PartitionDescription {
+                    partition,
+                    leader: registration.leader.map_or(0, BrokerId::get),
+                    last_known_leader: registration.last_known_leader.map_or(0, BrokerId::get),
+                    leader_epoch: registration.leader_epoch.0,
+                    partition_epoch: registration.partition_epoch.0,
+                    replicas: ids(&registration.replicas),
+                    isr: ids(&registration.isr),
+                    elr: ids(&registration.elr),
+                    high_watermark: bounds.map(|bounds| bounds.high_watermark.0),
+                    log_start_offset: bounds.map(|bounds| bounds.log_start.0),
+                });
+        Ok(Response::new(v1::DescribeTopicResponse {
+            error: None,
+            name: topic.name.to_string(),
+            topic_id: topic.id.as_bytes().to_vec().into(),
+            internal: topic.name.is_internal(),
+            configs: topic.configs.overrides().clone().into_iter().collect(),
+            partitions: partitions.collect(),
+        }))
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<v1::ListTopicsRequest>,
+    ) -> Result<Response<v1::ListTopicsResponse>, Status> {
+        let request = request.into_inner();
+        let page = request.page.unwrap_or_default();
+        let size = if page.size == 0 {
+            MAX_PAGE_SIZE
+        } else {
+            page.size.min(MAX_PAGE_SIZE)
+        } as usize;
+        let after = match page.token.as_str() {
+            "" => None,
+            token => Some(
+                token
+                    .parse()
+                    .map_err(|_| Status::invalid_argument("the page token is not one of ours"))?,
+            ),
+        };
+        let image = self.metadata.image();
+        let mut shown = image
+            .topics_by_name(after.as_ref())
+            .filter(|topic| request.include_internal || !topic.name.is_internal());
+        let topics: Vec<_> = shown
+            .by_ref()
+            .take(size)
+            .map(|topic| topic_summary(topic))
+            .collect();
+        let next_token = match (shown.next(), topics.last()) {
+            (Some(_), Some(last)) => last.name.clone(),
+            _ => String::new(),
+        };
+        Ok(Response::new(v1::ListTopicsResponse { topics, next_token }))
+    }
+
+    async fn describe_cluster(
+        &self,
+        _request: Request<v1::DescribeClusterRequest>,
+    ) -> Result<Response<v1::DescribeClusterResponse>, Status> {
+        let image = self.metadata.image();
+        let counts = super::PartitionCounts::of(&image);
+        let leader = self.metadata.leader();
+        let brokers = image.brokers.values().map(|broker| v1::BrokerDescription {
+            broker_id: broker.id.get(),
+            alive: !broker.fenced,
+            address: self.listener.address(&image, broker.id),
+            directory_id: broker.directory.as_bytes().to_vec().into(),
+            broker_epoch: broker.epoch.0,
+            voter: self.voters.iter().any(|voter| voter.id == broker.id),
+        });
+        Ok(Response::new(v1::DescribeClusterResponse {
+            cluster_id: image
+                .cluster_id
+                .map(|id| id.as_bytes().to_vec().into())
+                .unwrap_or_default(),
+            metadata_leader: leader.map_or(0, |leader| leader.broker.get()),
+            metadata_term: leader.map_or(0, |leader| leader.term),
+            metadata_index: image.index.0,
+            brokers: brokers.collect(),
+            under_replicated: counts.under_replicated,
+            under_min_isr: counts.under_min_isr,
+            offline: counts.offline,
+        }))
+    }
+}
+
+fn topic_name(name: &str) -> Result<TopicName, PartitionError> {
+    let name: TopicName = name
+        .parse()
+        .map_err(|error| PartitionError::new(ErrorCode::InvalidTopicException, format!("{error}")))?;
+    if name.is_internal() {
+        let text = format!("{name} belongs to the cluster itself; choose another name");
+        return Err(PartitionError::new(ErrorCode::InvalidTopicException, text));
+    }
+    Ok(name)
+}
+
+fn or_default(value: u32, default: u32) -> u32 {
+    if value == 0 { default } else { value }
+}
+
+fn unexpected(command: &str) -> PartitionError {
+    let text =
+        format!("the metadata log answered {command} with something else; the brokers differ in version");
+    PartitionError::new(ErrorCode::UnknownServerError, text)
+}
+
+fn validate_only(
+    image: &ClusterImage,
+    command: CreateTopic,
+) -> Result<v1::CreateTopicResponse, PartitionError> {
+    let (_, outcome) = tidelog_cluster::decide::decide(image, image.index, &Command::CreateTopic(command));
+    let Accepted::TopicCreated {
+        partitions,
+        replication_factor,
+        ..
+    } = outcome.result?
+    else {
+        return Err(unexpected("CreateTopic"));
+    };
+    Ok(v1::CreateTopicResponse {
+        partitions,
+        replication_factor,
+        ..Default::default()
+    })
+}
+
+fn named_topic(image: &ClusterImage, name: &str) -> v1::TopicMetadata {
+    let found = name
+        .parse::<TopicName>()
+        .ok()
+        .and_then(|name| image.topic_by_name(&name));
+    found.map_or_else(
+        || v1::TopicMetadata {
+            name: name.to_owned(),
+            error: Some(unknown_topic(name).into()),
+            ..Default::default()
+        },
+        topic_metadata,
+    )
+}
+
+fn topic_metadata(topic: &Arc<TopicImage>) -> v1::TopicMetadata {
+    let partitions =
+        topic
+            .partitions
+            .iter()
+            .zip(0..)
+            .map(|(registration, partition)| v1::PartitionMetadata {
+                partition,
+                leader: registration.leader.map_or(0, BrokerId::get),
+                leader_epoch: registration.leader_epoch.0,
+            });
+    v1::TopicMetadata {
+        name: topic.name.to_string(),
+        topic_id: topic.id.as_bytes().to_vec().into(),
+        error: None,
+        internal: topic.name.is_internal(),
+        partitions: partitions.collect(),
+    }
+}
+
+fn topic_summary(topic: &TopicImage) -> v1::TopicSummary {
+    v1::TopicSummary {
+        name: topic.name.to_string(),
+        topic_id: topic.id.as_bytes().to_vec().into(),
+        partitions: topic.partitions.len() as u32,
+        replication_factor: topic
+            .partitions
+            .first()
+            .map_or(0, |partition| partition.replicas.len() as u32),
+        internal: topic.name.is_internal(),
+    }
+}
+
+fn ids(brokers: &[BrokerId]) -> Vec<u32> {
+    brokers.iter().map(|broker| broker.get()).collect()
+}

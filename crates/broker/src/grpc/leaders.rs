@@ -1,0 +1,121 @@
+//! Asking partitions' leaders where their logs begin and end, on this broker or another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_cluster::image::TopicImage;
+use tidelog_metadata::peer::{Lane, PeerPool};
+use tidelog_proto::v1;
+use tidelog_proto::v1::log_client::LogClient;
+use tidelog_proto::v1::log_server::Log;
+use tidelog_types::{BrokerId, ErrorCode, Offset, PartitionIndex};
+use tonic::Request;
+
+use super::log::LogService;
+
+/// How long another broker may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where a partition's log begins, and up to where it is readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogBounds {
+    /// The log start offset.
+    pub log_start: Offset,
+    /// The high watermark.
+    pub high_watermark: Offset,
+}
+
+/// Asks leaders. Cheap to clone.
+#[derive(Clone)]
+pub struct Leaders {
+    local: BrokerId,
+    log: LogService,
+    peers: PeerPool,
+}
+
+impl Leaders {
+    /// For a broker with its own log service, and connections to the others.
+    pub fn new(local: BrokerId, log: LogService, peers: PeerPool) -> Self {
+        Self { local, log, peers }
+    }
+
+    /// The bounds of every partition of a topic; `None` where the leader does not answer or does not serve yet.
+    pub async fn bounds(&self, topic: &Arc<TopicImage>) -> Vec<Option<LogBounds>> {
+        let mut by_leader: BTreeMap<BrokerId, Vec<PartitionIndex>> = BTreeMap::new();
+        for (partition, registration) in topic.iter() {
+            if let Some(leader) = registration.leader {
+                by_leader.entry(leader).or_default().push(partition.partition);
+            }
+        }
+        let asked = by_leader
+            .into_iter()
+            .map(|(leader, partitions)| self.ask(leader, topic, partitions));
+        let mut bounds = vec![None; topic.partitions.len()];
+        for (partition, found) in futures::future::join_all(asked).await.into_iter().flatten() {
+            if let Some(slot) = bounds.get_mut(partition.0 as usize) {
+                *slot = Some(found);
+            }
+        }
+        bounds
+    }
+
+    async fn ask(
+        &self,
+        leader: BrokerId,
+        topic: &Arc<TopicImage>,
+        partitions: Vec<PartitionIndex>,
+    ) -> Vec<(PartitionIndex, LogBounds)> {
+        let query = |partition: &PartitionIndex, at| v1::PartitionOffsetQuery {
+            topic: topic.name.to_string(),
+            partition: partition.0,
+            leader_epoch: None,
+            at: Some(at),
+        };
+        let queries = partitions.iter().flat_map(|partition| {
+            use v1::partition_offset_query::At;
+            [
+                query(partition, At::Earliest(true)),
+                query(partition, At::Latest(true)),
+            ]
+        });
+        let request = Request::new(v1::ListOffsetsRequest {
+            partitions: queries.collect(),
+        });
+        let answer = if leader == self.local {
+            self.log.list_offsets(request).await
+        } else {
+            let Ok(channel) = self.peers.channel(leader, Lane::Control) else {
+                return Vec::new();
+            };
+            let mut client = LogClient::new(channel);
+            let asked = tokio::time::timeout(TIMEOUT, client.list_offsets(request));
+            match asked.await {
+                Ok(answer) => answer,
+                Err(_) => return Vec::new(),
+            }
+        };
+        let Ok(answer) = answer else { return Vec::new() };
+        let answers = answer.into_inner().partitions;
+        partitions
+            .into_iter()
+            .zip(answers.chunks_exact(2))
+            .filter(|(_, pair)| pair.iter().all(|answer| answer.error.is_none()))
+            .map(|(partition, pair)| {
+                let bounds = LogBounds {
+                    log_start: Offset(pair[0].offset),
+                    high_watermark: Offset(pair[1].offset),
+                };
+                (partition, bounds)
+            })
+            .collect()
+    }
+}
+
+/// The refusal of a topic that does not exist.
+pub fn unknown_topic(name: &str) -> tidelog_types::PartitionError {
+    tidelog_types::PartitionError::new(
+        ErrorCode::UnknownTopicOrPartition,
+        format!("topic {name:?} does not exist; create it (tidelog topic create), or check its name"),
+    )
+}

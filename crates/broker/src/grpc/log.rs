@@ -1,0 +1,311 @@
+//! The Log service: produce, fetch, offsets, producer ids.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tidelog_cluster::command::BrokerIncarnation;
+use tidelog_metadata::Metadata;
+use tidelog_proto::v1;
+use tidelog_proto::v1::log_server::Log;
+use tidelog_types::limits::MAX_PARTITIONS_PER_REQUEST;
+use tidelog_types::{ErrorCode, LeaderEpoch, PartitionError, PartitionIndex, TopicIdPartition, TopicName};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Listener;
+use super::leaders::unknown_topic;
+use super::producer_ids::ProducerIds;
+use crate::metrics::Metrics;
+use crate::partition::{OffsetQuery, ReplicaManager};
+
+pub(super) mod fetch;
+pub(super) mod produce;
+
+/// Produce requests of one stream that await their acknowledgement; beyond it the stream is not read on.
+const MAX_PRODUCES_IN_FLIGHT: usize = 1_000;
+/// Fetch requests of one stream that wait; beyond it the stream is not read on.
+const MAX_FETCHES_IN_FLIGHT: usize = 100;
+/// Answers of one stream that were made and not yet sent.
+const MAX_UNSENT_ANSWERS: usize = 4;
+
+/// The service of one client listener. Cheap to clone.
+#[derive(Clone)]
+pub struct LogService {
+    shared: Arc<Shared>,
+    listener: Listener,
+}
+
+/// What the services of all listeners share.
+pub struct Shared {
+    replicas: Arc<ReplicaManager>,
+    metadata: Metadata,
+    producer_ids: ProducerIds,
+    metrics: Arc<Metrics>,
+    /// Ends streams when the broker stops; the broker's own token or a child of it.
+    shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// For one broker.
+    pub fn new(
+        replicas: Arc<ReplicaManager>,
+        metadata: Metadata,
+        metrics: Arc<Metrics>,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
+        let producer_ids = ProducerIds::new(metadata.clone());
+        Arc::new(Self {
+            replicas,
+            metadata,
+            producer_ids,
+            metrics,
+            shutdown,
+        })
+    }
+}
+
+impl LogService {
+    /// For one listener.
+    pub fn new(shared: Arc<Shared>, listener: Listener) -> Self {
+        Self { shared, listener }
+    }
+
+    /// A partition by name, as the brokers know it, with the largest batch that its topic takes.
+    fn resolve(&self, topic: &str, partition: u32) -> Result<Target, PartitionError> {
+        let image = self.shared.metadata.image();
+        let found = topic
+            .parse::<TopicName>()
+            .ok()
+            .and_then(|name| image.topic_by_name(&name).cloned());
+        let found = found.ok_or_else(|| unknown_topic(topic))?;
+        let index = PartitionIndex(partition);
+        let Some(registration) = found.partition(index) else {
+            let text = format!(
+                "topic {topic} has {} partitions, so none numbered {partition}",
+                found.partitions.len()
+            );
+            return Err(PartitionError::new(ErrorCode::UnknownTopicOrPartition, text));
+        };
+        let id = TopicIdPartition {
+            topic_id: found.id,
+            partition: index,
+        };
+        if registration
+            .leader
+            .is_some_and(|leader| leader != self.shared.replicas.local())
+        {
+            let text = format!("this broker does not lead {topic}-{partition}; ask its leader");
+            let leader = registration
+                .leader
+                .map(|leader| (leader, registration.leader_epoch));
+            return Err(PartitionError::new(ErrorCode::NotLeaderOrFollower, text).with_leader(leader));
+        }
+        Ok(Target {
+            id,
+            max_message_bytes: found.configs.max_message_bytes(),
+            internal: found.name.is_internal(),
+        })
+    }
+
+    fn refusal(&self, error: PartitionError) -> v1::Error {
+        self.listener.refusal(&self.shared.metadata.image(), error)
+    }
+
+    async fn offset(&self, query: v1::PartitionOffsetQuery) -> v1::PartitionOffset {
+        use v1::partition_offset_query::At;
+        let at = match query.at {
+            Some(At::Earliest(_)) => OffsetQuery::Earliest,
+            Some(At::TimestampMs(timestamp_ms)) => OffsetQuery::Timestamp(timestamp_ms),
+            Some(At::Latest(_)) | None => OffsetQuery::Latest,
+        };
+        let epoch = query.leader_epoch.map(LeaderEpoch);
+        let found = async {
+            let target = self.resolve(&query.topic, query.partition)?;
+            self.shared
+                .replicas
+                .target(target.id)?
+                .list_offset(epoch, at)
+                .await
+        };
+        let mut answer = v1::PartitionOffset {
+            partition: query.partition,
+            ..Default::default()
+        };
+        match found.await {
+            Ok(found) => {
+                answer.offset = found.offset.0;
+                answer.timestamp_ms = found.timestamp_ms;
+                answer.leader_epoch = found.leader_epoch.0;
+            }
+            Err(error) => answer.error = Some(self.refusal(error)),
+        }
+        answer.topic = query.topic;
+        answer
+    }
+
+    async fn new_producer(
+        &self,
+        request: v1::InitProducerRequest,
+    ) -> Result<v1::InitProducerResponse, PartitionError> {
+        if let (Some(producer_id), Some(epoch)) = (request.producer_id, request.producer_epoch)
+            && epoch < u32::from(i16::MAX.unsigned_abs())
+        {
+            // Raising an epoch needs no agreement: the partitions fence the older one when they see the newer (KIP-360).
+            return Ok(v1::InitProducerResponse {
+                error: None,
+                producer_id,
+                producer_epoch: epoch + 1,
+            });
+        }
+        let replicas = &self.shared.replicas;
+        let Some(epoch) = replicas.broker_epoch() else {
+            let text = "this broker is not registered with the cluster yet; ask again or ask another";
+            return Err(PartitionError::new(ErrorCode::LeaderNotAvailable, text));
+        };
+        let broker = BrokerIncarnation {
+            broker: replicas.local(),
+            epoch,
+        };
+        let id = self.shared.producer_ids.next(broker).await?;
+        Ok(v1::InitProducerResponse {
+            error: None,
+            producer_id: id.0,
+            producer_epoch: 0,
+        })
+    }
+}
+
+/// Where a request goes.
+struct Target {
+    id: TopicIdPartition,
+    max_message_bytes: u32,
+    internal: bool,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Log for LogService {
+    async fn produce(
+        &self,
+        request: Request<v1::ProduceRequest>,
+    ) -> Result<Response<v1::ProduceResponse>, Status> {
+        let request = request.into_inner();
+        check_count(request.partitions.len())?;
+        let accepted = self.take(request).await;
+        Ok(Response::new(self.acknowledge(accepted).await))
+    }
+
+    type ProduceStreamStream = Answers<v1::ProduceResponse>;
+
+    async fn produce_stream(
+        &self,
+        request: Request<Streaming<v1::ProduceRequest>>,
+    ) -> Result<Response<Self::ProduceStreamStream>, Status> {
+        let (answers, receiver) = mpsc::channel(MAX_UNSENT_ANSWERS);
+        tokio::spawn(produce::stream(self.clone(), request.into_inner(), answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<v1::FetchResponse>, Status> {
+        let request = request.into_inner();
+        check_count(request.partitions.len())?;
+        Ok(Response::new(self.read(request).await))
+    }
+
+    type FetchStreamStream = Answers<v1::FetchResponse>;
+
+    async fn fetch_stream(
+        &self,
+        request: Request<Streaming<v1::FetchRequest>>,
+    ) -> Result<Response<Self::FetchStreamStream>, Status> {
+        let (answers, receiver) = mpsc::channel(MAX_UNSENT_ANSWERS);
+        tokio::spawn(fetch::stream(self.clone(), request.into_inner(), answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn list_offsets(
+        &self,
+        request: Request<v1::ListOffsetsRequest>,
+    ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
+        let request = request.into_inner();
+        check_count(request.partitions.len())?;
+        let partitions = join_all(request.partitions.into_iter().map(|query| self.offset(query))).await;
+        Ok(Response::new(v1::ListOffsetsResponse { partitions }))
+    }
+
+    async fn init_producer(
+        &self,
+        request: Request<v1::InitProducerRequest>,
+    ) -> Result<Response<v1::InitProducerResponse>, Status> {
+        let answer = self.new_producer(request.into_inner()).await;
+        Ok(Response::new(answer.unwrap_or_else(|error| {
+            v1::InitProducerResponse {
+                error: Some(self.refusal(error)),
+                ..Default::default()
+            }
+        })))
+    }
+}
+
+fn check_count(partitions: usize) -> Result<(), Status> {
+    if partitions > MAX_PARTITIONS_PER_REQUEST {
+        let text =
+            format!("{partitions} partitions in one request; at most {MAX_PARTITIONS_PER_REQUEST} are taken");
+        return Err(Status::invalid_argument(text));
+    }
+    Ok(())
+}
+
+/// The most a client may have a produce wait for replicas, and what 0 means.
+const MAX_PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn produce_timeout(timeout_ms: u32) -> Duration {
+    match timeout_ms {
+        0 => MAX_PRODUCE_TIMEOUT,
+        ms => Duration::from_millis(ms.into()).min(MAX_PRODUCE_TIMEOUT),
+    }
+}
+
+/// Serves a stream of requests: at most `MAX` of them at a time, each answered when its future is done, in no fixed order.
+macro_rules! serve {
+    ($requests:expr, $answers:expr, $shutdown:expr, $max:expr, |$request:ident| $begin:expr) => {{
+        let mut requests = $requests;
+        let mut running = FuturesUnordered::new();
+        let mut open = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = $shutdown.cancelled() => {
+                    let _ = $answers.send(Err(Status::unavailable("the broker is stopping; connect to another"))).await;
+                    break;
+                }
+                Some(answer) = running.next() => {
+                    // Nobody listens any more: what is in flight goes on without an answer.
+                    if $answers.send(Ok(answer)).await.is_err() {
+                        break;
+                    }
+                }
+                next = requests.next(), if open && running.len() < $max => match next {
+                    Some(Ok($request)) => match check_count($request.partitions.len()) {
+                        Ok(()) => running.push($begin),
+                        Err(status) => {
+                            let _ = $answers.send(Err(status)).await;
+                            break;
+                        }
+                    },
+                    Some(Err(_)) => break,
+                    None => open = false,
+                },
+                else => break,
+            }
+        }
+    }};
+}
+use serve;

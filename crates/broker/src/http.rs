@@ -1,0 +1,123 @@
+//! The HTTP listener: `/livez`, `/readyz`, `/metrics`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What the listener asks the broker.
+pub trait Health: Send + Sync + 'static {
+    /// Why the broker is not ready to serve; empty if it is.
+    fn unready_reasons(&self) -> Vec<String>;
+    /// Prometheus' exposition text.
+    fn metrics(&self) -> String;
+}
+
+/// Serves until the token is cancelled.
+pub async fn serve(
+    listener: TcpListener,
+    health: Arc<dyn Health>,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(health);
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: &'static str,
+    reasons: Vec<String>,
+}
+
+async fn livez() -> Json<Report> {
+    Json(Report {
+        status: "ok",
+        reasons: Vec::new(),
+    })
+}
+
+async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
+    let reasons = health.unready_reasons();
+    if reasons.is_empty() {
+        return Json(Report {
+            status: "ok",
+            reasons,
+        })
+        .into_response();
+    }
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        Json(Report {
+            status: "not ready",
+            reasons,
+        }),
+    )
+        .into_response()
+}
+
+async fn metrics(State(health): State<Arc<dyn Health>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], health.metrics()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    struct Broker(Vec<String>);
+
+    impl Health for Broker {
+        fn unready_reasons(&self) -> Vec<String> {
+            self.0.clone()
+        }
+
+        fn metrics(&self) -> String {
+            "tidelog_up 1\n".to_owned()
+        }
+    }
+
+    async fn ask(reasons: &[&str], path: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let broker = Broker(reasons.iter().map(ToString::to_string).collect());
+        let server = tokio::spawn(serve(listener, Arc::new(broker), stop.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        stop.cancel();
+        server.await.unwrap().unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn ready_means_200_and_not_ready_means_503_with_reasons() {
+        assert!(ask(&[], "/readyz").await.starts_with("HTTP/1.1 200"));
+        let answer = ask(&["not registered yet"], "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains("not registered yet"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_not_ready_is_alive_and_shows_metrics() {
+        assert!(ask(&["starting"], "/livez").await.starts_with("HTTP/1.1 200"));
+        assert!(ask(&["starting"], "/metrics").await.ends_with("tidelog_up 1\n"));
+    }
+}

@@ -1,0 +1,13 @@
+//! The Tidelog broker: gRPC services, and the drivers that run the pure crates on tokio, disk and network.
+
+pub mod config;
+pub mod controller;
+pub mod group;
+pub mod grpc;
+pub mod http;
+pub mod metrics;
+pub mod partition;
+pub mod replication;
+pub mod server;
+
+pub use server::{Addresses, Server, StartError};

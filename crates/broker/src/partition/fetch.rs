@@ -1,0 +1,211 @@
+//! Consumers' reads: long polls that cost nothing while they wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidelog_replica::ConsumerRead;
+use tidelog_storage::{ReadBatches, StoreError};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError};
+use tokio::sync::Notify;
+
+use super::partition::Partition;
+
+/// What a consumer wishes to read.
+#[derive(Debug, Clone)]
+pub struct FetchSpec<P> {
+    /// From where, in the order in which `max_bytes` is spent.
+    pub partitions: Vec<PartitionFetch<P>>,
+    /// How long to wait for `min_bytes`.
+    pub max_wait: Duration,
+    /// Answer as soon as there is so much.
+    pub min_bytes: usize,
+    /// Answer no more than so much, but always a batch if there is one.
+    pub max_bytes: usize,
+}
+
+/// One partition of a fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionFetch<P> {
+    /// Which: a [`tidelog_types::TopicIdPartition`] in a request.
+    pub partition: P,
+    /// The newest leader epoch the consumer has seen; `None` skips the check.
+    pub leader_epoch: Option<LeaderEpoch>,
+    /// From where.
+    pub fetch_offset: Offset,
+    /// At most so much of this partition.
+    pub max_bytes: usize,
+}
+
+/// What was read of a partition.
+#[derive(Debug, Clone)]
+pub struct PartitionFetched {
+    /// Whole batches; the first may begin before the fetch offset.
+    pub batches: Vec<Bytes>,
+    /// The high watermark.
+    pub high_watermark: Offset,
+    /// The log start offset.
+    pub log_start: Offset,
+    /// The answering leader's epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// Where to fetch next.
+    pub next_offset: Offset,
+}
+
+type Answer = Result<PartitionFetched, PartitionError>;
+/// A partition that this broker holds, or why there is none.
+type Target = Result<Arc<Partition>, PartitionError>;
+
+/// Reads, waiting for enough. Answers stand in the order of the request.
+pub(crate) async fn fetch(spec: FetchSpec<Target>) -> Vec<Answer> {
+    let deadline = tokio::time::Instant::now() + spec.max_wait;
+    if let Some(answers) = read_all(&spec, false).await {
+        return answers;
+    }
+    let waiting = Waiting::register(&spec);
+    loop {
+        // Registered first, then read: what comes between is not missed.
+        if let Some(answers) = read_all(&spec, false).await {
+            return answers;
+        }
+        if tokio::time::timeout_at(deadline, waiting.woken.notified())
+            .await
+            .is_err()
+        {
+            return read_all(&spec, true).await.unwrap_or_default();
+        }
+    }
+}
+
+/// What there is, if it is enough or `anyway`.
+async fn read_all(spec: &FetchSpec<Target>, anyway: bool) -> Option<Vec<Answer>> {
+    let bounds: Vec<_> = spec.partitions.iter().map(bounds).collect();
+    let refused = bounds.iter().any(Result::is_err);
+    let readable = bounds.iter().flatten().any(|read| read.until > read.from);
+    if !anyway && !refused && !readable && spec.min_bytes > 0 && !spec.max_wait.is_zero() {
+        return None;
+    }
+    let mut answers = Vec::with_capacity(bounds.len());
+    let mut total = 0;
+    for (fetch, bounds) in spec.partitions.iter().zip(bounds) {
+        let room = if total == 0 {
+            spec.max_bytes.max(1)
+        } else {
+            spec.max_bytes.saturating_sub(total)
+        };
+        let answer = match (bounds, &fetch.partition) {
+            (Ok(read), Ok(partition)) => partition.read(read, fetch.max_bytes.min(room)).await,
+            (Err(error), _) => Err(error),
+            (Ok(_), Err(error)) => Err(error.clone()),
+        };
+        if let Ok(fetched) = &answer {
+            total += fetched.batches.iter().map(Bytes::len).sum::<usize>();
+        }
+        answers.push(answer);
+    }
+    let enough = total >= spec.min_bytes || total >= spec.max_bytes || spec.max_wait.is_zero();
+    (anyway || refused || enough).then_some(answers)
+}
+
+fn bounds(fetch: &PartitionFetch<Target>) -> Result<ConsumerRead, PartitionError> {
+    let partition = fetch.partition.as_ref().map_err(Clone::clone)?;
+    let state = partition.state.lock();
+    partition.check(&state)?;
+    state
+        .replica
+        .consumer_read(fetch.leader_epoch, fetch.fetch_offset)
+}
+
+impl Partition {
+    async fn read(self: &Arc<Self>, read: ConsumerRead, max_bytes: usize) -> Answer {
+        let found = if max_bytes == 0 || read.until <= read.from {
+            ReadBatches {
+                batches: Vec::new(),
+                next: read.from,
+            }
+        } else {
+            self.read_batches(read.from, read.until, max_bytes)
+                .await
+                .map_err(|error| self.unreadable(&error))?
+        };
+        // A deposed or fenced leader that noticed only while it read does not serve the past as the present.
+        {
+            let state = self.state.lock();
+            self.check(&state)?;
+            state.replica.consumer_read(Some(read.leader_epoch), read.from)?;
+        }
+        Ok(PartitionFetched {
+            batches: found.batches,
+            high_watermark: read.until,
+            log_start: read.log_start,
+            leader_epoch: read.leader_epoch,
+            next_offset: found.next.max(read.from),
+        })
+    }
+
+    /// Batches from memory at once, or from the disk on another thread.
+    pub(crate) async fn read_batches(
+        &self,
+        from: Offset,
+        until: Offset,
+        max_bytes: usize,
+    ) -> Result<ReadBatches, StoreError> {
+        let store = &self.context.store;
+        if let Some(found) = store.read_cached(self.local, from, until, max_bytes) {
+            return Ok(found);
+        }
+        let (store, local) = (Arc::clone(store), self.local);
+        self.context
+            .readers
+            .run(move || store.read(local, from, until, max_bytes))
+            .await
+    }
+
+    pub(crate) fn unreadable(&self, error: &StoreError) -> PartitionError {
+        tracing::error!(partition = %self.id, %error, "read failed");
+        let code = match error {
+            StoreError::Corrupt { .. } => ErrorCode::CorruptMessage,
+            StoreError::Failed(_) | StoreError::UnknownPartition(_) | StoreError::AlreadyExists { .. } => {
+                ErrorCode::StorageError
+            }
+        };
+        PartitionError::new(code, error.to_string())
+    }
+}
+
+/// A fetch's place among those who wait, given up on drop.
+struct Waiting<'a> {
+    spec: &'a FetchSpec<Target>,
+    woken: Arc<Notify>,
+}
+
+impl<'a> Waiting<'a> {
+    fn register(spec: &'a FetchSpec<Target>) -> Self {
+        let woken = Arc::new(Notify::new());
+        for partition in spec
+            .partitions
+            .iter()
+            .filter_map(|fetch| fetch.partition.as_ref().ok())
+        {
+            partition.state.lock().consumers.push(Arc::clone(&woken));
+        }
+        Self { spec, woken }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        for partition in self
+            .spec
+            .partitions
+            .iter()
+            .filter_map(|fetch| fetch.partition.as_ref().ok())
+        {
+            partition
+                .state
+                .lock()
+                .consumers
+                .retain(|waiting| !Arc::ptr_eq(waiting, &self.woken));
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! A broker as a value: [`Server::start`] puts the parts together, [`Server::shutdown`] takes them apart in order.
+//!
+//! Start-up:
+//!
+//! 1. The data directory is opened and locked, every listener bound: what cannot be is an error before anything runs.
+//! 2. Raft, the metadata leader's duties and the replicas are started, and the peer listener serves them.
+//! 3. Client and HTTP listeners open. Until the broker is registered they say so.
+//! 4. In the background: the cluster forms or is found, the directory becomes part of it, the broker registers, and its
+//!    replicas follow the metadata.
+//!
+//! There are no globals and no `process::exit`: several brokers may live in one process.
+//!
+//! - `listeners`: binding and serving
+//! - `hooks`: what the replicas ask the rest of the broker for
+//! - `follow`: what runs in the background
+//! - `health`: what the HTTP listener tells
+
+mod addresses;
+mod disk;
+mod follow;
+mod health;
+mod hooks;
+mod listeners;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tidelog_group::GroupConfig;
+use tidelog_metadata::peer::{Lane, PeerPool};
+use tidelog_metadata::{Metadata, MetadataConfig, RaftConfig};
+use tidelog_replica::Settings;
+use tidelog_storage::{OpenError, RocksOptions, RocksStore, StoreError};
+use tidelog_types::DirectoryId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use uuid::Uuid;
+
+pub use addresses::Addresses;
+
+use crate::config::Config;
+use crate::controller::{Controller, ControllerConfig, Registration, RegistrationConfig};
+use crate::group::{Groups, ReplicaLog, topics_of};
+use crate::http::Health;
+use crate::metrics::Metrics;
+use crate::partition::{Limits, ReplicaManager, StoreEvents};
+use crate::replication::Links;
+use disk::DiskWatch;
+use health::BrokerHealth;
+use hooks::{Fatal, GroupsSlot};
+use listeners::{Bound, Services};
+
+/// How long moving leaderships away may take when a broker stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long each further step of an orderly stop may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often readiness is looked at by who waits for it.
+const READY_INTERVAL: Duration = Duration::from_millis(20);
+/// How long streams may take to end by themselves.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {path}: {source}; check --data-dir and its permissions")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Its replicas cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener cannot be bound.
+    #[error(
+        "cannot listen on {address} ({what}): {source}; is another broker running, or the address of another host?"
+    )]
+    Bind {
+        /// Which listener.
+        what: String,
+        /// Where.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Raft did not start.
+    #[error(transparent)]
+    Metadata(#[from] tidelog_metadata::StartError),
+    /// A thread of this process broke.
+    #[error("starting: {0}")]
+    Internal(String),
+}
+
+/// A running broker. Dropped without [`Server::shutdown`] it stops as if killed: nothing acknowledged is lost.
+pub struct Server {
+    addresses: Addresses,
+    store: Arc<RocksStore>,
+    metadata: Metadata,
+    controller: Controller,
+    replicas: Arc<ReplicaManager>,
+    links: Arc<Links>,
+    registration: Arc<OnceLock<Registration>>,
+    groups: GroupsSlot,
+    health: Arc<dyn Health>,
+    failure: watch::Receiver<Option<String>>,
+    tasks: TaskTracker,
+    /// Ends what serves clients.
+    stop_clients: CancellationToken,
+    /// Ends everything else; the parent of every other token.
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Starts a broker on the current tokio runtime.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        make_dir(&config.data_dir)?;
+        let bound = Bound::bind(&config).await?;
+        let addresses = bound.addresses();
+        let events = StoreEvents::new();
+        let store = open_store(&config, Arc::clone(&events)).await?;
+        addresses
+            .write(&config.data_dir)
+            .map_err(|source| StartError::DataDir {
+                path: config.data_dir.clone(),
+                source,
+            })?;
+
+        let stop = CancellationToken::new();
+        let stop_clients = stop.child_token();
+        let tasks = TaskTracker::new();
+        let metadata = start_metadata(&config, &store).await?;
+        let timings = controller_config(&config);
+        let controller = Controller::start(metadata.clone(), timings);
+        let (fatal, failure) = Fatal::new();
+        let disk = DiskWatch::new(Arc::clone(&store), config.reserve_bytes);
+        let registration = Arc::new(OnceLock::<Registration>::new());
+        let groups = GroupsSlot::default();
+        let hooks = hooks::hooks(
+            &metadata,
+            &fatal,
+            disk.handle(),
+            Arc::clone(&registration),
+            Arc::clone(&groups),
+        );
+        let replicas = load_replicas(&config, &store, events, hooks).await?;
+
+        let (topics, topics_view) = watch::channel(Arc::new(topics_of(&metadata.image())));
+        let images = metadata.clone();
+        let log = ReplicaLog::new(Arc::clone(&replicas), Arc::new(move || images.image()));
+        let group_service = Groups::new(
+            Arc::new(log),
+            group_config(&config),
+            topics_view,
+            tasks.clone(),
+            stop_clients.clone(),
+        );
+        *groups.write() = Some(group_service.clone());
+        let peers = metadata.peers().clone();
+        let connect = move |broker| {
+            let channel = peers.channel(broker, Lane::Bulk);
+            channel.map_err(|error| Status::unavailable(error.to_string()))
+        };
+        let links = Links::start(&replicas, Arc::new(connect), stop.child_token());
+
+        let metrics = Arc::new(Metrics::new());
+        let health: Arc<dyn Health> = Arc::new(BrokerHealth::new(
+            metadata.clone(),
+            Arc::clone(&replicas),
+            Arc::clone(&registration),
+            Arc::clone(&metrics),
+            disk.handle(),
+        ));
+        let services = Services {
+            metadata: metadata.clone(),
+            controller: controller.clone(),
+            replicas: Arc::clone(&replicas),
+            groups: group_service,
+            metrics,
+            health: Arc::clone(&health),
+            defaults: config.topic_defaults,
+            voters: Arc::new(config.voters.clone()),
+            stop_clients: stop_clients.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
+        let advertised = bound.advertised();
+        services.serve(bound);
+
+        let bring_up = follow::BringUp {
+            metadata: metadata.clone(),
+            store: Arc::clone(&store),
+            replicas: Arc::clone(&replicas),
+            registration: Arc::clone(&registration),
+            registration_config: RegistrationConfig {
+                peer_address: config.peer_advertise.clone(),
+                listeners: advertised,
+                timings,
+            },
+            topics,
+            fatal,
+        };
+        follow::start(&tasks, bring_up, disk, stop_clients.clone(), stop.clone());
+        tracing::info!(broker = %config.broker_id, data = %config.data_dir.display(), "broker started");
+        Ok(Self {
+            addresses,
+            store,
+            metadata,
+            controller,
+            replicas,
+            links,
+            registration,
+            groups,
+            health,
+            failure,
+            tasks,
+            stop_clients,
+            stop,
+        })
+    }
+
+    /// What was bound.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Waits until the broker is part of its cluster and serves, as `/readyz` says.
+    pub async fn ready(&self) {
+        let mut looks = tokio::time::interval(READY_INTERVAL);
+        while !self.health.unready_reasons().is_empty() {
+            looks.tick().await;
+        }
+    }
+
+    /// Waits until the broker must stop, and says why. Never answers while it is healthy.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        let reason = failure.wait_for(Option::is_some).await;
+        reason
+            .ok()
+            .and_then(|reason| reason.clone())
+            .unwrap_or_else(|| "the broker's tasks ended".to_owned())
+    }
+
+    /// Stops in order (R11): hands leaderships over, ends clients' streams, leaves the cluster, marks the directory clean.
+    pub async fn shutdown(self) {
+        let registration = self.registration.get();
+        if let Some(registration) = registration
+            && let Err(error) = registration.drain(DRAIN_TIMEOUT).await
+        {
+            tracing::warn!(%error, "leaderships were not handed over");
+        }
+        self.stop_clients.cancel();
+        if let Some(registration) = registration
+            && let Err(error) = registration.leave(STEP_TIMEOUT).await
+        {
+            tracing::warn!(%error, "the cluster was not told; it will notice");
+        }
+        self.replicas.fence();
+        self.replicas.checkpoint();
+        self.controller.shutdown().await;
+        self.metadata.shutdown().await;
+        self.stop.cancel();
+        self.tasks.close();
+        let settled = async {
+            self.tasks.wait().await;
+            self.links.drained().await;
+            self.replicas.drained().await;
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, settled).await.is_err() {
+            tracing::debug!("some streams did not end by themselves");
+        }
+        let store = Arc::clone(&self.store);
+        match tokio::task::spawn_blocking(move || store.close()).await {
+            Ok(Ok(())) => tracing::info!("broker stopped"),
+            Ok(Err(error)) => tracing::error!(%error, "the store did not close in order"),
+            Err(error) => tracing::error!(%error, "the store did not close in order"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        *self.groups.write() = None;
+        self.replicas.release();
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), StartError> {
+    std::fs::create_dir_all(path).map_err(|source| StartError::DataDir {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| StartError::Internal(error.to_string()))
+}
+
+async fn open_store(config: &Config, events: Arc<StoreEvents>) -> Result<Arc<RocksStore>, StartError> {
+    let mut options = RocksOptions::new(config.broker_id, None, DirectoryId(Uuid::new_v4()));
+    options.memory_budget = config.memory_budget_bytes as usize;
+    let dir = config.data_dir.clone();
+    Ok(blocking(move || RocksStore::open(&dir, options, events)).await??)
+}
+
+async fn start_metadata(config: &Config, store: &RocksStore) -> Result<Metadata, StartError> {
+    let voters = || {
+        config
+            .voters
+            .iter()
+            .map(|voter| (voter.id, voter.address.clone()))
+    };
+    let metadata = MetadataConfig {
+        broker: config.broker_id,
+        directory: store.directory().directory,
+        path: config.data_dir.join("metadata"),
+        voters: voters().collect(),
+        peer_address: config.peer_advertise.clone(),
+        replace_lost_directory: config.replace_lost_directory,
+        raft: RaftConfig {
+            heartbeat: config.raft.heartbeat,
+            election_min: config.raft.election_min,
+            election_max: config.raft.election_max,
+            ..RaftConfig::default()
+        },
+    };
+    let peers = PeerPool::new(config.broker_id, voters());
+    Ok(Metadata::start(metadata, peers).await?)
+}
+
+fn controller_config(config: &Config) -> ControllerConfig {
+    ControllerConfig {
+        session_timeout: config.replication.session,
+        heartbeat_interval: config.replication.heartbeat,
+        ..ControllerConfig::default()
+    }
+}
+
+fn group_config(config: &Config) -> GroupConfig {
+    GroupConfig {
+        heartbeat_interval: config.groups.heartbeat,
+        session_timeout: config.groups.session,
+        offsets_retention: config.groups.offsets_retention,
+        ..GroupConfig::default()
+    }
+}
+
+async fn load_replicas(
+    config: &Config,
+    store: &Arc<RocksStore>,
+    events: Arc<StoreEvents>,
+    hooks: crate::partition::Hooks,
+) -> Result<Arc<ReplicaManager>, StartError> {
+    let settings = Settings {
+        lag_time_max: config.replication.lag_time_max,
+        ..Settings::default()
+    };
+    let (local, store) = (config.broker_id, Arc::clone(store));
+    let loaded =
+        blocking(move || ReplicaManager::new(local, store, events, hooks, Limits::default(), settings))
+            .await?;
+    Ok(loaded?)
+}
+
+#[cfg(test)]
+mod tests;
