@@ -1,0 +1,110 @@
+//! What the command line looks like: the parts that commands share. Each command's own flags stand beside the command.
+
+mod escape;
+
+use clap::{Args, Parser, ValueEnum};
+
+use crate::commands::Command;
+
+pub(crate) use escape::unescape;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  failed
+    2  wrong usage
+    3  the broker could not be reached, or did not answer in time
+    4  what was asked for does not exist
+    5  unhealthy, or a verification failed
+  130  interrupted
+
+Data goes to standard output, everything else to standard error. JSON of a stream is one object a line.";
+
+/// Tidelog: a replicated, partitioned log.
+#[derive(Debug, Parser)]
+#[command(name = "tidelog", version, after_help = EXIT_CODES, max_term_width = 120)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How a result is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// Columns for people
+    #[default]
+    Table,
+    /// Columns for people, more of them
+    Wide,
+    /// JSON for programs
+    Json,
+}
+
+/// The flag that says how a result is shown.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputFlag {
+    /// How the result is shown
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_exit_codes_stand_in_the_help() {
+        let help = Cli::command().render_help().to_string();
+        assert!(
+            help.contains("    5  unhealthy") && help.contains("  130  interrupted"),
+            "{help}"
+        );
+    }
+
+    #[test]
+    fn every_word_of_the_manual_is_understood() {
+        for line in [
+            "server --node-id 1 --data-dir D --cluster 1=127.0.0.1:7172,2=127.0.0.1:7272 --listen 127.0.0.1:7171 \
+             --listen out=0.0.0.0:9@host:9 --peer-listen 127.0.0.1:7172 --http-listen 127.0.0.1:7173 --check-config",
+            "server --config f --print-config",
+            "cluster health --local",
+            "cluster health --local --http 127.0.0.1:1",
+            "log dump DIR --topic-id 67e55044-10b1-426f-9247-bb680e5fe0c8 --partition 3 -o json",
+            "log dump DIR --records",
+            "log dump DIR --records -f %k:%v\\n",
+            "log verify DIR",
+            "log stats DIR -o json",
+            "completions bash",
+        ] {
+            let words = std::iter::once("tidelog").chain(line.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "",
+            "server --check-config --print-config",
+            "cluster health",
+            "log dump",
+            "log dump DIR -f %v",
+            "log dump DIR --records -f %q",
+            "log dump DIR --topic-id 3",
+            "completions tcl",
+        ] {
+            let words = std::iter::once("tidelog").chain(line.split_whitespace());
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! `tidelog completions SHELL`
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::args::Cli;
+
+/// Flags of `tidelog completions`.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// Which shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Prints the script.
+pub(crate) fn run(flags: &Flags) -> Result<()> {
+    // The generator panics when its writer fails, which a buffer never does.
+    let mut script = Vec::new();
+    clap_complete::generate(flags.shell, &mut Cli::command(), "tidelog", &mut script);
+    let mut out = io::stdout().lock();
+    out.write_all(&script)?;
+    Ok(out.flush()?)
+}

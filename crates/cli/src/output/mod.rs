@@ -1,0 +1,90 @@
+//! Showing results: columns for people, JSON for programs.
+
+mod columns;
+mod format;
+mod record;
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+pub(crate) use columns::Columns;
+pub(crate) use format::{Format, HELP as FORMAT_HELP};
+pub(crate) use record::{ShownHeader, ShownRecord};
+
+use crate::args::OutputFormat;
+
+/// Shows one result on standard output.
+pub(crate) fn show<T: Serialize>(
+    format: OutputFormat,
+    value: &T,
+    columns: impl FnOnce(bool) -> Columns,
+) -> Result<()> {
+    match format {
+        OutputFormat::Json => json_line(value),
+        OutputFormat::Table => columns(false).print(),
+        OutputFormat::Wide => columns(true).print(),
+    }
+}
+
+/// One JSON object, on a line of its own.
+pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<()> {
+    let mut out = io::stdout().lock();
+    write_json_line(&mut out, value)?;
+    Ok(out.flush()?)
+}
+
+/// The same to any writer.
+pub(crate) fn write_json_line<T: Serialize>(out: &mut impl Write, value: &T) -> Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    Ok(out.write_all(b"\n")?)
+}
+
+/// One line of text. Unlike `println!` it does not panic when nobody reads.
+pub(crate) fn line(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// A value as a cell shows it, if there is one.
+pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// The hexadecimal digits of bytes.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_of_a_stream_is_one_object_a_line() {
+        let mut out = Vec::new();
+        for n in 0..2 {
+            write_json_line(&mut out, &serde_json::json!({ "n": n, "text": "a\nb" })).unwrap();
+        }
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"n\":0,\"text\":\"a\\nb\"}\n{\"n\":1,\"text\":\"a\\nb\"}\n"
+        );
+    }
+
+    #[test]
+    fn cells_say_nothing_with_a_dash() {
+        assert_eq!(or_dash(Some(3)), "3");
+        assert_eq!(or_dash(None::<u32>), "-");
+        assert_eq!(hex(&[0, 0xab, 0xff]), "00abff");
+    }
+}

@@ -1,0 +1,111 @@
+//! Admin's calls about groups.
+
+use std::time::Duration;
+
+use tidelog_types::{ErrorCode, TopicPartition};
+use tonic::transport::Channel;
+
+use super::{ATTEMPT, Admin, CommittedOffset, GroupDescription, GroupListing, Tries};
+use crate::error::Result;
+use crate::wire::Refusal;
+use crate::wire::groups::{self as wire, Committer, OffsetToCommit};
+
+impl Admin {
+    /// All groups, by id: every broker is asked for those that it coordinates, so all of them must answer.
+    pub async fn list_groups(&self) -> Result<Vec<GroupListing>> {
+        let mut groups = Vec::new();
+        for broker in self.describe_cluster().await?.brokers {
+            if broker.alive && !broker.address.is_empty() {
+                groups.extend(self.groups_of(&broker.address).await?);
+            }
+        }
+        groups.sort_unstable_by(|a, b| a.group_id.cmp(&b.group_id));
+        groups.dedup_by(|a, b| a.group_id == b.group_id);
+        Ok(groups)
+    }
+
+    async fn groups_of(&self, address: &str) -> Result<Vec<GroupListing>> {
+        let mut groups = Vec::new();
+        let mut token = String::new();
+        let mut tries = Tries::within(self.timeout);
+        loop {
+            let channel = self.client.inner.connections.to(address)?;
+            match wire::list(channel, token.clone(), tries.left().min(ATTEMPT)).await {
+                Ok((page, next)) => {
+                    groups.extend(page);
+                    if next.is_empty() {
+                        return Ok(groups);
+                    }
+                    token = next;
+                }
+                Err(error) => tries.again(error.context(address)).await?,
+            }
+        }
+    }
+
+    /// A group's members and offsets.
+    pub async fn describe_group(&self, group: &str) -> Result<GroupDescription> {
+        let call = |channel, left| wire::describe(channel, group, left);
+        self.at_coordinator(group, call).await
+    }
+
+    /// Deletes a group that has no members, and its offsets.
+    pub async fn delete_group(&self, group: &str) -> Result<()> {
+        let call = |channel, left| wire::delete(channel, group, left);
+        self.at_coordinator(group, call).await
+    }
+
+    /// Everything that a group committed.
+    pub async fn group_offsets(&self, group: &str) -> Result<Vec<CommittedOffset>> {
+        let call = |channel, left| wire::offsets(channel, group, Committer::default(), &[], left);
+        self.at_coordinator(group, call).await
+    }
+
+    /// Sets where a group goes on reading. Allowed only while the group has no members. The first refusal of a partition is the error;
+    /// the others are set all the same.
+    pub async fn commit_group_offsets(
+        &self,
+        group: &str,
+        offsets: impl IntoIterator<Item = (TopicPartition, u64)>,
+    ) -> Result<()> {
+        let offset = |(partition, offset)| OffsetToCommit {
+            partition,
+            offset,
+            leader_epoch: None,
+            metadata: String::new(),
+        };
+        let offsets: Vec<_> = offsets.into_iter().map(offset).collect();
+        let call = |channel, left| wire::commit(channel, group, Committer::default(), offsets.clone(), left);
+        let failures = self.at_coordinator(group, call).await?;
+        match failures.into_iter().next() {
+            Some((partition, error)) => Err(error.context(partition)),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the group's coordinator, looking for it anew when it moved.
+    async fn at_coordinator<T, F>(&self, group: &str, call: impl Fn(Channel, Duration) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        let coordinators = &self.client.inner.coordinators;
+        let mut tries = Tries::within(self.timeout);
+        loop {
+            let attempt = tries.left().min(ATTEMPT);
+            let error = match coordinators.channel(&self.client.inner, group, attempt).await {
+                Ok((address, channel)) => match call(channel, attempt).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(refusal) => {
+                        coordinators.refused(&self.client.inner, group, &address, &refusal);
+                        refusal.error
+                    }
+                },
+                Err(error) => error,
+            };
+            if error.code() == Some(ErrorCode::UnknownTopicOrPartition) {
+                return Err(error);
+            }
+            tries.again(error).await?;
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Admin: topics, groups, offsets and the cluster.
+
+mod groups;
+mod types;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidelog_types::{ErrorCode, TopicPartition};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+pub use self::types::{
+    BrokerDescription, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription, GroupListing,
+    GroupMember, NewTopic, PartitionDescription, TopicDescription, TopicListing,
+};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::offsets::{OffsetAt, PartitionOffset, look_up};
+use crate::wire::admin as wire;
+use crate::wire::log::OffsetQuery;
+
+/// How long a call tries, unless [`Admin::timeout`] says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one broker may take over a read: there are others.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long something may be unknown because the asked brokers lag behind.
+const LAGGING: Duration = Duration::from_millis(400);
+
+/// Topics, groups, offsets and the cluster. Calls go to a broker that answers and are tried again, elsewhere if need be, while that may
+/// help.
+///
+/// ```no_run
+/// # async fn example(client: tidelog_client::Client) -> tidelog_client::Result<()> {
+/// use tidelog_client::NewTopic;
+///
+/// let admin = client.admin();
+/// admin.create_topic(NewTopic::new("orders").partitions(6)).await?;
+/// for partition in admin.describe_topic("orders").await?.partitions {
+///     println!("{}: leader {:?}, in sync {:?}", partition.partition, partition.leader, partition.isr);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Admin {
+    client: Client,
+    timeout: Duration,
+}
+
+impl Admin {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            timeout: TIMEOUT,
+        }
+    }
+
+    /// With another limit on how long a call tries; thirty seconds by default.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Creates a topic; returns when every partition has a leader that serves. `TOPIC_ALREADY_EXISTS` if there is one of that name.
+    pub async fn create_topic(&self, topic: NewTopic) -> Result<CreatedTopic> {
+        let mut unclear = false;
+        let mut tries = Tries::within(self.timeout);
+        let (created, index) = loop {
+            let channel = self.client.inner.any_channel()?;
+            match wire::create_topic(channel, topic.clone(), tries.left()).await {
+                Ok(created) => break created,
+                // The attempt before this one may have done it.
+                Err(error) if unclear && error.code() == Some(ErrorCode::TopicAlreadyExists) => {
+                    return Err(error.context("an earlier attempt of this very call may have created it"));
+                }
+                // The topic is there; only its leaders are late.
+                Err(error) if error.code() == Some(ErrorCode::RequestTimedOut) => return Err(error),
+                Err(error) => {
+                    unclear |= error.code().is_none();
+                    tries.again(error).await?;
+                }
+            }
+        };
+        if created.topic_id.is_some() {
+            self.client.inner.metadata.require_index(index);
+        }
+        Ok(created)
+    }
+
+    /// Deletes a topic and every record in it.
+    pub async fn delete_topic(&self, name: &str) -> Result<()> {
+        let call = |channel, left| wire::delete_topic(channel, name.to_owned(), left);
+        let index = self.anywhere(self.timeout, call).await?;
+        self.client.inner.metadata.require_index(index);
+        Ok(())
+    }
+
+    /// A topic in full, with leaders, replicas and offsets.
+    pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        let call = |channel, left| wire::describe_topic(channel, name.to_owned(), left);
+        self.anywhere(ATTEMPT, call).await
+    }
+
+    /// All topics, by name; those of the cluster itself where asked for.
+    pub async fn list_topics(&self, include_internal: bool) -> Result<Vec<TopicListing>> {
+        let mut topics = Vec::new();
+        let mut token = String::new();
+        loop {
+            let call = |channel, left| wire::list_topics(channel, include_internal, token.clone(), left);
+            let (page, next) = self.anywhere(ATTEMPT, call).await?;
+            topics.extend(page);
+            if next.is_empty() {
+                return Ok(topics);
+            }
+            token = next;
+        }
+    }
+
+    /// Brokers, the metadata leader, and partitions in trouble.
+    pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
+        self.anywhere(ATTEMPT, wire::describe_cluster).await
+    }
+
+    /// Looks up one offset a partition, by position or timestamp. All of them or an error.
+    ///
+    /// ```no_run
+    /// # async fn example(client: tidelog_client::Client) -> tidelog_client::Result<()> {
+    /// use tidelog_client::OffsetAt;
+    ///
+    /// let ends = client.partitions("orders").await?.into_iter().map(|partition| (partition, OffsetAt::Latest));
+    /// for (partition, end) in client.admin().list_offsets(ends).await? {
+    ///     println!("{partition} ends at {}", end.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn list_offsets(
+        &self,
+        queries: impl IntoIterator<Item = (TopicPartition, OffsetAt)>,
+    ) -> Result<BTreeMap<TopicPartition, PartitionOffset>> {
+        let deadline = Instant::now() + self.timeout;
+        let queries: Vec<_> = queries.into_iter().collect();
+        for (partition, _) in &queries {
+            self.client
+                .inner
+                .metadata
+                .topic(&partition.topic, deadline)
+                .await?;
+        }
+        let query = |(partition, at)| OffsetQuery {
+            partition,
+            leader_epoch: None,
+            at,
+        };
+        look_up(
+            &self.client.inner,
+            queries.into_iter().map(query).collect(),
+            deadline,
+        )
+        .await
+    }
+
+    /// Asks any broker, another one after each failure that may pass.
+    async fn anywhere<T, F>(&self, attempt: Duration, call: impl Fn(Channel, Duration) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut tries = Tries::within(self.timeout);
+        let mut unknown_since = None;
+        loop {
+            let channel = self.client.inner.any_channel()?;
+            match call(channel, tries.left().min(attempt)).await {
+                Ok(answer) => return Ok(answer),
+                // A broker may not have heard yet of what this very client has just created through another one.
+                Err(error) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => {
+                    let since: &Instant = unknown_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= LAGGING {
+                        return Err(error);
+                    }
+                    tries.again(error).await?;
+                }
+                Err(error) => tries.again(error).await?,
+            }
+        }
+    }
+}
+
+/// Attempts until a deadline, with pauses between them.
+pub(crate) struct Tries {
+    deadline: Instant,
+    pauses: backon::ExponentialBackoff,
+}
+
+impl Tries {
+    pub(crate) fn within(timeout: Duration) -> Self {
+        Self {
+            deadline: Instant::now() + timeout,
+            pauses: crate::backoff::delays(),
+        }
+    }
+
+    /// How long the next attempt may take: never nothing, so that each call is tried once.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(50))
+    }
+
+    /// Waits before the next attempt; gives the error back if there shall be none.
+    pub(crate) async fn again(&mut self, error: Error) -> Result<()> {
+        let wake = Instant::now() + self.pauses.next().unwrap_or(crate::backoff::LONGEST);
+        if !error.is_retriable() || wake >= self.deadline {
+            return Err(error);
+        }
+        tokio::time::sleep_until(wake).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! What Admin is given and answers: plain values, to be shown or compared.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidelog_types::{ClusterId, DirectoryId, TopicId, TopicPartition};
+
+/// A topic to create. What is not said is the brokers' default.
+///
+/// ```
+/// use tidelog_client::NewTopic;
+///
+/// let topic = NewTopic::new("orders").partitions(6).replication_factor(3).config("retention.ms", "3600000");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    pub(crate) name: String,
+    pub(crate) partitions: u32,
+    pub(crate) replication_factor: u32,
+    pub(crate) configs: BTreeMap<String, String>,
+    pub(crate) validate_only: bool,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl NewTopic {
+    /// A topic of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            partitions: 0,
+            replication_factor: 0,
+            configs: BTreeMap::new(),
+            validate_only: false,
+            timeout: None,
+        }
+    }
+
+    /// With so many partitions, at least one.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// With so many replicas of each partition, at least one.
+    #[must_use]
+    pub fn replication_factor(mut self, replicas: u32) -> Self {
+        self.replication_factor = replicas;
+        self
+    }
+
+    /// With one config more, by Kafka's name.
+    #[must_use]
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.insert(name.into(), value.into());
+        self
+    }
+
+    /// Only to check: everything is looked at, nothing is created.
+    #[must_use]
+    pub fn validate_only(mut self, validate_only: bool) -> Self {
+        self.validate_only = validate_only;
+        self
+    }
+
+    /// How long to wait until every partition has a leader that serves; at most thirty seconds, which is the default.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+/// A topic that was created, or could be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedTopic {
+    /// Its id; `None` if nothing was created.
+    pub topic_id: Option<TopicId>,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// How many replicas each has.
+    pub replication_factor: u32,
+}
+
+/// A topic in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicListing {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub topic_id: TopicId,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// How many replicas each has.
+    pub replication_factor: u32,
+    /// Whether it belongs to the cluster itself.
+    pub internal: bool,
+}
+
+/// A topic in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub topic_id: TopicId,
+    /// Whether it belongs to the cluster itself.
+    pub internal: bool,
+    /// The configs that were set, by Kafka's names.
+    pub configs: BTreeMap<String, String>,
+    /// Its partitions, in order.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// A partition in full. Brokers are named by their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionDescription {
+    /// Its number.
+    pub partition: u32,
+    /// The leader; `None` while there is none.
+    pub leader: Option<u32>,
+    /// The last leader, while there is none.
+    pub last_known_leader: Option<u32>,
+    /// Counts leaderships.
+    pub leader_epoch: u32,
+    /// Counts changes of leader, replicas and ISR.
+    pub partition_epoch: u32,
+    /// The brokers with a replica, the preferred leader first.
+    pub replicas: Vec<u32>,
+    /// The in-sync replicas.
+    pub isr: Vec<u32>,
+    /// The eligible leader replicas: out of sync, but with everything that is committed.
+    pub elr: Vec<u32>,
+    /// Up to where it is readable; `None` if the leader could not be asked.
+    pub high_watermark: Option<u64>,
+    /// Where it begins; `None` if the leader could not be asked.
+    pub log_start: Option<u64>,
+}
+
+/// The cluster as one broker sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterDescription {
+    /// Its id; `None` while it has not formed.
+    pub cluster_id: Option<ClusterId>,
+    /// The broker that leads the metadata; `None` while none is known.
+    pub metadata_leader: Option<u32>,
+    /// The term of that leadership.
+    pub metadata_term: u64,
+    /// The newest metadata entry that the answering broker has.
+    pub metadata_index: u64,
+    /// The brokers, by id.
+    pub brokers: Vec<BrokerDescription>,
+    /// Partitions with fewer in-sync replicas than replicas.
+    pub under_replicated: u32,
+    /// Partitions with fewer in-sync replicas than min.insync.replicas.
+    pub under_min_isr: u32,
+    /// Partitions without a leader.
+    pub offline: u32,
+}
+
+/// One broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerDescription {
+    /// Its id.
+    pub broker_id: u32,
+    /// Whether the cluster hears of it.
+    pub alive: bool,
+    /// Where it serves clients of the listener that was asked, `host:port`; empty if it has no such listener.
+    pub address: String,
+    /// The id of its data directory; `None` if the broker told none.
+    pub directory_id: Option<DirectoryId>,
+    /// Its registration.
+    pub broker_epoch: u64,
+    /// Whether it votes on metadata.
+    pub voter: bool,
+}
+
+/// A group in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupListing {
+    /// Its id.
+    pub group_id: String,
+    /// Empty, Assigning, Reconciling or Stable.
+    pub state: String,
+    /// How many members it has.
+    pub members: u32,
+}
+
+/// A group in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Its id.
+    pub group_id: String,
+    /// Empty, Assigning, Reconciling or Stable.
+    pub state: String,
+    /// How partitions are assigned.
+    pub assignor: String,
+    /// Counts assignments.
+    pub group_epoch: u32,
+    /// Its members.
+    pub members: Vec<GroupMember>,
+    /// Everything it committed.
+    pub offsets: Vec<CommittedOffset>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Its id.
+    pub member_id: String,
+    /// Its name, if it is a static member.
+    pub instance_id: Option<String>,
+    /// What its client calls itself.
+    pub client_id: String,
+    /// Where it comes from.
+    pub client_host: String,
+    /// How far it is with assignments.
+    pub member_epoch: u32,
+    /// What it owns.
+    pub assigned: Vec<TopicPartition>,
+    /// What it shall own.
+    pub target: Vec<TopicPartition>,
+    /// The topics that it subscribed to by name.
+    pub topics: Vec<String>,
+    /// The topics that it subscribed to by pattern.
+    pub topic_regex: Option<String>,
+}
+
+/// An offset that a group committed: where it goes on reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The offset of the last processed record, plus one.
+    pub offset: u64,
+    /// Leader epoch of the last processed record, if it was told.
+    pub leader_epoch: Option<u32>,
+    /// What the committer noted.
+    pub metadata: String,
+    /// When, by the coordinator's clock; milliseconds since 1970.
+    pub committed_ms: i64,
+}

@@ -1,0 +1,208 @@
+//! The client itself: one picture of the cluster and one set of connections, shared by everything it makes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_types::{BrokerId, ClusterId, TopicName, TopicPartition};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::admin::Admin;
+use crate::connection::Connections;
+use crate::coordinators::Coordinators;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::Metadata;
+use crate::wire::Refusal;
+use crate::wire::metadata::AskOverWire;
+
+/// How long `connect` tries, unless the builder says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection to a cluster. Cheap to clone; clones share connections and metadata. When the last clone and everything made
+/// by them are gone, so are the connections.
+///
+/// ```no_run
+/// # async fn example() -> tidelog_client::Result<()> {
+/// use tidelog_client::Client;
+///
+/// let client = Client::builder(["localhost:7171"]).client_id("billing").connect().await?;
+/// println!("{:?}", client.admin().describe_cluster().await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// Settings of a [`Client`].
+///
+/// ```no_run
+/// # async fn example() -> tidelog_client::Result<()> {
+/// use std::time::Duration;
+/// use tidelog_client::Client;
+///
+/// let brokers = ["one:7171", "two:7171", "three:7171"];
+/// let client = Client::builder(brokers).connect_timeout(Duration::from_secs(3)).connect().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClientBuilder {
+    bootstrap: Vec<String>,
+    client_id: String,
+    connect_timeout: Duration,
+}
+
+/// What clones of a client share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) client_id: String,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) coordinators: Coordinators,
+    /// The task that keeps the metadata fresh: ends with the last clone.
+    refresher: AbortHandle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.refresher.abort();
+    }
+}
+
+impl Client {
+    /// Settings for a client of the cluster that these brokers, `host:port` each, belong to. One that answers is enough.
+    pub fn builder<S: Into<String>>(bootstrap: impl IntoIterator<Item = S>) -> ClientBuilder {
+        ClientBuilder {
+            // A list in one string, as it stands in an environment variable, is fine too.
+            bootstrap: bootstrap
+                .into_iter()
+                .flat_map(|address| {
+                    address
+                        .into()
+                        .split(',')
+                        .map(|one| one.trim().to_owned())
+                        .collect::<Vec<_>>()
+                })
+                .filter(|address| !address.is_empty())
+                .collect(),
+            client_id: "tidelog-client".to_owned(),
+            connect_timeout: CONNECT_TIMEOUT,
+        }
+    }
+
+    /// Topics, groups and the cluster.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
+    /// The cluster's id; `None` while it has not formed.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.inner.metadata.snapshot().cluster_id
+    }
+
+    /// The name this client goes by.
+    pub fn client_id(&self) -> &str {
+        &self.inner.client_id
+    }
+
+    /// All partitions of a topic, asking the cluster if the topic is not known yet.
+    pub async fn partitions(&self, topic: &str) -> Result<Vec<TopicPartition>> {
+        let topic: TopicName = topic
+            .parse()
+            .map_err(|error| Error::invalid(format!("{error}")))?;
+        let entry = self
+            .inner
+            .metadata
+            .topic(&topic, Instant::now() + CONNECT_TIMEOUT)
+            .await?;
+        let partition = |index| TopicPartition {
+            topic: topic.clone(),
+            partition: tidelog_types::PartitionIndex(index),
+        };
+        Ok((0..entry.partitions.len() as u32).map(partition).collect())
+    }
+}
+
+impl ClientBuilder {
+    /// A name for people, in the brokers' logs and groups' descriptions.
+    #[must_use]
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = client_id.into();
+        self
+    }
+
+    /// How long [`connect`](Self::connect) tries to reach a broker; ten seconds by default.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Connects: returns when one broker answered, fails when none did in time.
+    pub async fn connect(self) -> Result<Client> {
+        if self.bootstrap.is_empty() {
+            return Err(Error::invalid(
+                "no bootstrap address: give at least one host:port",
+            ));
+        }
+        let connections = Arc::new(Connections::new(&self.client_id));
+        for address in &self.bootstrap {
+            connections.to(address)?;
+        }
+        let metadata = Arc::new(Metadata::new(self.bootstrap));
+        let refresher = tokio::spawn(Arc::clone(&metadata).run(AskOverWire(Arc::clone(&connections))));
+        let inner = Inner {
+            client_id: self.client_id,
+            connections,
+            metadata,
+            coordinators: Coordinators::default(),
+            refresher: refresher.abort_handle(),
+        };
+        let client = Client {
+            inner: Arc::new(inner),
+        };
+        client
+            .inner
+            .metadata
+            .ready(Instant::now() + self.connect_timeout)
+            .await?;
+        Ok(client)
+    }
+}
+
+impl Inner {
+    /// Where a broker serves, as metadata knows.
+    pub(crate) fn address_of(&self, broker: BrokerId) -> Result<String> {
+        self.metadata.address(Some(broker)).ok_or_else(|| {
+            self.metadata.request_refresh();
+            Error::new(
+                ErrorKind::Unreachable,
+                format!("broker {broker} is not alive, as far as is known"),
+            )
+        })
+    }
+
+    /// A channel to any broker: another one with each call.
+    pub(crate) fn any_channel(&self) -> Result<Channel> {
+        let address = self
+            .metadata
+            .address(None)
+            .ok_or_else(|| self.metadata.unreachable())?;
+        self.connections.to(&address)
+    }
+
+    /// Takes what a refusal says about who leads; true if the partition can be tried again at once.
+    pub(crate) fn learn(&self, partition: &TopicPartition, refusal: &Refusal) -> bool {
+        let news = refusal
+            .leader
+            .as_ref()
+            .is_some_and(|hint| self.metadata.apply_hint(partition, hint));
+        if !news && refusal.error.needs_metadata() {
+            self.metadata.request_refresh();
+        }
+        news
+    }
+}

@@ -1,0 +1,183 @@
+//! The one error type of this crate: what went wrong, and what a caller may do about it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tidelog_types::{ErrorCode, InvalidName, PartitionError};
+
+/// What a caller does about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The cluster refused, with Kafka's code: [`Error::is_retriable`] says whether later may be better.
+    Refused(ErrorCode),
+    /// No broker could be reached: check the bootstrap addresses and the network.
+    Unreachable,
+    /// Not done within its time. [`Error::maybe_written`] says whether a record may be in the log all the same.
+    TimedOut,
+    /// The producer or consumer was closed: make another one.
+    Closed,
+    /// The producer's buffer is full: wait, or use the call that waits.
+    BufferFull,
+    /// The call contradicts itself or the topic: mend the caller.
+    InvalidArgument,
+    /// What was read fails its checksum or does not parse: tell the cluster's operator.
+    Corrupt,
+    /// The cluster does not let this client do that.
+    Denied,
+    /// The broker does not know this call: it is older than the client.
+    Unsupported,
+}
+
+/// Why something failed. Cheap to clone: every record of a failed batch carries the same.
+///
+/// ```
+/// use tidelog_client::{Error, ErrorKind};
+///
+/// fn worth_another_try(error: &Error) -> bool {
+///     // A record that may have been written would stand twice if a program sent it again by itself.
+///     error.is_retriable() && !error.maybe_written()
+/// }
+/// assert!(!worth_another_try(&Error::new(ErrorKind::Closed, "the producer was closed")));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    message: Arc<str>,
+    maybe_written: bool,
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of a kind; nothing was written.
+    pub fn new(kind: ErrorKind, message: impl Into<Arc<str>>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            maybe_written: false,
+        }
+    }
+
+    /// The same, saying whether the record may stand in the log all the same.
+    #[must_use]
+    pub fn with_maybe_written(mut self, maybe_written: bool) -> Self {
+        self.maybe_written = maybe_written;
+        self
+    }
+
+    /// The same, its sentence prefixed by what was being done.
+    #[must_use]
+    pub fn context(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message).into();
+        self
+    }
+
+    /// What a caller does about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Kafka's code, where the cluster refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self.kind {
+            ErrorKind::Refused(code) => Some(code),
+            _ => None,
+        }
+    }
+
+    /// What happened, without the code's name.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether the same call may succeed later. For a send it does not mean that a second one is harmless:
+    /// see [`Error::maybe_written`].
+    pub fn is_retriable(&self) -> bool {
+        match self.kind {
+            ErrorKind::Refused(code) => code.is_retriable(),
+            ErrorKind::Unreachable | ErrorKind::TimedOut | ErrorKind::BufferFull => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the record may have been written although the call failed: a timeout after sending, or a refusal after the append.
+    /// Where it is false, the record is certainly not in the log.
+    pub fn maybe_written(&self) -> bool {
+        self.maybe_written
+    }
+
+    /// Whether the client's picture of the cluster was old. The client refreshes it by itself.
+    pub fn needs_metadata(&self) -> bool {
+        match self.kind {
+            ErrorKind::Refused(code) => code.needs_metadata(),
+            ErrorKind::Unreachable => true,
+            _ => false,
+        }
+    }
+
+    /// Whether nobody answered.
+    pub(crate) fn is_lost_connection(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unreachable | ErrorKind::TimedOut)
+    }
+
+    pub(crate) fn invalid(message: impl Into<Arc<str>>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+}
+
+impl From<PartitionError> for Error {
+    fn from(error: PartitionError) -> Self {
+        Self::new(ErrorKind::Refused(error.code), error.message)
+    }
+}
+
+impl From<InvalidName> for Error {
+    fn from(error: InvalidName) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let ErrorKind::Refused(code) = self.kind {
+            write!(f, "{code}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if self.maybe_written {
+            f.write_str(" (it may have been written)")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_takes_its_character_from_the_code() {
+        let refused = |code| Error::from(PartitionError::new(code, "because"));
+        let moved = refused(ErrorCode::NotLeaderOrFollower);
+        assert!(moved.is_retriable() && moved.needs_metadata());
+        let large = refused(ErrorCode::MessageTooLarge);
+        assert!(!large.is_retriable() && !large.needs_metadata() && !large.maybe_written());
+        assert_eq!(large.to_string(), "MESSAGE_TOO_LARGE: because");
+    }
+
+    #[test]
+    fn what_may_have_been_written_is_said() {
+        let error = Error::new(ErrorKind::TimedOut, "no answer within 30 s").with_maybe_written(true);
+        assert_eq!(
+            error.to_string(),
+            "no answer within 30 s (it may have been written)"
+        );
+        assert_eq!(
+            error.context("orders-3").message(),
+            "orders-3: no answer within 30 s"
+        );
+    }
+}

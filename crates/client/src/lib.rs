@@ -1,0 +1,32 @@
+//! The Rust client of Tidelog.
+//!
+//! Everything begins with a [`Client`], which knows the cluster and holds the connections:
+//!
+//! - [`Admin`]: topics, groups, offsets, the cluster
+//!
+//! An [`Error`] says what went wrong, whether the same call may succeed later, and whether a record may have been written all the same.
+//!
+//! Everything here runs on the tokio runtime in which the client was made.
+
+mod admin;
+mod backoff;
+mod client;
+mod connection;
+mod coordinators;
+mod error;
+mod metadata;
+mod offsets;
+mod record;
+mod wire;
+
+pub use tidelog_record::{Compression, HeaderView, Headers};
+pub use tidelog_types::{ErrorCode, TopicName, TopicPartition};
+
+pub use admin::{
+    Admin, BrokerDescription, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription,
+    GroupListing, GroupMember, NewTopic, PartitionDescription, TopicDescription, TopicListing,
+};
+pub use client::{Client, ClientBuilder};
+pub use error::{Error, ErrorKind, Result};
+pub use offsets::{OffsetAt, PartitionOffset};
+pub use record::{ConsumedRecord, Header, Record, RecordMetadata};

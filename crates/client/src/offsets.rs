@@ -1,0 +1,125 @@
+//! Offsets by position or timestamp.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidelog_types::{ErrorCode, TopicPartition};
+use tokio::time::Instant;
+
+use crate::client::Inner;
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::log::{OffsetQuery, list_offsets};
+use crate::wire::{Refusal, log::FoundOffset};
+
+/// How long one leader may take to look offsets up.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which offset is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetAt {
+    /// The log start offset.
+    Earliest,
+    /// The high watermark.
+    Latest,
+    /// The first offset whose timestamp is at least this, milliseconds since 1970; the high watermark if there is none.
+    Timestamp(i64),
+}
+
+/// An offset that was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionOffset {
+    /// The offset.
+    pub offset: u64,
+    /// Timestamp of the record there, for a question by timestamp that found one; milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Epoch of the leader that answered.
+    pub leader_epoch: u32,
+}
+
+/// Asks each leader once for its partitions, all leaders at the same time; hints and stale pictures go to the metadata cache.
+pub(crate) async fn ask_once(client: &Inner, queries: Vec<OffsetQuery>) -> Vec<FoundOffset> {
+    let snapshot = client.metadata.snapshot();
+    let mut by_leader: BTreeMap<String, Vec<OffsetQuery>> = BTreeMap::new();
+    let mut found = Vec::with_capacity(queries.len());
+    for query in queries {
+        match snapshot.leader(&query.partition) {
+            Some((_, _, address)) => by_leader.entry(address.to_owned()).or_default().push(query),
+            None => found.push(no_leader(client, query.partition)),
+        }
+    }
+    let asked = by_leader
+        .into_iter()
+        .map(|(address, queries)| ask_leader(client, address, queries));
+    found.extend(futures::future::join_all(asked).await.into_iter().flatten());
+    for answer in &found {
+        if let Err(refusal) = &answer.outcome {
+            client.learn(&answer.partition, refusal);
+        }
+    }
+    found
+}
+
+async fn ask_leader(client: &Inner, address: String, queries: Vec<OffsetQuery>) -> Vec<FoundOffset> {
+    let partitions: Vec<TopicPartition> = queries.iter().map(|query| query.partition.clone()).collect();
+    let asked = async { list_offsets(client.connections.to(&address)?, queries, TIMEOUT).await };
+    match asked.await {
+        Ok(found) => found,
+        Err(error) => {
+            let refusal = Refusal::new(error.context(&address));
+            let failed = |partition| FoundOffset {
+                partition,
+                outcome: Err(refusal.clone()),
+            };
+            partitions.into_iter().map(failed).collect()
+        }
+    }
+}
+
+fn no_leader(client: &Inner, partition: TopicPartition) -> FoundOffset {
+    client.metadata.want(&partition.topic);
+    let known = client.metadata.snapshot().topics.get(&partition.topic).cloned();
+    let error = match known {
+        Some(Err(error)) => error,
+        Some(Ok(entry)) if entry.partitions.len() <= partition.partition.0 as usize => {
+            crate::metadata::no_such_partition(&partition.topic, partition.partition, entry.partitions.len())
+        }
+        _ => Error::new(
+            ErrorKind::Refused(ErrorCode::LeaderNotAvailable),
+            format!("partition {partition} has no leader at this moment"),
+        ),
+    };
+    FoundOffset {
+        partition,
+        outcome: Err(Refusal::new(error)),
+    }
+}
+
+/// Looks all of them up, asking again where that may help, until `deadline`.
+pub(crate) async fn look_up(
+    client: &Inner,
+    queries: Vec<OffsetQuery>,
+    deadline: Instant,
+) -> Result<BTreeMap<TopicPartition, PartitionOffset>> {
+    let mut done = BTreeMap::new();
+    let mut open = queries;
+    let mut pause = crate::backoff::delays();
+    loop {
+        let mut failure = None;
+        for answer in ask_once(client, open.clone()).await {
+            match answer.outcome {
+                Ok(offset) => {
+                    open.retain(|query| query.partition != answer.partition);
+                    done.insert(answer.partition, offset);
+                }
+                Err(refusal) if refusal.error.is_retriable() => failure = Some(refusal.error),
+                Err(refusal) => return Err(refusal.error),
+            }
+        }
+        let Some(failure) = failure else { return Ok(done) };
+        let wake = Instant::now() + pause.next().unwrap_or(crate::backoff::LONGEST);
+        if wake >= deadline {
+            return Err(failure);
+        }
+        tokio::time::sleep_until(wake).await;
+    }
+}

@@ -1,0 +1,146 @@
+//! The Admin service.
+
+use std::time::Duration;
+
+use tidelog_proto::v1;
+use tidelog_proto::v1::admin_client::AdminClient;
+use tidelog_types::{ClusterId, DirectoryId, TopicId};
+use tonic::transport::Channel;
+
+use super::{accepted, malformed, request, status_error};
+use crate::admin::{
+    BrokerDescription, ClusterDescription, CreatedTopic, NewTopic, PartitionDescription, TopicDescription,
+    TopicListing,
+};
+use crate::error::Result;
+
+fn client(channel: Channel) -> AdminClient<Channel> {
+    AdminClient::new(channel).max_decoding_message_size(tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES)
+}
+
+/// Creates a topic; also tells the metadata entry that did it.
+pub(crate) async fn create_topic(
+    channel: Channel,
+    topic: NewTopic,
+    timeout: Duration,
+) -> Result<(CreatedTopic, u64)> {
+    let wait = topic.timeout.unwrap_or(timeout).min(timeout);
+    let message = v1::CreateTopicRequest {
+        name: topic.name,
+        partitions: topic.partitions,
+        replication_factor: topic.replication_factor,
+        configs: topic.configs.into_iter().collect(),
+        validate_only: topic.validate_only,
+        timeout_ms: (wait.as_millis() as u32).max(1),
+    };
+    let asked = client(channel).create_topic(request(message, timeout)).await;
+    let answer = asked.map_err(|status| status_error(&status))?.into_inner();
+    accepted(answer.error)?;
+    let created = CreatedTopic {
+        topic_id: TopicId::from_slice(&answer.topic_id),
+        partitions: answer.partitions,
+        replication_factor: answer.replication_factor,
+    };
+    Ok((created, answer.metadata_index))
+}
+
+/// Deletes a topic; tells the metadata entry that did it.
+pub(crate) async fn delete_topic(channel: Channel, name: String, timeout: Duration) -> Result<u64> {
+    let asked = client(channel)
+        .delete_topic(request(v1::DeleteTopicRequest { name }, timeout))
+        .await;
+    let answer = asked.map_err(|status| status_error(&status))?.into_inner();
+    accepted(answer.error)?;
+    Ok(answer.metadata_index)
+}
+
+pub(crate) async fn describe_topic(
+    channel: Channel,
+    name: String,
+    timeout: Duration,
+) -> Result<TopicDescription> {
+    let asked = client(channel)
+        .describe_topic(request(v1::DescribeTopicRequest { name }, timeout))
+        .await;
+    let answer = asked.map_err(|status| status_error(&status))?.into_inner();
+    accepted(answer.error)?;
+    Ok(TopicDescription {
+        name: answer.name,
+        topic_id: TopicId::from_slice(&answer.topic_id).ok_or_else(|| malformed("a topic's id"))?,
+        internal: answer.internal,
+        configs: answer.configs.into_iter().collect(),
+        partitions: answer.partitions.into_iter().map(partition).collect(),
+    })
+}
+
+fn partition(told: v1::PartitionDescription) -> PartitionDescription {
+    PartitionDescription {
+        partition: told.partition,
+        leader: broker(told.leader),
+        last_known_leader: broker(told.last_known_leader),
+        leader_epoch: told.leader_epoch,
+        partition_epoch: told.partition_epoch,
+        replicas: told.replicas,
+        isr: told.isr,
+        elr: told.elr,
+        high_watermark: told.high_watermark,
+        log_start: told.log_start_offset,
+    }
+}
+
+/// 0 is nobody.
+fn broker(id: u32) -> Option<u32> {
+    (id != 0).then_some(id)
+}
+
+/// One page of topics, and the token of the next; empty after the last.
+pub(crate) async fn list_topics(
+    channel: Channel,
+    include_internal: bool,
+    token: String,
+    timeout: Duration,
+) -> Result<(Vec<TopicListing>, String)> {
+    let page = Some(v1::PageRequest { size: 0, token });
+    let message = v1::ListTopicsRequest {
+        page,
+        include_internal,
+    };
+    let asked = client(channel).list_topics(request(message, timeout)).await;
+    let answer = asked.map_err(|status| status_error(&status))?.into_inner();
+    let listing = |told: v1::TopicSummary| {
+        Ok(TopicListing {
+            name: told.name,
+            topic_id: TopicId::from_slice(&told.topic_id).ok_or_else(|| malformed("a topic's id"))?,
+            partitions: told.partitions,
+            replication_factor: told.replication_factor,
+            internal: told.internal,
+        })
+    };
+    let topics = answer.topics.into_iter().map(listing).collect::<Result<_>>()?;
+    Ok((topics, answer.next_token))
+}
+
+pub(crate) async fn describe_cluster(channel: Channel, timeout: Duration) -> Result<ClusterDescription> {
+    let asked = client(channel)
+        .describe_cluster(request(v1::DescribeClusterRequest {}, timeout))
+        .await;
+    let answer = asked.map_err(|status| status_error(&status))?.into_inner();
+    let described = |told: v1::BrokerDescription| BrokerDescription {
+        broker_id: told.broker_id,
+        alive: told.alive,
+        address: told.address,
+        directory_id: DirectoryId::from_slice(&told.directory_id),
+        broker_epoch: told.broker_epoch,
+        voter: told.voter,
+    };
+    Ok(ClusterDescription {
+        cluster_id: ClusterId::from_slice(&answer.cluster_id),
+        metadata_leader: broker(answer.metadata_leader),
+        metadata_term: answer.metadata_term,
+        metadata_index: answer.metadata_index,
+        brokers: answer.brokers.into_iter().map(described).collect(),
+        under_replicated: answer.under_replicated,
+        under_min_isr: answer.under_min_isr,
+        offline: answer.offline,
+    })
+}

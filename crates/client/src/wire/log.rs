@@ -1,0 +1,70 @@
+//! The Log service: produce, fetch, offsets, producer ids.
+
+use std::time::Duration;
+
+use tidelog_proto::v1;
+use tidelog_proto::v1::log_client::LogClient;
+use tidelog_types::{LeaderEpoch, TopicPartition};
+use tonic::transport::Channel;
+
+use super::{Refusal, refused, request, status_error, topic_partition};
+use crate::error::Result;
+use crate::offsets::{OffsetAt, PartitionOffset};
+
+/// An offset as a leader looked it up.
+#[derive(Debug, Clone)]
+pub(crate) struct FoundOffset {
+    pub(crate) partition: TopicPartition,
+    pub(crate) outcome: Result<PartitionOffset, Refusal>,
+}
+
+fn client(channel: Channel) -> LogClient<Channel> {
+    LogClient::new(channel)
+        .max_decoding_message_size(tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES)
+        .max_encoding_message_size(tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES)
+}
+
+/// One partition's question to ListOffsets. The epoch is the newest that was seen (R6).
+#[derive(Debug, Clone)]
+pub(crate) struct OffsetQuery {
+    pub(crate) partition: TopicPartition,
+    pub(crate) leader_epoch: Option<LeaderEpoch>,
+    pub(crate) at: OffsetAt,
+}
+
+pub(crate) async fn list_offsets(
+    channel: Channel,
+    queries: Vec<OffsetQuery>,
+    timeout: Duration,
+) -> Result<Vec<FoundOffset>> {
+    use v1::partition_offset_query::At;
+    let partitions = queries
+        .into_iter()
+        .map(|query| v1::PartitionOffsetQuery {
+            topic: query.partition.topic.into(),
+            partition: query.partition.partition.0,
+            leader_epoch: query.leader_epoch.map(|epoch| epoch.0),
+            at: Some(match query.at {
+                OffsetAt::Earliest => At::Earliest(true),
+                OffsetAt::Latest => At::Latest(true),
+                OffsetAt::Timestamp(timestamp_ms) => At::TimestampMs(timestamp_ms),
+            }),
+        })
+        .collect();
+    let asked = client(channel)
+        .list_offsets(request(v1::ListOffsetsRequest { partitions }, timeout))
+        .await;
+    let response = asked.map_err(|status| status_error(&status))?.into_inner();
+    response.partitions.into_iter().map(found).collect()
+}
+
+fn found(told: v1::PartitionOffset) -> Result<FoundOffset> {
+    Ok(FoundOffset {
+        partition: topic_partition(&told.topic, told.partition)?,
+        outcome: refused(told.error).map(|()| PartitionOffset {
+            offset: told.offset,
+            timestamp_ms: told.timestamp_ms,
+            leader_epoch: told.leader_epoch,
+        }),
+    })
+}
