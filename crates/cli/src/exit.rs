@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use tidelog_client::{ErrorCode, ErrorKind};
+
 /// The exit codes, documented in `tidelog --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -19,6 +21,8 @@ pub(crate) enum Exit {
     NotFound = 4,
     /// Unhealthy, or a verification failed.
     Unhealthy = 5,
+    /// The cluster does not let this client do that.
+    NotAllowed = 6,
     /// A signal ended it.
     Interrupted = 130,
 }
@@ -64,11 +68,24 @@ impl std::error::Error for Failure {}
 /// Says why on standard error, in one line, and gives the code.
 pub(crate) fn report(error: &anyhow::Error) -> Exit {
     let exit = classify(error);
-    let message = one_line(&format!("{error:#}"));
+    let message = one_line(&chain(error));
     if exit != Exit::Ok && !message.is_empty() {
         eprintln!("tidelog: {message}");
     }
     exit
+}
+
+/// What happened and why, each once: many an error names its cause in its own sentence.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn classify(error: &anyhow::Error) -> Exit {
@@ -76,9 +93,32 @@ fn classify(error: &anyhow::Error) -> Exit {
         // Whoever read our output has enough of it.
         return Exit::Ok;
     }
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return failure.exit;
+    }
     error
-        .downcast_ref::<Failure>()
-        .map_or(Exit::Failed, |failure| failure.exit)
+        .downcast_ref::<tidelog_client::Error>()
+        .map_or(Exit::Failed, of_client)
+}
+
+fn of_client(error: &tidelog_client::Error) -> Exit {
+    match error.kind() {
+        ErrorKind::Unreachable | ErrorKind::TimedOut => Exit::Unreachable,
+        ErrorKind::Denied => Exit::NotAllowed,
+        ErrorKind::InvalidArgument => Exit::Usage,
+        ErrorKind::Refused(
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::GroupIdNotFound,
+        ) => Exit::NotFound,
+        ErrorKind::Refused(
+            ErrorCode::RequestTimedOut
+            | ErrorCode::LeaderNotAvailable
+            | ErrorCode::NotLeaderOrFollower
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::NotCoordinator,
+        ) => Exit::Unreachable,
+        _ => Exit::Failed,
+    }
 }
 
 /// Whether whoever read our output has closed it.
@@ -116,6 +156,26 @@ mod tests {
             classify(&io::Error::from(io::ErrorKind::NotFound).into()),
             Exit::Failed
         );
+    }
+
+    #[test]
+    fn what_the_cluster_says_has_a_code() {
+        let exit = |kind| classify(&tidelog_client::Error::new(kind, "x").into());
+        assert_eq!(exit(ErrorKind::Unreachable), Exit::Unreachable);
+        assert_eq!(
+            exit(ErrorKind::Refused(ErrorCode::UnknownTopicOrPartition)),
+            Exit::NotFound
+        );
+        assert_eq!(exit(ErrorKind::Denied), Exit::NotAllowed);
+        assert_eq!(exit(ErrorKind::Refused(ErrorCode::InvalidConfig)), Exit::Failed);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("no room").context("writing: no room; make some");
+        assert_eq!(chain(&error), "writing: no room; make some");
+        let error = anyhow::anyhow!("no room").context("writing");
+        assert_eq!(chain(&error), "writing: no room");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! How a node finds its cluster, or makes one.
 //!
-//! A node that was part of a cluster before just goes on. A pristine one asks every configured voter who they are:
+//! Every node asks the configured voters who they are. One that was part of a cluster before goes on when one of them answers as part of
+//! the same (alone it could do nothing anyway), and refuses when most of them belong to another: its data directory, or its
+//! configuration, comes from elsewhere. For a pristine node:
 //!
 //! 1. Somebody knows the group, and this node is in it: wait, the leader will send the log.
 //! 2. Somebody knows the group with *another* node of this broker: its disk was emptied. It never votes as the node it was
@@ -22,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::MetadataConfig;
 use crate::node_id::RaftNodeId;
-use crate::peer::{Lane, PeerPool};
+use crate::peer::{Lane, PeerPool, is_of_other_cluster};
 use crate::raft_types::Raft;
 
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -45,6 +47,17 @@ pub enum FormError {
         found: RaftNodeId,
         /// The node that the group's members know.
         known: RaftNodeId,
+    },
+    /// Most voters are part of another cluster.
+    #[error(
+        "broker {broker} has the data directory of another cluster than the one that --cluster names: {refusal}. Put this cluster's \
+         directory back, or name the brokers of the directory's own cluster"
+    )]
+    OtherCluster {
+        /// This broker.
+        broker: BrokerId,
+        /// What a voter said.
+        refusal: String,
     },
     /// Raft stopped.
     #[error("the metadata of this broker stopped: {0}")]
@@ -69,9 +82,30 @@ pub(crate) struct Forming {
     pub(crate) progress: watch::Sender<Formation>,
 }
 
+/// What a voter said when it was asked who it is.
+#[derive(Debug, Clone)]
+enum Heard {
+    Hello(pb::HelloResponse),
+    /// It belongs to another cluster, and refused.
+    OtherCluster(String),
+    Nothing,
+}
+
+impl Heard {
+    fn hello(&self) -> Option<&pb::HelloResponse> {
+        match self {
+            Self::Hello(hello) => Some(hello),
+            Self::OtherCluster(_) | Self::Nothing => None,
+        }
+    }
+}
+
+type Answers = BTreeMap<BrokerId, Heard>;
+
 /// What to do after one round of questions.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
+    GoOn,
     Initialize(BTreeMap<u64, String>),
     Join { leader: BrokerId, replace: bool },
     Refuse(FormError),
@@ -82,19 +116,15 @@ impl Forming {
     /// Runs until the node is part of a cluster, is refused, or is stopped.
     pub(crate) async fn run(self, stop: CancellationToken) {
         loop {
-            match self.raft.is_initialized().await {
-                Ok(true) => {
-                    self.progress.send_replace(Formation::Formed);
-                    return;
-                }
-                Ok(false) => {}
+            let done = match self.raft.is_initialized().await {
+                Ok(initialized) => self.round(initialized).await,
                 Err(error) => {
                     self.progress
                         .send_replace(Formation::Refused(FormError::Stopped(error.to_string())));
-                    return;
+                    true
                 }
-            }
-            if self.round().await {
+            };
+            if done {
                 return;
             }
             tokio::select! {
@@ -105,9 +135,18 @@ impl Forming {
     }
 
     /// One round; whether there need be no other.
-    async fn round(&self) -> bool {
+    async fn round(&self, initialized: bool) -> bool {
         let answers = self.ask_all().await;
-        match decide(&self.config, &answers) {
+        let step = if initialized {
+            go_on(&self.config, &answers)
+        } else {
+            decide(&self.config, &answers)
+        };
+        match step {
+            Step::GoOn => {
+                self.progress.send_replace(Formation::Formed);
+                return true;
+            }
             Step::Initialize(nodes) => {
                 let nodes: BTreeMap<u64, BasicNode> = nodes
                     .into_iter()
@@ -139,14 +178,14 @@ impl Forming {
         false
     }
 
-    async fn ask_all(&self) -> BTreeMap<BrokerId, Option<pb::HelloResponse>> {
+    async fn ask_all(&self) -> Answers {
         let others = self.config.voters.keys().filter(|id| **id != self.config.broker);
         let mut asked = tokio::task::JoinSet::new();
         for id in others.copied() {
             let (peers, node, directory) = (self.peers.clone(), self.config.node_id(), self.config.directory);
             asked.spawn(async move {
                 let Ok(channel) = peers.channel(id, Lane::Control) else {
-                    return (id, None);
+                    return (id, Heard::Nothing);
                 };
                 let hello = pb::HelloRequest {
                     node_id: node.0,
@@ -155,12 +194,15 @@ impl Forming {
                 let mut client = RaftClient::new(channel);
                 let answer = tokio::time::timeout(ASK_TIMEOUT, client.hello(hello)).await;
                 match answer {
-                    Ok(Ok(answer)) => (id, Some(answer.into_inner())),
+                    Ok(Ok(answer)) => (id, Heard::Hello(answer.into_inner())),
+                    Ok(Err(status)) if is_of_other_cluster(&status) => {
+                        (id, Heard::OtherCluster(status.message().to_owned()))
+                    }
                     Ok(Err(status)) => {
                         tracing::debug!(broker = %id, %status, "a voter does not answer");
-                        (id, None)
+                        (id, Heard::Nothing)
                     }
-                    Err(_) => (id, None),
+                    Err(_) => (id, Heard::Nothing),
                 }
             });
         }
@@ -186,13 +228,41 @@ impl Forming {
     }
 }
 
-fn decide(config: &MetadataConfig, answers: &BTreeMap<BrokerId, Option<pb::HelloResponse>>) -> Step {
+/// For a node that was part of a cluster before.
+fn go_on(config: &MetadataConfig, answers: &Answers) -> Step {
+    let strangers: Vec<&String> = answers
+        .values()
+        .filter_map(|heard| match heard {
+            Heard::OtherCluster(refusal) => Some(refusal),
+            Heard::Hello(_) | Heard::Nothing => None,
+        })
+        .collect();
+    if answers.is_empty() || answers.values().any(|heard| heard.hello().is_some()) {
+        return Step::GoOn;
+    }
+    match strangers.first() {
+        // One stranger alone may be the one that is wrong here.
+        Some(refusal) if strangers.len() * 2 > config.voters.len() => Step::Refuse(FormError::OtherCluster {
+            broker: config.broker,
+            refusal: (*refusal).clone(),
+        }),
+        Some(refusal) => Step::Wait(format!("a voter of this cluster: {refusal}")),
+        None => Step::Wait("another voter to answer".to_owned()),
+    }
+}
+
+/// For a pristine node.
+fn decide(config: &MetadataConfig, answers: &Answers) -> Step {
     let me = config.node_id();
     let members = |answer: &pb::HelloResponse| answer.member_node_ids.clone();
-    let known: Vec<u64> = answers.values().flatten().flat_map(members).collect();
+    let known: Vec<u64> = answers
+        .values()
+        .filter_map(Heard::hello)
+        .flat_map(members)
+        .collect();
     let leader = answers
         .values()
-        .flatten()
+        .filter_map(Heard::hello)
         .find_map(|answer| BrokerId::new(answer.leader));
     if known.contains(&me.0) {
         return Step::Wait("the metadata leader to send the log".to_owned());
@@ -220,7 +290,7 @@ fn decide(config: &MetadataConfig, answers: &BTreeMap<BrokerId, Option<pb::Hello
     }
     let silent = answers
         .iter()
-        .find(|(id, answer)| !answer.as_ref().is_some_and(|answer| fits(**id, answer)));
+        .find(|(id, answer)| !answer.hello().is_some_and(|answer| fits(**id, answer)));
     if let Some((id, _)) = silent {
         let address = config.voters.get(id).map_or("", String::as_str);
         return Step::Wait(format!(
@@ -232,7 +302,7 @@ fn decide(config: &MetadataConfig, answers: &BTreeMap<BrokerId, Option<pb::Hello
     }
     let others = answers
         .iter()
-        .filter_map(|(id, answer)| Some((id, answer.as_ref()?.node_id)));
+        .filter_map(|(id, answer)| Some((id, answer.hello()?.node_id)));
     let nodes = others.chain([(&config.broker, me.0)]);
     Step::Initialize(
         nodes
@@ -275,23 +345,23 @@ mod tests {
         }
     }
 
-    fn pristine(broker: u32) -> (BrokerId, Option<pb::HelloResponse>) {
+    fn pristine(broker: u32) -> (BrokerId, Heard) {
         let hello = pb::HelloResponse {
             node_id: node(broker, broker as u8),
             pristine: true,
             ..Default::default()
         };
-        (id(broker), Some(hello))
+        (id(broker), Heard::Hello(hello))
     }
 
-    fn formed(broker: u32, members: &[u64], leader: u32) -> (BrokerId, Option<pb::HelloResponse>) {
+    fn formed(broker: u32, members: &[u64], leader: u32) -> (BrokerId, Heard) {
         let hello = pb::HelloResponse {
             node_id: node(broker, broker as u8),
             member_node_ids: members.to_vec(),
             leader,
             ..Default::default()
         };
-        (id(broker), Some(hello))
+        (id(broker), Heard::Hello(hello))
     }
 
     #[test]
@@ -309,13 +379,13 @@ mod tests {
             Step::Wait(_)
         ));
         assert!(matches!(
-            decide(&config(1), &[pristine(2), (id(3), None)].into()),
+            decide(&config(1), &[pristine(2), (id(3), Heard::Nothing)].into()),
             Step::Wait(_)
         ));
         // It voted, but knows no members yet: it is part of something.
         let voted = (
             id(3),
-            Some(pb::HelloResponse {
+            Heard::Hello(pb::HelloResponse {
                 node_id: node(3, 3),
                 ..Default::default()
             }),
@@ -335,7 +405,7 @@ mod tests {
     #[test]
     fn m30_an_emptied_voter_refuses_to_start_or_takes_its_place_when_told_to() {
         let members = [node(1, 77), node(2, 2), node(3, 3)];
-        let answers = [formed(2, &members, 3), (id(3), None)].into();
+        let answers = [formed(2, &members, 3), (id(3), Heard::Nothing)].into();
         let Step::Refuse(error) = decide(&config(1), &answers) else {
             panic!("its disk was emptied")
         };
@@ -372,5 +442,29 @@ mod tests {
             decide(&config(4), &[pristine(1), pristine(2)].into()),
             Step::Wait(_)
         ));
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_refuses_and_one_stranger_does_not_stop_the_others() {
+        let other = |broker| {
+            (
+                id(broker),
+                Heard::OtherCluster(format!("broker {broker} is of cluster c")),
+            )
+        };
+        let members = [node(1, 1), node(2, 2), node(3, 3)];
+        let Step::Refuse(error) = go_on(&config(1), &[other(2), other(3)].into()) else {
+            panic!("all others are of another cluster")
+        };
+        assert!(error.to_string().contains("cluster c"), "{error}");
+        assert!(matches!(
+            go_on(&config(1), &[other(2), (id(3), Heard::Nothing)].into()),
+            Step::Wait(_)
+        ));
+        assert_eq!(
+            go_on(&config(1), &[other(2), formed(3, &members, 3)].into()),
+            Step::GoOn
+        );
+        assert_eq!(go_on(&config(1), &Answers::new()), Step::GoOn);
     }
 }

@@ -262,6 +262,10 @@ impl Metadata {
 async fn open(config: MetadataConfig, peers: PeerPool) -> Result<Inner, StartError> {
     let stores = store::open(&config.path).await?;
     let published = stores.state.published().clone();
+    // Before the first call to another broker, so that each carries it.
+    if let Some(id) = published.images.borrow().cluster_id {
+        peers.set_cluster_id(id);
+    }
     let raft_config = raft_config(&config.raft)?;
     let network = Network { peers: peers.clone() };
     let raft = Raft::new(

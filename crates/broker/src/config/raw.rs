@@ -225,7 +225,7 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Self {
-            filter: "info".to_owned(),
+            filter: "info,openraft=warn".to_owned(),
         }
     }
 }

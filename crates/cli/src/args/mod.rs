@@ -1,11 +1,13 @@
 //! What the command line looks like: the parts that commands share. Each command's own flags stand beside the command.
 
+mod connect;
 mod escape;
 
 use clap::{Args, Parser, ValueEnum};
 
 use crate::commands::Command;
 
+pub(crate) use connect::ConnectFlags;
 pub(crate) use escape::unescape;
 
 const EXIT_CODES: &str = "\
@@ -16,6 +18,7 @@ Exit codes:
     3  the broker could not be reached, or did not answer in time
     4  what was asked for does not exist
     5  unhealthy, or a verification failed
+    6  not allowed
   130  interrupted
 
 Data goes to standard output, everything else to standard error. JSON of a stream is one object a line.";
@@ -75,8 +78,28 @@ mod tests {
             "server --node-id 1 --data-dir D --cluster 1=127.0.0.1:7172,2=127.0.0.1:7272 --listen 127.0.0.1:7171 \
              --listen out=0.0.0.0:9@host:9 --peer-listen 127.0.0.1:7172 --http-listen 127.0.0.1:7173 --check-config",
             "server --config f --print-config",
+            "cluster health",
             "cluster health --local",
             "cluster health --local --http 127.0.0.1:1",
+            "cluster status -o json --bootstrap a:1,b:2",
+            "topic create flights --partitions 6 --replication-factor 3 --config retention.ms=1 --config a=b",
+            "topic create flights -p 6 -r 3 -c retention.ms=1 --if-not-exists --dry-run",
+            "topic list --internal -o wide",
+            "topic describe flights -o json",
+            "topic delete a b --timeout 3",
+            "produce flights --key-delimiter \\t",
+            "produce flights a.csv b.csv -k key -H a=b -H c=d -p 3 -z zstd --acks all --rate 100",
+            "produce flights -K : --acks 1",
+            "consume flights --group g --from beginning -n 1000 -o json",
+            "consume flights trains -g g --from latest",
+            "consume flights --from beginning --until-end",
+            "consume flights --from 42 -p 0 -p 3 -o raw",
+            "consume flights --from @1700000000000 -f %k:%v\\n",
+            "bench produce bench -p 6 -r 3 --seconds 5 -n 100 --record-size 100 --in-flight 10 -z lz4 -o json",
+            "bench consume",
+            "bench latency --rate 1000 --seconds 5 --warmup 0 -o json",
+            "group list",
+            "group describe g -o json",
             "log dump DIR --topic-id 67e55044-10b1-426f-9247-bb680e5fe0c8 --partition 3 -o json",
             "log dump DIR --records",
             "log dump DIR --records -f %k:%v\\n",
@@ -96,7 +119,21 @@ mod tests {
         for line in [
             "",
             "server --check-config --print-config",
-            "cluster health",
+            "cluster health --http 127.0.0.1:1",
+            "topic create",
+            "topic create a -p 0",
+            "topic create a -c retention.ms",
+            "topic delete",
+            "produce",
+            "produce flights -k a -K b",
+            "produce flights --acks 2",
+            "produce flights --rate 0",
+            "consume flights",
+            "consume --from beginning",
+            "consume flights --from yesterday",
+            "consume flights -g g -p 1 --from beginning",
+            "consume flights --from beginning -o json -f %v",
+            "bench latency --rate 0",
             "log dump",
             "log dump DIR -f %v",
             "log dump DIR --records -f %q",

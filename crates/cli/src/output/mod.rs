@@ -53,6 +53,15 @@ pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
+/// Numbers in one cell.
+pub(crate) fn join(numbers: &[u32]) -> String {
+    if numbers.is_empty() {
+        return "-".to_owned();
+    }
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    numbers.join(",")
+}
+
 /// The hexadecimal digits of bytes.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
@@ -85,6 +94,7 @@ mod tests {
     fn cells_say_nothing_with_a_dash() {
         assert_eq!(or_dash(Some(3)), "3");
         assert_eq!(or_dash(None::<u32>), "-");
+        assert_eq!((join(&[1, 3]), join(&[])), ("1,3".to_owned(), "-".to_owned()));
         assert_eq!(hex(&[0, 0xab, 0xff]), "00abff");
     }
 }

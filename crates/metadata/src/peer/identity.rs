@@ -11,6 +11,13 @@ use uuid::Uuid;
 const CLUSTER_ID: &str = "tidelog-cluster-id";
 const FROM: &str = "tidelog-from";
 const TO: &str = "tidelog-to";
+/// On a refusal: the caller belongs to another cluster.
+const OTHER_CLUSTER: &str = "tidelog-other-cluster";
+
+/// Whether a call was refused because the called broker belongs to another cluster.
+pub(crate) fn is_of_other_cluster(status: &Status) -> bool {
+    status.metadata().contains_key(OTHER_CLUSTER)
+}
 
 /// Puts this broker's identity on calls to one other.
 #[derive(Debug, Clone)]
@@ -74,11 +81,15 @@ impl Interceptor for IdentityCheck {
         if let (Some(theirs), Some(ours)) = (cluster(metadata)?, self.cluster_id.get())
             && theirs != *ours
         {
-            return Err(Status::failed_precondition(format!(
+            let mut refusal = Status::failed_precondition(format!(
                 "broker {from} belongs to cluster {theirs}, broker {} to cluster {ours}; check the addresses in --cluster, and \
                  that no data directory comes from another cluster",
                 self.me
-            )));
+            ));
+            refusal
+                .metadata_mut()
+                .insert(OTHER_CLUSTER, MetadataValue::from_static("true"));
+            return Err(refusal);
         }
         request.extensions_mut().insert(PeerRequest { from });
         Ok(request)
@@ -146,6 +157,7 @@ mod tests {
         let wrong_cluster = call(2, Some(1), 2, Some(2)).unwrap_err();
         assert_eq!(wrong_cluster.code(), tonic::Code::FailedPrecondition);
         assert!(wrong_cluster.message().contains("cluster"), "{wrong_cluster}");
+        assert!(is_of_other_cluster(&wrong_cluster) && !is_of_other_cluster(&wrong_broker));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
+pub(crate) use identity::is_of_other_cluster;
 pub use identity::{Identity, IdentityCheck, PeerRequest};
 
 /// A channel to another broker, with this one's identity on every call.

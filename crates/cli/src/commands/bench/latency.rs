@@ -1,0 +1,190 @@
+//! `tidelog bench latency`
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tidelog_client::{DeliveryFuture, Producer, Record};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::figures::{Figures, Latencies};
+use super::payload::Payload;
+use super::{CommonFlags, TopicFlags};
+use crate::exit::{Exit, Failure};
+use crate::interrupt;
+
+/// Most records that are sent and not yet seen by whoever awaits them.
+const MAX_HANDED_OVER: usize = 100_000;
+/// How long the last records may take.
+const CLOSE: Duration = Duration::from_secs(60);
+
+/// Flags of `tidelog bench latency`.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    common: CommonFlags,
+    #[command(flatten)]
+    new_topic: TopicFlags,
+    /// Records a second
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    rate: u32,
+    /// How long, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Not timed: the first so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
+    warmup: u64,
+}
+
+pub(super) async fn run(flags: &Flags) -> Result<()> {
+    let signalled = interrupt::listen()?;
+    let common = &flags.common;
+    let client = common.connect.client().await?;
+    flags
+        .new_topic
+        .ensure(&client, &common.topic, common.connect.timeout())
+        .await?;
+    let producer = client.producer().build().await?;
+    let (sent, receiver) = mpsc::channel(MAX_HANDED_OVER);
+    let schedule = Schedule {
+        topic: common.topic.clone(),
+        payload: Payload::new(flags.new_topic.record_size),
+        producer: producer.clone(),
+        rate: flags.rate,
+        records: u64::from(flags.rate) * (flags.warmup + flags.seconds),
+        stop: signalled,
+    };
+    // A thread, because the runtime's timer is a millisecond coarse, which is what is to be measured.
+    let pacing = std::thread::spawn(move || schedule.run(&sent));
+    let warmup = u64::from(flags.rate) * flags.warmup;
+    let outcome = Collector::new(warmup)?.collect(receiver).await;
+    let refused = pacing
+        .join()
+        .map_err(|_| anyhow::anyhow!("the pacing thread panicked"))?;
+    // Every delivery is known: nothing is left that closing could lose.
+    let _ = producer.close(CLOSE).await;
+    let failed = outcome.failed + refused;
+    let bytes = outcome.timed * u64::from(flags.new_topic.record_size);
+    Figures::new(outcome.timed, failed, bytes, outcome.elapsed)
+        .with_latencies(&outcome.latencies)
+        .show(common)?;
+    if failed > 0 {
+        return Err(Failure::new(Exit::Failed, format!("{failed} records failed")).into());
+    }
+    Ok(())
+}
+
+/// A record that was sent, and when it was due.
+struct Sent {
+    number: u64,
+    due: Instant,
+    delivery: DeliveryFuture,
+}
+
+struct Schedule {
+    topic: String,
+    payload: Payload,
+    producer: Producer,
+    rate: u32,
+    records: u64,
+    stop: CancellationToken,
+}
+
+impl Schedule {
+    /// Sends each record when it is due, however late the ones before were. Says how many found no room.
+    fn run(mut self, sent: &mpsc::Sender<Sent>) -> u64 {
+        let began = Instant::now();
+        let mut refused = 0;
+        for number in 0..self.records {
+            let due = began + Duration::from_secs_f64(number as f64 / f64::from(self.rate));
+            if let Some(early) = due.checked_duration_since(Instant::now()) {
+                std::thread::sleep(early);
+            }
+            if self.stop.is_cancelled() {
+                break;
+            }
+            let record = Record::to(&self.topic).value(self.payload.next());
+            match self.producer.try_enqueue(record) {
+                Ok(delivery) => {
+                    let record = Sent {
+                        number,
+                        due,
+                        delivery,
+                    };
+                    if sent.blocking_send(record).is_err() {
+                        break;
+                    }
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        refused
+    }
+}
+
+struct Collector {
+    warmup: u64,
+    latencies: Latencies,
+    timed: u64,
+    failed: u64,
+    began: Option<Instant>,
+}
+
+struct Outcome {
+    latencies: Latencies,
+    timed: u64,
+    failed: u64,
+    elapsed: Duration,
+}
+
+impl Collector {
+    fn new(warmup: u64) -> Result<Self> {
+        Ok(Self {
+            warmup,
+            latencies: Latencies::new()?,
+            timed: 0,
+            failed: 0,
+            began: None,
+        })
+    }
+
+    async fn collect(mut self, mut sent: mpsc::Receiver<Sent>) -> Outcome {
+        let mut running = FuturesUnordered::new();
+        let mut open = true;
+        while open || !running.is_empty() {
+            tokio::select! {
+                biased;
+                Some((number, due, outcome)) = running.next() => self.note(number, due, outcome),
+                next = sent.recv(), if open => match next {
+                    Some(Sent { number, due, delivery }) => running.push(async move {
+                        let outcome = delivery.await.map(|_| ());
+                        (number, due, outcome)
+                    }),
+                    None => open = false,
+                },
+            }
+        }
+        Outcome {
+            latencies: self.latencies,
+            timed: self.timed,
+            failed: self.failed,
+            elapsed: self.began.map_or(Duration::ZERO, |began| began.elapsed()),
+        }
+    }
+
+    fn note(&mut self, number: u64, due: Instant, outcome: tidelog_client::Result<()>) {
+        if let Err(error) = outcome {
+            if self.failed == 0 {
+                eprintln!("tidelog: a record was not acknowledged: {error}");
+            }
+            self.failed += 1;
+        } else if number >= self.warmup {
+            self.began.get_or_insert(due);
+            self.timed += 1;
+            self.latencies.record(due.elapsed());
+        }
+    }
+}

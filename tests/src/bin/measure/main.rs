@@ -1,0 +1,43 @@
+//! What the README records, measured on brokers as real processes. Run by `cargo xtask measure footprint | throughput`.
+
+mod footprint;
+mod process;
+mod throughput;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Idle CPU and memory of three brokers, and how long starting and restarting take
+    Footprint {
+        /// The year's departures to load before the restart; without it the week that comes with the sources, as often as makes a year
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// How long the brokers idle before and during the measurement, seconds each
+        #[arg(long, default_value_t = 60)]
+        idle_seconds: u64,
+    },
+    /// MB/s and latencies with 1 KiB records, replication 3, acks=all, 6 partitions
+    Throughput {
+        /// How long each load lasts, seconds
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Args::parse().what {
+        What::Footprint { file, idle_seconds } => footprint::measure(file.as_deref(), idle_seconds).await,
+        What::Throughput { seconds } => throughput::measure(seconds).await,
+    }
+}
