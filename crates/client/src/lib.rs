@@ -3,6 +3,7 @@
 //! Everything begins with a [`Client`], which knows the cluster and holds the connections:
 //!
 //! - [`Admin`]: topics, groups, offsets, the cluster
+//! - [`Consumer`]: reads records, as a member of a group ([`Client::group`]) or from partitions chosen by hand ([`Client::consumer`])
 //!
 //! An [`Error`] says what went wrong, whether the same call may succeed later, and whether a record may have been written all the same.
 //!
@@ -12,6 +13,7 @@ mod admin;
 mod backoff;
 mod client;
 mod connection;
+mod consumer;
 mod coordinators;
 mod error;
 mod metadata;
@@ -20,13 +22,17 @@ mod record;
 mod wire;
 
 pub use tidelog_record::{Compression, HeaderView, Headers};
-pub use tidelog_types::{ErrorCode, TopicName, TopicPartition};
+pub use tidelog_types::{ErrorCode, PartitionIndex, TopicName, TopicPartition};
 
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription,
     GroupListing, GroupMember, NewTopic, PartitionDescription, TopicDescription, TopicListing,
 };
 pub use client::{Client, ClientBuilder};
+pub use consumer::{
+    AssignedConsumerBuilder, Committer, Consumer, Ends, GroupConsumerBuilder, HookFuture, Marker,
+    OffsetReset, RebalanceListener, StartAt,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use offsets::{OffsetAt, PartitionOffset};
 pub use record::{ConsumedRecord, Header, Record, RecordMetadata};

@@ -1,9 +1,11 @@
 //! The one place of this crate where protobuf is named: calls and their messages, turned into domain types at the edge.
 
 pub(crate) mod admin;
+pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod log;
 pub(crate) mod metadata;
+pub(crate) mod session;
 
 use std::error::Error as _;
 use std::time::Duration;

@@ -1,0 +1,236 @@
+//! Commits of a group's member, fenced by its epoch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
+use tokio::time::Instant;
+
+use super::shared::{Identity, Shared};
+use super::slots::SlotId;
+use crate::client::Client;
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::Refusal;
+use crate::wire::groups::{self as wire, Committer as Stamp, OffsetToCommit};
+
+/// How long a commit is tried again.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one coordinator may take to replicate it.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// Most offsets in one request.
+const MAX_OFFSETS_PER_REQUEST: usize = 1_000;
+
+/// Commits for a consumer of a group. Cheap to clone; [`RebalanceListener::revoked`](crate::RebalanceListener::revoked) is given one.
+///
+/// ```no_run
+/// # async fn example(consumer: tidelog_client::Consumer) -> tidelog_client::Result<()> {
+/// let committer = consumer.committer()?;
+/// tokio::spawn(async move { committer.commit().await });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Committer {
+    client: Client,
+    group: Arc<str>,
+    shared: Arc<Shared>,
+}
+
+/// One offset on its way to the coordinator.
+#[derive(Debug, Clone)]
+struct Wanted {
+    slot: SlotId,
+    partition: TopicPartition,
+    offset: Offset,
+    leader_epoch: Option<LeaderEpoch>,
+}
+
+impl Committer {
+    pub(super) fn new(client: Client, group: &str, shared: Arc<Shared>) -> Self {
+        Self {
+            client,
+            group: group.into(),
+            shared,
+        }
+    }
+
+    /// Commits what is marked, of every partition the unbroken run from where reading began; answered when it is replicated. Does nothing if
+    /// nothing was marked since the last time.
+    ///
+    /// Tried again for up to 30 s where that may help. An error whose [`Error::is_retriable`] is false means that the member was fenced
+    /// meanwhile, or that the cluster refuses the commit for good. Dropping the future is fine: the next commit covers the same.
+    pub async fn commit(&self) -> Result<()> {
+        self.commit_marked(None).await
+    }
+
+    /// Commits these offsets, each the one to go on from: that of the last processed record, plus one. Records below them count as marked.
+    /// The partitions must be assigned to this consumer.
+    pub async fn commit_offsets(
+        &self,
+        offsets: impl IntoIterator<Item = (TopicPartition, u64)>,
+    ) -> Result<()> {
+        let _one_at_a_time = self.shared.commits.lock().await;
+        let wanted: Vec<Wanted> = offsets
+            .into_iter()
+            .map(|(partition, offset)| self.wanted(partition, offset))
+            .collect::<Result<_>>()?;
+        let marks: Vec<(SlotId, Offset)> = wanted.iter().map(|one| (one.slot, one.offset)).collect();
+        self.commit_all(wanted).await?;
+        self.shared.change(|slots| {
+            for (id, offset) in marks {
+                slots.with(id, |slot| slot.marks.mark_below(offset));
+            }
+        });
+        Ok(())
+    }
+
+    fn wanted(&self, partition: TopicPartition, offset: u64) -> Result<Wanted> {
+        let found = self.shared.look(|slots| {
+            let slot = slots.id(&partition)?;
+            Some((slot, slots.by_id.get(&slot)?.marks.epoch_below(Offset(offset))))
+        });
+        let (slot, leader_epoch) = found.ok_or_else(|| super::errors::not_assigned(&partition))?;
+        Ok(Wanted {
+            slot,
+            partition,
+            offset: Offset(offset),
+            leader_epoch,
+        })
+    }
+
+    /// Commits what is marked of some partitions, or of all.
+    pub(super) async fn commit_marked(&self, of: Option<&BTreeSet<SlotId>>) -> Result<()> {
+        let _one_at_a_time = self.shared.commits.lock().await;
+        // What was lost a moment ago is another's to commit, and the application is about to hear so.
+        let life = self.shared.identity().life;
+        let marked = self.shared.look(|slots| {
+            let mut marked = slots.committable(of);
+            marked.retain(|(id, ..)| slots.is_of_life(*id, life));
+            marked
+        });
+        let wanted = marked.into_iter().map(|(slot, partition, committable)| Wanted {
+            slot,
+            partition,
+            offset: committable.offset,
+            leader_epoch: committable.leader_epoch,
+        });
+        self.commit_all(wanted.collect()).await
+    }
+
+    async fn commit_all(&self, wanted: Vec<Wanted>) -> Result<()> {
+        let deadline = Instant::now() + COMMIT_TIMEOUT;
+        for chunk in wanted.chunks(MAX_OFFSETS_PER_REQUEST) {
+            self.commit_chunk(chunk.to_vec(), deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Tries until all of it is replicated or refused for good. What is not ours any more is not tried again.
+    async fn commit_chunk(&self, mut open: Vec<Wanted>, deadline: Instant) -> Result<()> {
+        let mut pauses = crate::backoff::delays();
+        let mut refused = None;
+        while !open.is_empty() {
+            let mut identities = self.shared.identities();
+            let identity = identities.borrow_and_update().clone();
+            self.drop_lost(&mut open, identity.life, &mut refused);
+            if open.is_empty() {
+                break;
+            }
+            let failure = match self.attempt(&identity, &open, deadline).await {
+                Ok(failures) => self.settle(&mut open, failures, &mut refused),
+                Err(error) => Some(error),
+            };
+            let Some(error) = failure else { break };
+            if !error.is_retriable() {
+                return Err(error);
+            }
+            let wake = Instant::now() + pauses.next().unwrap_or(crate::backoff::LONGEST);
+            if wake >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(group = %self.group, %error, "a commit is tried again");
+            if error.code() == Some(ErrorCode::StaleMemberEpoch) {
+                // The new epoch is on its way down the session's stream.
+                let _ = tokio::time::timeout_at(wake, identities.changed()).await;
+            } else {
+                tokio::time::sleep_until(wake).await;
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    async fn attempt(
+        &self,
+        identity: &Identity,
+        wanted: &[Wanted],
+        deadline: Instant,
+    ) -> Result<Vec<(TopicPartition, Error)>> {
+        let inner = &self.client.inner;
+        let timeout = ATTEMPT.min(deadline - Instant::now());
+        let (address, channel) = inner.coordinators.channel(inner, &self.group, timeout).await?;
+        let offsets = wanted.iter().map(|one| OffsetToCommit {
+            partition: one.partition.clone(),
+            offset: one.offset.0,
+            leader_epoch: one.leader_epoch.map(|epoch| epoch.0),
+            metadata: String::new(),
+        });
+        let stamp = Stamp {
+            member_id: identity.member_id.clone(),
+            member_epoch: identity.epoch,
+        };
+        let answer = wire::commit(channel, &self.group, stamp, offsets.collect(), timeout).await;
+        answer.map_err(|refusal: Refusal| {
+            inner.coordinators.refused(inner, &self.group, &address, &refusal);
+            refusal.error.context(format!("group {}", self.group))
+        })
+    }
+
+    /// Takes note of what was committed; keeps in `open` what may be tried again, and says why.
+    fn settle(
+        &self,
+        open: &mut Vec<Wanted>,
+        failures: Vec<(TopicPartition, Error)>,
+        refused: &mut Option<Error>,
+    ) -> Option<Error> {
+        let mut again = None;
+        let failure_of = |partition: &TopicPartition| failures.iter().find(|(failed, _)| failed == partition);
+        self.shared.look(|slots| {
+            open.retain(|one| match failure_of(&one.partition) {
+                None => {
+                    if let Some(slot) = slots.by_id.get_mut(&one.slot) {
+                        slot.marks.committed(one.offset);
+                    }
+                    false
+                }
+                Some((partition, error)) if error.is_retriable() => {
+                    again = Some(error.clone().context(partition));
+                    true
+                }
+                Some((partition, error)) => {
+                    refused.get_or_insert(error.clone().context(partition));
+                    false
+                }
+            });
+        });
+        again
+    }
+
+    /// What was taken away between two tries is another's to commit.
+    fn drop_lost(&self, open: &mut Vec<Wanted>, life: u64, refused: &mut Option<Error>) {
+        self.shared.look(|slots| {
+            open.retain(|one| {
+                let is_ours = slots.is_of_life(one.slot, life);
+                if !is_ours {
+                    let message = format!(
+                        "group {}: {} was taken away before its commit was replicated",
+                        self.group, one.partition
+                    );
+                    let fenced = ErrorKind::Refused(ErrorCode::FencedMemberEpoch);
+                    refused.get_or_insert(Error::new(fenced, message));
+                }
+                is_ours
+            });
+        });
+    }
+}

@@ -1,0 +1,271 @@
+//! What the tasks of one consumer and its handles share: the partitions under a lock, and wake-ups.
+//!
+//! The lock is held for moments and never across an await. Nothing is handed out but under it, so that a partition that left is not handed
+//! out by a call that was already on its way.
+
+use parking_lot::Mutex;
+use tidelog_types::{Offset, TopicPartition};
+use tokio::sync::{Notify, futures::Notified, watch};
+use tokio::time::Instant;
+
+use super::Ends;
+use super::options::{FetchOptions, StartAt};
+use super::slot::Start;
+use super::slots::Slots;
+use crate::error::{Error, Result};
+use crate::record::ConsumedRecord;
+
+/// Shared state of a consumer.
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Something may be handed out, or an end was reached. One receiver at most waits.
+    ready: Notify,
+    /// Something may be fetched.
+    pub(super) work: Notify,
+    /// The application called for a record, or marked one, where that is of interest.
+    progress: Notify,
+    identity: watch::Sender<Identity>,
+    /// Commits go one after another: a later one must not be overtaken by an earlier.
+    pub(super) commits: tokio::sync::Mutex<()>,
+}
+
+/// Who a member is, as its coordinator knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) member_id: String,
+    /// 0 while it is none.
+    pub(super) epoch: u32,
+    /// Counts joins: a member that was thrown out and joins again begins a new life.
+    pub(super) life: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    slots: Slots,
+    /// The end, once it has come.
+    end: Option<Error>,
+    /// Whether the application waits for a record at this moment.
+    is_waiting: bool,
+    last_poll: Instant,
+    polls: u64,
+    /// Whether somebody wants to know of the next call.
+    is_watched: bool,
+}
+
+impl Shared {
+    pub(super) fn new(options: FetchOptions, member_id: String) -> Self {
+        let identity = Identity {
+            member_id,
+            epoch: 0,
+            life: 1,
+        };
+        Self {
+            state: Mutex::new(State {
+                slots: Slots::new(options),
+                end: None,
+                is_waiting: false,
+                last_poll: Instant::now(),
+                polls: 0,
+                is_watched: false,
+            }),
+            ready: Notify::new(),
+            work: Notify::new(),
+            progress: Notify::new(),
+            identity: watch::Sender::new(identity),
+            commits: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Looks at the partitions, or changes them; whoever waits for something looks again afterwards.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Slots) -> T) -> T {
+        let value = change(&mut self.state.lock().slots);
+        self.ready.notify_one();
+        self.work.notify_one();
+        value
+    }
+
+    /// Looks at the partitions without waking anybody.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&mut Slots) -> T) -> T {
+        look(&mut self.state.lock().slots)
+    }
+
+    /// For the fetcher: what it does concerns receivers only.
+    pub(super) fn bring<T>(&self, change: impl FnOnce(&mut Slots) -> T) -> T {
+        let value = change(&mut self.state.lock().slots);
+        self.ready.notify_one();
+        value
+    }
+
+    /// The end: every later call for a record is answered with this. The first reason counts.
+    pub(super) fn end(&self, error: Error) {
+        self.state.lock().end.get_or_insert(error);
+        self.ready.notify_one();
+        // Whoever waits to join looks at the end, too.
+        self.identity.send_modify(|_| ());
+    }
+
+    /// The end's reason, if it has come.
+    pub(super) fn check(&self) -> Result<()> {
+        self.state.lock().end.clone().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.lock().end.is_some()
+    }
+
+    /// The next record; with `ends`, `None` once all of them are reached. Cancel-safe: a record leaves its buffer only in the moment in which
+    /// it is returned.
+    pub(super) async fn next(&self, ends: Option<&Ends>) -> Result<Option<ConsumedRecord>> {
+        // A flood of records must not keep the thread from everybody else.
+        tokio::task::coop::consume_budget().await;
+        if let Some(taken) = self.take(ends, false) {
+            return taken;
+        }
+        let _waiting = Waiting(self);
+        loop {
+            let ready = self.ready.notified();
+            if let Some(taken) = self.take(ends, true) {
+                return taken;
+            }
+            ready.await;
+        }
+    }
+
+    fn take(&self, ends: Option<&Ends>, wait: bool) -> Option<Result<Option<ConsumedRecord>>> {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.end {
+            return Some(Err(error.clone()));
+        }
+        state.polls += 1;
+        let (taken, hungry) = state.slots.take(ends);
+        if hungry {
+            self.work.notify_one();
+        }
+        let taken = match (taken, ends) {
+            (Some(record), _) => Some(record.map(Some)),
+            (None, Some(ends)) if state.slots.have_reached(ends) => Some(Ok(None)),
+            _ => None,
+        };
+        state.is_waiting = wait && taken.is_none();
+        state.last_poll = Instant::now();
+        if std::mem::take(&mut state.is_watched) {
+            drop(state);
+            self.progress.notify_waiters();
+        }
+        taken
+    }
+
+    /// When the application last called for a record; `None` if it waits for one now.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        (!state.is_waiting).then_some(state.last_poll)
+    }
+
+    /// The application owes no call before its interval is over again.
+    pub(super) fn polled_now(&self) {
+        self.state.lock().last_poll = Instant::now();
+    }
+
+    /// How often the application called for records, and whether it waits for one now.
+    pub(super) fn polls(&self) -> (u64, bool) {
+        let state = self.state.lock();
+        (state.polls, state.is_waiting)
+    }
+
+    /// The next call for a record from now on, or the next mark of a partition that is leaving.
+    pub(super) fn progress(&self) -> Notified<'_> {
+        let progress = self.progress.notified();
+        self.state.lock().is_watched = true;
+        progress
+    }
+
+    pub(super) fn mark(&self, record: &ConsumedRecord) {
+        let mut state = self.state.lock();
+        let Some(id) = state.slots.id(&record.topic_partition()) else {
+            return;
+        };
+        let Some(slot) = state.slots.by_id.get_mut(&id) else {
+            return;
+        };
+        let was_full = slot.marks.is_full();
+        slot.marks.mark(Offset(record.offset));
+        let is_leaving = slot.standing == super::slot::Standing::Leaving;
+        if was_full {
+            state.slots.with(id, |_| ());
+            self.ready.notify_one();
+        }
+        drop(state);
+        if is_leaving {
+            self.progress.notify_waiters();
+        }
+    }
+
+    pub(super) fn seek(&self, partition: &TopicPartition, to: StartAt) -> Result<()> {
+        let sought = self.change(|slots| {
+            let id = slots.id(partition)?;
+            slots.with(id, |slot| slot.seek(to))
+        });
+        sought.ok_or_else(|| super::errors::not_assigned(partition))
+    }
+
+    pub(super) fn pause(&self, partitions: &[TopicPartition], paused: bool) -> Result<()> {
+        self.change(|slots| {
+            for partition in partitions {
+                let id = slots
+                    .id(partition)
+                    .ok_or_else(|| super::errors::not_assigned(partition))?;
+                slots.with(id, |slot| slot.paused = paused);
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn position(&self, partition: &TopicPartition) -> Option<u64> {
+        let state = self.state.lock();
+        let slot = state.slots.get(partition)?;
+        (slot.start == Start::Known).then_some(slot.position.0)
+    }
+
+    pub(super) fn lag(&self, partition: &TopicPartition) -> Option<u64> {
+        let state = self.state.lock();
+        let slot = state.slots.get(partition)?;
+        let end = slot.high_watermark?;
+        (slot.start == Start::Known).then(|| end.distance_from(slot.position))
+    }
+
+    pub(super) fn assignment(&self) -> Vec<TopicPartition> {
+        let state = self.state.lock();
+        let mut all: Vec<_> = state
+            .slots
+            .by_id
+            .values()
+            .map(|slot| slot.partition.clone())
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identity.borrow().clone()
+    }
+
+    pub(super) fn identities(&self) -> watch::Receiver<Identity> {
+        self.identity.subscribe()
+    }
+
+    pub(super) fn set_identity(&self, change: impl FnOnce(&mut Identity)) {
+        self.identity.send_modify(change);
+    }
+}
+
+/// The application waits for a record, until this is dropped.
+struct Waiting<'a>(&'a Shared);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.is_waiting = false;
+        state.last_poll = Instant::now();
+    }
+}
