@@ -92,7 +92,7 @@ async fn a_damaged_batch_is_refused_by_itself() -> Result<()> {
 
     let good = batch()?;
     let damaged = with(&good, |bytes| {
-        *bytes.last_mut().expect("a batch is not empty") ^= 1
+        *bytes.last_mut().expect("a batch is not empty") ^= 1;
     });
     // Record count and last offset delta say a thousand, in front of one record; the checksum is right.
     let lying = with(&good, |bytes| {

@@ -111,7 +111,7 @@ fn base_archive() -> Result<PathBuf> {
         .args(["--variant=minbase", "--include=ca-certificates,libstdc++6"])
         .arg(&suite)
         .arg(&folder);
-    if let Some(mirror) = mirror() {
+    if let Some(mirror) = mirror(&suite) {
         bootstrap.arg(mirror);
     }
     bootstrap.stdout(Stdio::null());
@@ -147,26 +147,40 @@ fn os_release(key: &str) -> Result<String> {
         .with_context(|| format!("/etc/os-release names no {key}: this needs a Debian or Ubuntu host"))
 }
 
-/// The mirror that the host itself uses, so that whatever it can reach is asked.
-fn mirror() -> Option<String> {
-    let one_line = std::fs::read_to_string("/etc/apt/sources.list").unwrap_or_default();
-    let from_list = one_line
-        .lines()
-        .filter(|line| line.starts_with("deb "))
-        .find_map(|line| {
-            line.split_whitespace()
-                .find(|word| word.starts_with("http"))
-                .map(str::to_owned)
-        });
-    from_list.or_else(|| {
-        let entries = std::fs::read_dir("/etc/apt/sources.list.d").ok()?;
-        entries
-            .flatten()
-            .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
-            .find_map(|text| {
-                text.lines()
-                    .find_map(|line| line.strip_prefix("URIs:"))
-                    .and_then(|uris| uris.split_whitespace().next().map(str::to_owned))
-            })
+/// The mirror that the host itself takes this suite from, so that whatever it can reach is asked.
+fn mirror(suite: &str) -> Option<String> {
+    let output = Command::new("apt-get")
+        .args([
+            "indextargets",
+            "--format",
+            "$(CODENAME) $(COMPONENT) $(REPO_URI)",
+            "Created-By: Packages",
+        ])
+        .output()
+        .ok()?;
+    mirror_of(suite, &String::from_utf8_lossy(&output.stdout))
+}
+
+/// Of lines with codename, component and address, the address of the suite's main component.
+fn mirror_of(suite: &str, targets: &str) -> Option<String> {
+    targets.lines().find_map(|line| {
+        let address = line.strip_prefix(suite)?.strip_prefix(" main ")?;
+        Some(address.to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_suite_itself_is_a_base() {
+        let targets = "nodistro main https://deb.example.org/node_20.x/\nbookworm-updates main http://b/\n\
+                       bookworm contrib http://c/\nbookworm main http://d/debian/\n";
+        assert_eq!(
+            mirror_of("bookworm", targets).as_deref(),
+            Some("http://d/debian/")
+        );
+        assert_eq!(mirror_of("trixie", targets), None);
+    }
 }

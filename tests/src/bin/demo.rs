@@ -27,7 +27,7 @@ const KILL: f64 = 0.4;
 const THIRD_MEMBER: f64 = 0.6;
 const RESTART: f64 = 0.7;
 /// How long the group may take to read the rest.
-const CATCH_UP: Duration = Duration::from_secs(60);
+const CATCH_UP: Duration = Duration::from_mins(1);
 
 #[derive(Parser)]
 struct Args {
@@ -173,15 +173,11 @@ impl Demo {
     /// Waits until a part of the load is acknowledged.
     async fn acknowledged(&self, total: usize, part: f64) -> Result<()> {
         let enough = (total as f64 * part) as usize;
-        wait::until(
-            "acknowledgements",
-            self.pace * 2 + Duration::from_secs(60),
-            async || {
-                let now = self.show();
-                ensure!(now >= enough, "{now} of {total} are acknowledged");
-                Ok(())
-            },
-        )
+        wait::until("acknowledgements", self.pace * 2 + CATCH_UP, async || {
+            let now = self.show();
+            ensure!(now >= enough, "{now} of {total} are acknowledged");
+            Ok(())
+        })
         .await
     }
 
@@ -243,7 +239,7 @@ impl Demo {
 impl Outcome {
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_BORDERS_ONLY);
+        table.load_style(presets::UTF8_BORDERS_ONLY);
         let seconds = self.load.elapsed.as_secs_f64();
         let mut row = |name: &str, value: String| {
             table.add_row([name.to_owned(), value]);

@@ -19,7 +19,7 @@ const GROUP: &str = "year";
 const PARTITIONS: u32 = 6;
 const REPLICATION_FACTOR: u32 = 3;
 /// How long any one step may take.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// The parts of the load in which the two kills happen, at a random moment each.
 const KILLS: [std::ops::Range<f64>; 2] = [0.1..0.4, 0.55..0.85];
 /// When, as parts of the load, the group grows to three.

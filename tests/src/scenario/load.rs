@@ -94,7 +94,7 @@ impl Load {
                 .await
                 .context("enqueueing")?;
             let permit = Arc::clone(&room).acquire_owned().await?;
-            let (ledger, failure) = (Arc::clone(&ledger), Arc::clone(&failure));
+            let (ledger, failed) = (Arc::clone(&ledger), Arc::clone(&failure));
             let (disturbance, recovery) = (Arc::clone(&self.disturbance), Arc::clone(&recovery));
             tokio::spawn(async move {
                 match delivery.await {
@@ -105,7 +105,7 @@ impl Load {
                             .acknowledge(row as u64, (partition, delivered.offset));
                         note_recovery(&disturbance, &recovery, partition, sent_at);
                     }
-                    Err(error) => *failure.lock() = Some(format!("row {row}: {error}")),
+                    Err(error) => *failed.lock() = Some(format!("row {row}: {error}")),
                 }
                 drop(permit);
             });
@@ -134,7 +134,7 @@ impl Load {
 
     async fn wait_for_turn(&self, began: Instant, row: usize, total: usize) {
         // One look at the clock a hundred rows keeps the pace smooth enough.
-        if self.pace.is_zero() || row % 100 != 0 {
+        if self.pace.is_zero() || !row.is_multiple_of(100) {
             return;
         }
         let due = began + self.pace.mul_f64(row as f64 / total as f64);

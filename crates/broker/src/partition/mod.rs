@@ -42,6 +42,3 @@ pub use manager::{ReplicaManager, StoreEvents};
 pub use offsets::{OffsetQuery, QueriedOffset};
 pub use partition::Partition;
 pub use produce::{Acks, AppendPermit, Produce, ProduceCompletion, Produced};
-
-#[cfg(test)]
-pub(crate) mod tests;

@@ -21,6 +21,3 @@ mod wire;
 
 pub use links::{Connect, Links};
 pub use service::ReplicationService;
-
-#[cfg(test)]
-mod tests;

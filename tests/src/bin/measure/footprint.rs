@@ -33,7 +33,7 @@ pub(crate) async fn measure(file: Option<&Path>, idle_seconds: u64) -> Result<()
     tokio::time::sleep(idle).await;
     let (cpu_before, at) = (process::cpu_time(&cluster)?, Instant::now());
     tokio::time::sleep(idle).await;
-    let cpu = process::cpu_time(&cluster)? - cpu_before;
+    let cpu = process::cpu_time(&cluster)?.saturating_sub(cpu_before);
     println!(
         "three idle brokers: {:.2} % of a core (mean of {idle_seconds} s, after {idle_seconds} s idle), {:.0} MiB of memory in all (PSS)",
         100.0 * cpu.as_secs_f64() / at.elapsed().as_secs_f64(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tidelog_tests::cluster::Cluster;
+use tidelog_tests::cluster::{Broker, Cluster};
 
 /// CPU time of every broker so far, user and system.
 pub(crate) fn cpu_time(cluster: &Cluster) -> Result<Duration> {
@@ -16,7 +16,7 @@ pub(crate) fn pss_bytes(cluster: &Cluster) -> Result<u64> {
 }
 
 fn pids(cluster: &Cluster) -> impl Iterator<Item = u32> {
-    cluster.brokers().iter().filter_map(|broker| broker.pid())
+    cluster.brokers().iter().filter_map(Broker::pid)
 }
 
 fn cpu_time_of(pid: u32) -> Result<Duration> {

@@ -25,7 +25,7 @@ pub(crate) async fn measure(seconds: u64) -> Result<()> {
         "--seconds",
         &seconds,
     ])?;
-    let cpu = process::cpu_time(&cluster)? - cpu_before;
+    let cpu = process::cpu_time(&cluster)?.saturating_sub(cpu_before);
     println!(
         "produce, closed loop, 4,096 records of 1 KiB in flight, acks=all, replication 3: {}; brokers used {:.2} cores",
         line(&flood)?,

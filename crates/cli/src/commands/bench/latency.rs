@@ -19,7 +19,7 @@ use crate::interrupt;
 /// Most records that are sent and not yet seen by whoever awaits them.
 const MAX_HANDED_OVER: usize = 100_000;
 /// How long the last records may take.
-const CLOSE: Duration = Duration::from_secs(60);
+const CLOSE: Duration = Duration::from_mins(1);
 
 /// Flags of `tidelog bench latency`.
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ use crate::interrupt;
 /// One record in so many is timed: timing each would be a load of its own.
 const SAMPLE: u64 = 32;
 /// How long the last records may take.
-const CLOSE: Duration = Duration::from_secs(60);
+const CLOSE: Duration = Duration::from_mins(1);
 
 /// Flags of `tidelog bench produce`.
 #[derive(Debug, Args)]

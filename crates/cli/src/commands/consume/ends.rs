@@ -13,7 +13,7 @@ const COMMITS_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct Ends {
     client: Client,
     group: Option<String>,
-    ends: BTreeMap<TopicPartition, u64>,
+    snapshot: BTreeMap<TopicPartition, u64>,
     /// Which of them are known to be reached: they stay so.
     open: BTreeMap<TopicPartition, u64>,
     looked: Option<Instant>,
@@ -41,7 +41,7 @@ impl Ends {
         Ok(Self {
             client: client.clone(),
             group: group.map(str::to_owned),
-            ends,
+            snapshot: ends,
             open,
             looked: None,
         })
@@ -49,7 +49,7 @@ impl Ends {
 
     /// Whether a record came after reading began.
     pub(super) fn is_beyond(&self, record: &ConsumedRecord) -> bool {
-        let end = self.ends.get(&record.topic_partition());
+        let end = self.snapshot.get(&record.topic_partition());
         end.is_some_and(|end| record.offset >= *end)
     }
 

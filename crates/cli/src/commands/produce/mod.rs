@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tidelog_client::{Acks, Compression, DeliveryFuture, Producer, Record};
+use tidelog_client::{Acks, Compression, DeliveryFuture, Producer, Record, RecordMetadata};
 use tokio_util::sync::CancellationToken;
 
 use super::runtime;
@@ -227,7 +227,7 @@ impl Run<'_> {
         record
     }
 
-    fn count<T>(&mut self, delivery: tidelog_client::Result<T>) {
+    fn count(&mut self, delivery: tidelog_client::Result<RecordMetadata>) {
         match delivery {
             Ok(_) => self.acknowledged += 1,
             Err(error) => {
