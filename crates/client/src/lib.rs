@@ -3,6 +3,7 @@
 //! Everything begins with a [`Client`], which knows the cluster and holds the connections:
 //!
 //! - [`Admin`]: topics, groups, offsets, the cluster
+//! - [`Producer`]: records in, acknowledgements out
 //!
 //! An [`Error`] says what went wrong, whether the same call may succeed later, and whether a record may have been written all the same.
 //!
@@ -16,6 +17,7 @@ mod coordinators;
 mod error;
 mod metadata;
 mod offsets;
+mod producer;
 mod record;
 mod wire;
 
@@ -29,4 +31,5 @@ pub use admin::{
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use offsets::{OffsetAt, PartitionOffset};
+pub use producer::{Acks, DeliveryFuture, Producer, ProducerBuilder, SendError};
 pub use record::{ConsumedRecord, Header, Record, RecordMetadata};

@@ -18,7 +18,7 @@ pub(crate) struct FoundOffset {
     pub(crate) outcome: Result<PartitionOffset, Refusal>,
 }
 
-fn client(channel: Channel) -> LogClient<Channel> {
+pub(super) fn client(channel: Channel) -> LogClient<Channel> {
     LogClient::new(channel)
         .max_decoding_message_size(tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES)
         .max_encoding_message_size(tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES)

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod groups;
 pub(crate) mod log;
 pub(crate) mod metadata;
+pub(crate) mod produce;
 
 use std::error::Error as _;
 use std::time::Duration;
