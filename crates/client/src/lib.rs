@@ -4,6 +4,7 @@
 //!
 //! - [`Admin`]: topics, groups, offsets, the cluster
 //! - [`Consumer`]: reads records, as a member of a group ([`Client::group`]) or from partitions chosen by hand ([`Client::consumer`])
+//! - [`Producer`]: records in, acknowledgements out
 //!
 //! An [`Error`] says what went wrong, whether the same call may succeed later, and whether a record may have been written all the same.
 //!
@@ -18,6 +19,7 @@ mod coordinators;
 mod error;
 mod metadata;
 mod offsets;
+mod producer;
 mod record;
 mod wire;
 
@@ -35,4 +37,5 @@ pub use consumer::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use offsets::{OffsetAt, PartitionOffset};
+pub use producer::{Acks, DeliveryFuture, Producer, ProducerBuilder, SendError};
 pub use record::{ConsumedRecord, Header, Record, RecordMetadata};

@@ -5,6 +5,7 @@ pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod log;
 pub(crate) mod metadata;
+pub(crate) mod produce;
 pub(crate) mod session;
 
 use std::error::Error as _;

@@ -1,0 +1,298 @@
+//! One partition as the driver sees it: its queue, its line, and the batches that the line speaks of.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_record::{Batch, BatchBuilder, BuildError};
+use tidelog_types::{BrokerId, ErrorCode, LeaderEpoch, ProducerStamp};
+
+use super::delivery::Settler;
+use super::driver::Context;
+use super::line::{Answer, BatchId, Effect, Line, NewBatch};
+use super::links::{Outcome, Outgoing, Route};
+use super::queue::{PartitionQueue, TakeRule, Taken};
+use super::topics::Topic;
+use crate::error::{Error, ErrorKind, Result};
+use crate::wire::Refusal;
+use crate::wire::produce::BatchToProduce;
+
+/// How long a partition without a leader waits before metadata is asked for again.
+const NO_LEADER_PAUSE: Duration = Duration::from_millis(100);
+
+/// A partition that something was enqueued for.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    queue: Arc<PartitionQueue>,
+    topic: Arc<Topic>,
+    pub(crate) line: Line,
+    batches: HashMap<BatchId, Flying>,
+    next_batch: BatchId,
+    leader: Option<(BrokerId, LeaderEpoch)>,
+    /// The timer that is set for it.
+    wake: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Flying {
+    payload: Payload,
+    settler: Settler,
+}
+
+#[derive(Debug)]
+enum Payload {
+    /// Never sent: sealed when it has its sequence.
+    Open(BatchBuilder),
+    Sealed(Batch),
+}
+
+/// Where the batches of one visit go.
+struct Leader<'a> {
+    address: &'a str,
+    epoch: LeaderEpoch,
+}
+
+impl Partition {
+    pub(crate) fn new(queue: Arc<PartitionQueue>, topic: Arc<Topic>, line: Line) -> Self {
+        Self {
+            queue,
+            topic,
+            line,
+            batches: HashMap::new(),
+            next_batch: 0,
+            leader: None,
+            wake: None,
+        }
+    }
+
+    /// Whether anything is to be sent, or on its way.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.line.is_empty() || self.queue.oldest().is_some()
+    }
+
+    /// Does everything that can be done now, and sets the timer for the rest.
+    pub(crate) fn visit(&mut self, context: &mut Context) {
+        let now = context.now();
+        let expired = self.line.expire(now);
+        self.perform(expired, None, context);
+        self.expire_waiting(context);
+        let again = if self.has_work() {
+            self.advance(context, now)
+        } else {
+            None
+        };
+        let waiting = self
+            .queue
+            .oldest()
+            .map(|at| context.since(at) + context.settings.delivery_timeout);
+        let wake = [again, waiting, self.line.next_wake()]
+            .into_iter()
+            .flatten()
+            .min();
+        context.set_timer(self.queue.id, &mut self.wake, wake);
+    }
+
+    /// Its timer rang.
+    pub(crate) fn timer_rang(&mut self) {
+        self.wake = None;
+    }
+
+    /// An attempt came back, or will not.
+    pub(crate) fn attempted(&mut self, batch: BatchId, outcome: Outcome, context: &mut Context) {
+        let answer = match outcome {
+            Outcome::Answered(Ok(base_offset)) => Answer::Stored { base_offset },
+            Outcome::Answered(Err(refusal)) => {
+                let at_once = context.client.inner.learn(&self.queue.partition, &refusal);
+                let error = explained(refusal);
+                Answer::Refused { error, at_once }
+            }
+            Outcome::Lost(error) => {
+                context.client.inner.metadata.request_refresh();
+                Answer::Lost { error }
+            }
+        };
+        let effects = self.line.answered(batch, answer, context.now());
+        self.perform(effects, None, context);
+    }
+
+    /// Fails everything that is not settled.
+    pub(crate) fn abort(&mut self, error: &Error) {
+        for effect in self.line.abort(error) {
+            if let Effect::Fail { batch, error } = effect {
+                self.settle(batch, Err(error));
+            }
+        }
+    }
+
+    /// Sends what may be sent; tells when to look again if nothing else will say.
+    fn advance(&mut self, context: &mut Context, now: Duration) -> Option<Duration> {
+        let metadata = Arc::clone(&context.client.inner.metadata);
+        let snapshot = metadata.snapshot();
+        let Some((broker, epoch, address)) = snapshot.leader(&self.queue.partition) else {
+            self.line.note(&no_leader(&self.queue));
+            metadata.want(&self.queue.partition.topic);
+            metadata.request_refresh();
+            return Some(now + NO_LEADER_PAUSE);
+        };
+        if self.leader.replace((broker, epoch)) != Some((broker, epoch)) {
+            self.line.leader_changed();
+        }
+        loop {
+            match context.links.route(address, self.queue.id, now) {
+                Route::Ready => {}
+                Route::Wait => return None,
+                Route::Down { until, error } => {
+                    self.line.note(&error);
+                    metadata.request_refresh();
+                    return Some(until);
+                }
+            }
+            let leader = Leader { address, epoch };
+            let again = self.line.resend(now);
+            if !again.is_empty() {
+                self.perform(again, Some(leader), context);
+                continue;
+            }
+            if !self.line.takes_more(now) {
+                return None;
+            }
+            let rule = TakeRule {
+                now: context.instant(now),
+                linger: context.settings.linger,
+                partial: self.line.takes_partial(),
+            };
+            match self.queue.take(rule, &self.topic) {
+                Taken::Nothing => return None,
+                Taken::Lingers(until) => return Some(context.since(until)),
+                Taken::Batch(batch) => {
+                    let effect = self.begin(batch, context);
+                    self.perform(vec![effect], Some(leader), context);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, batch: super::queue::WaitingBatch, context: &Context) -> Effect {
+        let id = self.next_batch;
+        self.next_batch += 1;
+        let effect = self.line.send(NewBatch {
+            id,
+            record_count: batch.builder.record_count(),
+            deadline: context.since(batch.opened_at) + context.settings.delivery_timeout,
+        });
+        let flying = Flying {
+            payload: Payload::Open(batch.builder),
+            settler: batch.settler,
+        };
+        self.batches.insert(id, flying);
+        effect
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>, leader: Option<Leader<'_>>, context: &mut Context) {
+        for effect in effects {
+            match effect {
+                Effect::Send { batch, stamp } => {
+                    let leader = leader.as_ref().expect("batches are sent on a visit to a leader");
+                    self.send(batch, stamp, leader, context);
+                }
+                Effect::Complete { batch, base_offset } => self.settle(batch, Ok(base_offset)),
+                Effect::Fail { batch, error } => self.settle(batch, Err(error)),
+                Effect::RaiseEpoch(identity) => {
+                    tracing::debug!(partition = %self.queue.partition, ?identity, "raising the producer epoch");
+                    context.ask_identity(Some((self.queue.id, identity)), Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        batch: BatchId,
+        stamp: Option<ProducerStamp>,
+        leader: &Leader<'_>,
+        context: &mut Context,
+    ) {
+        let Some(flying) = self.batches.get_mut(&batch) else {
+            return;
+        };
+        match flying.payload.stamped(stamp) {
+            Ok(sealed) => {
+                flying.settler.sent = true;
+                let data = BatchToProduce {
+                    partition: self.queue.partition.clone(),
+                    leader_epoch: leader.epoch,
+                    bytes: sealed.bytes().clone(),
+                };
+                let queue = self.queue.id;
+                context.links.put(leader.address, Outgoing { queue, batch, data });
+            }
+            Err(error) => {
+                let error = Error::invalid(format!("a batch could not be made: {error}"));
+                let at_once = false;
+                let effects = self
+                    .line
+                    .answered(batch, Answer::Refused { error, at_once }, context.now());
+                self.perform(effects, None, context);
+            }
+        }
+    }
+
+    /// What was never sent and whose time is over.
+    fn expire_waiting(&mut self, context: &Context) {
+        let Some(than) = context
+            .instant(context.now())
+            .checked_sub(context.settings.delivery_timeout)
+        else {
+            return;
+        };
+        let mut any = false;
+        for batch in self.queue.take_older(than) {
+            batch.settler.settle(Err(self.line.timed_out(false)));
+            any = true;
+        }
+        if any {
+            self.queue.settled();
+        }
+    }
+
+    fn settle(&mut self, batch: BatchId, outcome: Result<u64>) {
+        if let Some(flying) = self.batches.remove(&batch) {
+            let outcome = outcome.map_err(|error| error.context(&self.queue.partition));
+            flying.settler.settle(outcome);
+            self.queue.settled();
+        }
+    }
+}
+
+impl Payload {
+    /// The batch with this stamp: sealed once, and again only if the stamp is another.
+    fn stamped(&mut self, stamp: Option<ProducerStamp>) -> Result<&Batch, BuildError> {
+        let nothing = Self::Open(BatchBuilder::new(tidelog_record::Compression::None));
+        let sealed = match std::mem::replace(self, nothing) {
+            Self::Open(builder) => builder.build(stamp)?,
+            Self::Sealed(batch) if batch.info().producer == stamp => batch,
+            Self::Sealed(batch) => batch.stamped(stamp),
+        };
+        *self = Self::Sealed(sealed);
+        match self {
+            Self::Sealed(batch) => Ok(batch),
+            Self::Open(_) => Err(BuildError::Empty),
+        }
+    }
+}
+
+fn no_leader(queue: &PartitionQueue) -> Error {
+    Error::new(
+        ErrorKind::Refused(ErrorCode::LeaderNotAvailable),
+        format!("partition {} has no leader at this moment", queue.partition),
+    )
+}
+
+/// A refusal for size is the producer's to mend, by an option of it.
+fn explained(refusal: Refusal) -> Error {
+    let error = refusal.error;
+    if error.code() == Some(ErrorCode::MessageTooLarge) {
+        return error.context("the batch is too large for the topic: lower the producer's batch_size");
+    }
+    error
+}
