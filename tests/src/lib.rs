@@ -17,3 +17,16 @@ pub mod program;
 pub mod replicas;
 pub mod scenario;
 pub mod wait;
+
+use std::process::ExitCode;
+
+/// How a program of this package ends: what went wrong is one line on standard error.
+pub fn report(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

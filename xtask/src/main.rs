@@ -9,7 +9,9 @@ mod prerequisites;
 mod run;
 mod sizes;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -35,8 +37,19 @@ enum Command {
     FullYear(run::FullYearArgs),
 }
 
-fn main() -> Result<()> {
-    std::env::set_current_dir(run::workspace_root())?;
+fn main() -> ExitCode {
+    match run_command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_command() -> Result<()> {
+    let root = run::workspace_root();
+    std::env::set_current_dir(&root).with_context(|| format!("entering {}", root.display()))?;
     match Args::parse().command {
         Command::Demo(args) => run::demo(&args),
         Command::Test(args) => run::test(&args),

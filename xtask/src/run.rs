@@ -12,10 +12,11 @@ use crate::{image, prerequisites};
 /// The image of the program under test.
 const TEST_IMAGE: &str = "tidelog:test";
 
-/// Where the workspace lies.
+/// Where the workspace lies: as `cargo run` says now, since a build folder that several checkouts share may hold another one's xtask.
 pub(crate) fn workspace_root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    here.parent().map_or(here.clone(), Path::to_path_buf)
 }
 
 #[derive(Args)]

@@ -1,6 +1,7 @@
 //! Three brokers, a week of real flights, a group that grows, and a broker killed on the way; then every record is counted.
 //! Run by `cargo xtask demo`.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,11 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    tidelog_tests::report(run().await)
+}
+
+async fn run() -> Result<()> {
     let args = Args::parse();
     let mut cluster = Cluster::prepare(3, args.keep, &[])?;
     eprintln!("starting three brokers, data in {}", cluster.folder().display());

@@ -2,6 +2,7 @@
 //! row, every committed offset and every byte of every replica is looked at. Run by `cargo xtask full-year FILE`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,11 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    tidelog_tests::report(run().await)
+}
+
+async fn run() -> Result<()> {
     let args = Args::parse();
     let flights = Arc::new(flights::read(&args.file)?);
     println!("{} departures", flights.len());

@@ -5,6 +5,7 @@ mod process;
 mod throughput;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,7 +36,11 @@ enum What {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    tidelog_tests::report(run().await)
+}
+
+async fn run() -> Result<()> {
     match Args::parse().what {
         What::Footprint { file, idle_seconds } => footprint::measure(file.as_deref(), idle_seconds).await,
         What::Throughput { seconds } => throughput::measure(seconds).await,
