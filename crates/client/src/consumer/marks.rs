@@ -29,8 +29,8 @@ pub(super) struct Marks {
     epochs: VecDeque<(Offset, LeaderEpoch)>,
     /// Whether anything was ever marked: a position that was only taken up is not worth a commit.
     any: bool,
-    /// What the coordinator has acknowledged.
-    committed: Option<Offset>,
+    /// What the coordinator has acknowledged; at first the start, which nobody needs to commit.
+    committed: Offset,
 }
 
 /// What may be committed.
@@ -51,7 +51,7 @@ impl Marks {
             ahead: BTreeMap::new(),
             epochs: VecDeque::new(),
             any: false,
-            committed: None,
+            committed: start,
         }
     }
 
@@ -93,7 +93,7 @@ impl Marks {
 
     /// What may be committed, if that is more than what was.
     pub(super) fn committable(&self) -> Option<Committable> {
-        let news = self.any && self.committed.is_none_or(|committed| committed < self.frontier);
+        let news = self.any && self.committed < self.frontier;
         news.then(|| Committable {
             offset: self.frontier,
             leader_epoch: self.epoch_below(self.frontier),
@@ -108,7 +108,7 @@ impl Marks {
 
     /// The coordinator has it.
     pub(super) fn committed(&mut self, offset: Offset) {
-        self.committed = self.committed.max(Some(offset));
+        self.committed = self.committed.max(offset);
     }
 
     /// Whether nothing beyond an offset was handed out.
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(committable(&marks), None);
         marks.mark(Offset(11));
         marks.mark(Offset(13));
-        assert_eq!(committable(&marks), Some(10));
+        assert_eq!(committable(&marks), None);
         marks.mark(Offset(10));
         assert_eq!(committable(&marks), Some(12));
         marks.mark(Offset(12));

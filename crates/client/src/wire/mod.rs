@@ -1,6 +1,8 @@
 //! The one place of this crate where protobuf is named: calls and their messages, turned into domain types at the edge.
 
 pub(crate) mod admin;
+#[cfg(test)]
+pub(crate) mod fake_consumer;
 pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod log;
