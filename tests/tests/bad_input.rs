@@ -94,17 +94,14 @@ async fn a_damaged_batch_is_refused_by_itself() -> Result<()> {
     let damaged = with(&good, |bytes| {
         *bytes.last_mut().expect("a batch is not empty") ^= 1;
     });
-    // Record count and last offset delta say a thousand, in front of one record; the checksum is right.
-    let lying = with(&good, |bytes| {
-        bytes[23..27].copy_from_slice(&999_i32.to_be_bytes());
-        bytes[57..61].copy_from_slice(&1000_i32.to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[21..]);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    });
+    // Record count and last offset delta say a thousand, in front of one record; or they contradict each other.
+    let boasting = with_counts(&good, 1000, 999);
+    let lying = with_counts(&good, 1, 7);
     let truncated = good.slice(..good.len() - 1);
     let other_magic = with(&good, |bytes| bytes[16] = 1);
     for (bytes, code) in [
         (damaged, 2),
+        (boasting, 2),
         (lying, 87),
         (truncated, 2),
         (other_magic, 2),
@@ -147,6 +144,16 @@ fn with(bytes: &Bytes, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut changed = bytes.to_vec();
     change(&mut changed);
     changed.into()
+}
+
+/// The same batch with other counts and the checksum that fits them.
+fn with_counts(bytes: &Bytes, records: i32, last_offset_delta: i32) -> Bytes {
+    with(bytes, |bytes| {
+        bytes[23..27].copy_from_slice(&last_offset_delta.to_be_bytes());
+        bytes[57..61].copy_from_slice(&records.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    })
 }
 
 fn produce(partition: u32, batch: Bytes) -> v1::PartitionProduce {

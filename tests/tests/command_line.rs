@@ -36,7 +36,7 @@ async fn a_week_of_flights_goes_in_and_comes_out() -> Result<()> {
         "--replication-factor",
         "3",
         "--config",
-        "retention.ms=86400000",
+        "max.message.bytes=500000",
     ])?;
     describes_the_topic(&program)?;
 
@@ -64,7 +64,7 @@ async fn a_week_of_flights_goes_in_and_comes_out() -> Result<()> {
 
 fn describes_the_topic(program: &Program) -> Result<()> {
     let topic = program.json(&["topic", "describe", "flights", "-o", "json"])?;
-    assert_eq!(topic["configs"], json!({ "retention.ms": "86400000" }));
+    assert_eq!(topic["configs"], json!({ "max.message.bytes": "500000" }));
     let partitions = topic["partitions"].as_array().context("no partitions")?;
     assert_eq!(partitions.len(), 6);
     for (number, partition) in partitions.iter().enumerate() {

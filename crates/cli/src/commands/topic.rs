@@ -35,7 +35,7 @@ pub(crate) struct CreateFlags {
     /// How many replicas of each; by default 3, or as many as there are brokers
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     replication_factor: Option<u32>,
-    /// A topic config by Kafka's name, e.g. retention.ms=3600000; repeatable
+    /// A topic config by Kafka's name, e.g. max.message.bytes=4194304; repeatable
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     config: Vec<(String, String)>,
     /// Succeed if there is a topic of that name already

@@ -10,7 +10,7 @@ use tidelog_types::{ClusterId, DirectoryId, TopicId, TopicPartition};
 /// ```
 /// use tidelog_client::NewTopic;
 ///
-/// let topic = NewTopic::new("orders").partitions(6).replication_factor(3).config("retention.ms", "3600000");
+/// let topic = NewTopic::new("orders").partitions(6).replication_factor(3).config("max.message.bytes", "4194304");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
