@@ -48,10 +48,15 @@ pub(super) async fn run(flags: &Flags) -> Result<()> {
         .ensure(&client, &common.topic, common.connect.timeout())
         .await?;
     let producer = client.producer().build().await?;
+    // Connections and metadata are there before the first record is due.
+    let mut payload = Payload::new(flags.new_topic.record_size);
+    producer
+        .send(Record::to(&common.topic).value(payload.next()))
+        .await?;
     let (sent, receiver) = mpsc::channel(MAX_HANDED_OVER);
     let schedule = Schedule {
         topic: common.topic.clone(),
-        payload: Payload::new(flags.new_topic.record_size),
+        payload,
         producer: producer.clone(),
         rate: flags.rate,
         records: u64::from(flags.rate) * (flags.warmup + flags.seconds),
@@ -118,7 +123,12 @@ impl Schedule {
                         break;
                     }
                 }
-                Err(_) => refused += 1,
+                Err(error) => {
+                    if refused == 0 {
+                        eprintln!("tidelog: a record found no room: {error}");
+                    }
+                    refused += 1;
+                }
             }
         }
         refused
