@@ -9,7 +9,7 @@ use tidelog_types::{ErrorCode, partition_for_key};
 use crate::fake::{Cluster, Reply, TOPIC};
 use crate::record;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_flood_makes_large_batches_and_a_lone_record_waits_for_nothing() {

@@ -8,7 +8,7 @@ use tidelog_types::ErrorCode;
 use crate::fake::{Cluster, Reply};
 use crate::record;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn close_waits_for_what_was_enqueued_and_takes_nothing_more() {

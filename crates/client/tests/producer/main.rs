@@ -1,6 +1,7 @@
 //! A producer over real streams, against brokers that do as a test says.
 
-#[allow(clippy::unwrap_used)] // helpers of tests, which clippy does not see as such
+#![allow(clippy::unwrap_used)] // helpers of tests, which clippy does not see as such
+
 mod fake;
 
 mod batching;
