@@ -37,8 +37,8 @@ pub enum FormError {
     /// The disk is not the one that the cluster knows.
     #[error(
         "broker {broker} starts on an empty or exchanged data directory (node {found}), but the cluster knows it as node {known}. \
-         Put the old directory back; or, if it is lost for good, start this broker once with replace_lost_directory, so that \
-         the cluster takes the new directory in its place"
+         Put the old directory back; or, if it is lost for good, start this broker once with --replace-lost-directory, so \
+         that the cluster takes the new directory in its place"
     )]
     EmptiedVoter {
         /// This broker.
@@ -409,7 +409,7 @@ mod tests {
         let Step::Refuse(error) = decide(&config(1), &answers) else {
             panic!("its disk was emptied")
         };
-        assert!(error.to_string().contains("replace_lost_directory"), "{error}");
+        assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
         let told = MetadataConfig {
             replace_lost_directory: true,
             ..config(1)
