@@ -10,6 +10,7 @@
 //! A write goes to WAL and memtable and is readable at once; one WAL sync makes durable whatever was written since the last,
 //! of all partitions. The next write goes on while a sync runs.
 
+mod background;
 mod codec;
 mod db;
 mod directory;
@@ -39,8 +40,9 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use tidelog_types::{ClusterId, LocalPartition, Offset, TopicIdPartition};
 
+pub use background::BackgroundWatch;
 pub use directory::{DirectoryMeta, OpenError};
-pub use options::{MIN_MEMORY_BUDGET_BYTES, RocksOptions, direct_io_works, safe_options};
+pub use options::{MIN_MEMORY_BUDGET_BYTES, RocksOptions, direct_io_works, open_unchanged, safe_options};
 pub use read_only::{BatchIter, ReadOnlyStore};
 pub use sync_mark::SyncMark;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rocksdb::{DB, InfoLogger, LogLevel};
+use rocksdb::DB;
 use tidelog_types::{LocalPartition, Offset, TopicIdPartition};
 
 use super::codec;
@@ -20,12 +20,16 @@ use crate::StoreError;
 
 /// Opens a directory's database without changing anything in it, not even RocksDB's own log.
 pub(crate) fn open_read_only(layout: &Layout, budget: &Budget) -> Result<Db, OpenError> {
-    let mut database = options::safe_options();
-    database.create_if_missing(false);
-    database.create_missing_column_families(false);
-    database.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
-    Db::open_read_only(&database, &layout.database(), options::families(budget))
-        .map_err(|error| layout.database_error(&error))
+    let inner = options::open_unchanged(&layout.database(), options::families(budget))
+        .map_err(|error| layout.database_error(&error))?;
+    Ok(Db { inner })
+}
+
+/// Every partition of a directory, and where its log begins and ends.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) tails: Tails,
+    pub(crate) logs: HashMap<LocalPartition, LogTail>,
 }
 
 /// Checks, before anything is written, that a directory is whole, has all that was ever synced, and is the right one.
