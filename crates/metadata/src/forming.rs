@@ -10,6 +10,19 @@
 //! 3. Somebody knows the group, and no node of this broker is in it: join as a learner.
 //! 4. Every configured voter answers that it is pristine too: the one with the lowest id makes the cluster, the others wait.
 //! 5. Anything else, such as a voter that does not answer: ask again.
+//!
+//! # A member without a log
+//!
+//! The first case covers two nodes that look alike from here. One is being formed right now: the node that made the cluster lists every
+//! voter in the log's first entry, and the others learn of it with the first call of the leader; a node that never voted is safe to
+//! wait. The other was a member and lost its metadata database: it might vote a second time in a term, and it acknowledged entries that
+//! it no longer has. So the second is refused before it gets here, when the folder is opened (`store/identity.rs`): a database that is
+//! blank in a data directory that adopted a cluster is lost.
+//!
+//! What remains is the time between a node's first vote and the adoption, which the broker does as soon as the first command, the
+//! cluster's name, is applied: about a second in the life of a directory. A directory whose metadata database alone is lost within it
+//! comes back as the voter that it was. It cannot be shorter: the name that is adopted is agreed upon by the votes. A sync mark or a
+//! snapshot that outlived the database gives it away even then.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -335,6 +348,7 @@ mod tests {
         MetadataConfig {
             broker: id(broker),
             directory: DirectoryId::from_slice(&[broker as u8; 16]).unwrap(),
+            cluster: None,
             path: std::path::PathBuf::new(),
             voters: (1..=3)
                 .map(|broker| (id(broker), format!("b{broker}:1")))

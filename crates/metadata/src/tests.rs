@@ -13,7 +13,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use uuid::Uuid;
 
 use crate::peer::PeerPool;
-use crate::{FormError, Metadata, MetadataConfig, RaftConfig};
+use crate::{DbError, FormError, Metadata, MetadataConfig, RaftConfig, StartError};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const PROPOSE: Duration = Duration::from_secs(10);
@@ -103,6 +103,7 @@ impl Group {
         MetadataConfig {
             broker,
             directory: disk.directory,
+            cluster: None,
             path: Path::join(disk.folder.path(), "metadata"),
             voters: self
                 .voters
@@ -337,6 +338,56 @@ async fn m30_an_emptied_voter_is_refused_and_takes_its_place_only_when_told_to()
         .await
         .expect("the new directory votes in the old one's place");
     group.register(victim, 11).await;
+    group.shutdown().await;
+}
+
+async fn refusal(config: MetadataConfig) -> DbError {
+    let peers = PeerPool::new(config.broker, config.voters.clone());
+    match Metadata::start(config, peers).await {
+        Err(StartError::Database(error)) => error,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it started"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m30_a_directory_that_lost_its_metadata_alone_never_votes_as_the_node_it_was() {
+    let mut group = Group::new(3, 3).await;
+    for broker in 1..=3 {
+        group.start(broker).await;
+    }
+    group.register(1, 10).await;
+    let leader = group.leader().await;
+    let victim = group.follower_of(leader);
+    let cluster = group.node(leader).image().cluster_id;
+    group.stop(victim).await;
+    let part_of_it = MetadataConfig {
+        cluster,
+        ..group.config(victim)
+    };
+
+    // The other half is gone: the record database is a new one, with another directory id.
+    let other_half = MetadataConfig {
+        directory: DirectoryId(Uuid::new_v4()),
+        cluster: None,
+        ..part_of_it.clone()
+    };
+    let error = refusal(other_half).await;
+    assert!(matches!(error, DbError::Foreign { .. }), "{error}");
+    assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
+
+    // The database alone, and then the whole folder.
+    std::fs::remove_dir_all(part_of_it.path.join("db")).unwrap();
+    for _ in 0..2 {
+        let error = refusal(part_of_it.clone()).await;
+        assert!(matches!(error, DbError::Lost { .. }), "{error}");
+        assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
+    }
+    std::fs::remove_dir_all(&part_of_it.path).unwrap();
+    for _ in 0..2 {
+        let error = refusal(part_of_it.clone()).await;
+        assert!(matches!(error, DbError::Lost { .. }), "{error}");
+    }
     group.shutdown().await;
 }
 
