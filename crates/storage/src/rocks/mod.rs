@@ -54,6 +54,7 @@ use self::health::Health;
 use self::keys::MetaKind;
 use self::options::Budget;
 use self::queue::{Command, Queue, Reply};
+use self::recovery::Found;
 use self::shared::Shared;
 use self::syncer::Tickets;
 use self::upkeep::Upkeep;
@@ -105,14 +106,13 @@ impl RocksStore {
         }
         let mut mark =
             SyncMark::open(&layout.mark()).map_err(|error| layout.io("reading the sync mark", error))?;
-        recovery::check_before_opening(&layout, &mark, &options)?;
+        let Found { tails, logs } = recovery::check_before_opening(&layout, &mark, &options)?;
 
         let budget = Budget::of(options.memory_budget);
         let database = options::store_options(&budget, direct_io_works(dir));
         let db = Db::open(&database, &layout.database(), options::families(&budget))
             .map_err(|error| layout.database_error(&error))?;
         let engine = Engine::new(db);
-        let (tails, logs) = recovery::find_partitions(&layout, &engine.db)?;
         let (meta, next_local) = recovery::take_over(&layout, &engine, &options)?;
         let sequence = engine.sequence();
         engine.sync().map_err(|error| layout.store_error(error))?;

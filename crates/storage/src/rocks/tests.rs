@@ -623,6 +623,61 @@ fn rocksdb_checksums_run_on_hardware() {
     );
 }
 
+/// Every file of a directory and its bytes, but for the lock, which is opened by every process.
+fn contents(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    for folder in [dir.to_owned(), dir.join("db")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && !path.ends_with("lock") && !path.ends_with("db/LOCK") {
+                found.insert(path.clone(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_refused_directory_keeps_every_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path());
+    let local = store.create(partition(0)).unwrap();
+    fill(&store, &recorder, local, 0, 6, KIB);
+    store.checkpoint(local, Offset(25));
+    store.load(local).unwrap();
+    let db = &store.shared.engine.db;
+    db.inner
+        .delete_cf(&db.family(Family::Records), keys::record_key(local, Offset(40)))
+        .unwrap();
+    drop(store);
+    let before = contents(dir.path());
+    assert!(
+        before
+            .iter()
+            .any(|(path, bytes)| path.extension().is_some_and(|end| end == "log") && !bytes.is_empty()),
+        "there is a WAL that an opening would replay"
+    );
+    let error = refusal(dir.path(), options());
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
+    assert!(contents(dir.path()) == before, "a hole");
+
+    let other = RocksOptions {
+        broker: BrokerId::new(2).unwrap(),
+        ..options()
+    };
+    refusal(dir.path(), other);
+    assert!(contents(dir.path()) == before, "another broker's");
+
+    let mut mark = SyncMark::open(&dir.path().join("mark")).unwrap();
+    mark.record(mark.sequence() + 1000).unwrap();
+    drop(mark);
+    let before = contents(dir.path());
+    let error = refusal(dir.path(), options());
+    assert!(matches!(error, OpenError::LostWrites { .. }), "{error}");
+    assert!(contents(dir.path()) == before, "lost writes");
+}
+
 #[test]
 fn free_and_used_space_are_told() {
     let dir = tempfile::tempdir().unwrap();
