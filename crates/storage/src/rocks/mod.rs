@@ -4,7 +4,7 @@
 //!  callers ──▶ Queue ──▶ writer thread ──ticket──▶ sync thread ──▶ StoreListener::durable
 //!     │                     │  └─▶ StoreListener::written
 //!     │                     ▼
-//!     └─reads──▶ TailCache, RocksDB ◀── upkeep thread (errors, sync mark, reclaiming space)
+//!     └─reads──▶ TailCache, RocksDB ◀── upkeep thread (errors, sync mark), reclaim thread (space)
 //! ```
 //!
 //! A write goes to WAL and memtable and is readable at once; one WAL sync makes durable whatever was written since the last,
@@ -21,6 +21,7 @@ mod options;
 mod queue;
 mod read_only;
 mod reader;
+mod reclaim;
 mod recovery;
 mod shared;
 mod sync_mark;
@@ -54,6 +55,7 @@ use self::health::Health;
 use self::keys::MetaKind;
 use self::options::Budget;
 use self::queue::{Command, Queue, Reply};
+use self::reclaim::ToReclaim;
 use self::recovery::Found;
 use self::shared::Shared;
 use self::syncer::Tickets;
@@ -84,6 +86,23 @@ struct Threads {
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
     upkeep: JoinHandle<SyncMark>,
+    reclaim: JoinHandle<()>,
+}
+
+/// Ends the reclaim thread when the database has nothing more to do: what it compacts just then is given up.
+struct Reclaiming<'a> {
+    shared: &'a Shared,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Reclaiming<'_> {
+    fn drop(&mut self) {
+        // RocksDB takes no flush after this, and begins no background work.
+        self.shared.engine.db.inner.cancel_all_background_work(false);
+        if let Some(thread) = self.thread.take() {
+            join(&self.shared.health, thread);
+        }
+    }
 }
 
 impl RocksStore {
@@ -134,11 +153,12 @@ impl RocksStore {
             tails,
             cache: TailCache::new(budget.tail_cache),
             upkeep: Upkeep::default(),
+            to_reclaim: ToReclaim::default(),
             identity: Mutex::new(identity),
         });
         for (&local, log) in &logs {
             if reader::holds_batches_below(&shared.engine.db, local, log.start) {
-                shared.upkeep.trimmed(local, log.start);
+                shared.to_reclaim.trimmed(local, log.start);
             }
         }
         let writer = Writer::new(Arc::clone(&shared), logs, next_local);
@@ -204,18 +224,19 @@ impl RocksStore {
     /// Deletes what was trimmed before this call and compacts, without waiting for the reclaim interval; blocks until done.
     pub fn reclaim(&self) -> Result<(), StoreError> {
         self.ask(Command::Barrier)?;
-        // Ends when the upkeep thread drops the sender: it is done, or stopped.
-        let _ = self.shared.upkeep.reclaim_now().recv();
+        // Ends when the reclaim thread drops the sender: it is done, or stopped.
+        let _ = self.shared.to_reclaim.reclaim_now().recv();
         self.shared.health.check()
     }
 
-    /// Ends in order: writes and syncs what is queued, flushes memtables, marks the directory clean. Later calls fail. Calling
-    /// it again does nothing.
+    /// Ends in order: writes and syncs what is queued, flushes memtables, marks the directory clean. A compaction that frees space is
+    /// given up. Later calls fail. Calling it again does nothing.
     pub fn close(&self) -> Result<(), StoreError> {
-        let Some(mut mark) = self.stop() else {
+        let Some((mark, _reclaiming)) = self.stop() else {
             return Ok(());
         };
         self.shared.health.check()?;
+        let mut mark = mark.ok_or_else(|| StoreError::Failed("the sync mark is gone".to_owned()))?;
         self.shared.health.retire();
         let engine = &self.shared.engine;
         let failed = |error: rocksdb::Error| engine::failed("closing", &error);
@@ -244,24 +265,22 @@ impl RocksStore {
             .map_err(|error| StoreError::Failed(format!("writing the sync mark failed: {error}")))
     }
 
-    /// Ends the threads once everything queued is written and synced.
-    fn stop(&self) -> Option<SyncMark> {
+    /// Ends the threads once everything queued is written and synced; gives the mark for the last word, and the reclaim thread,
+    /// which may be in the middle of a compaction: that ends when it is dropped.
+    fn stop(&self) -> Option<(Option<SyncMark>, Reclaiming<'_>)> {
         let threads = self.threads.lock().take()?;
-        let panicked = |_| {
-            self.shared
-                .health
-                .poison(StoreError::Failed("a thread of the store panicked".to_owned()));
-        };
+        let health = &self.shared.health;
         self.shared.upkeep.stop();
+        self.shared.to_reclaim.stop();
         self.shared.queue.close();
-        // The last handle may be dropped by a listener, on one of these threads: it ends by itself after that.
-        let here = std::thread::current().id();
-        for thread in [threads.writer, threads.syncer] {
-            if thread.thread().id() != here {
-                thread.join().unwrap_or_else(panicked);
-            }
-        }
-        threads.upkeep.join().ok()
+        join(health, threads.writer);
+        join(health, threads.syncer);
+        let mark = join(health, threads.upkeep);
+        let reclaiming = Reclaiming {
+            shared: &self.shared,
+            thread: Some(threads.reclaim),
+        };
+        Some((mark, reclaiming))
     }
 
     /// Has the writer do something and waits for its answer.
@@ -289,6 +308,23 @@ impl Drop for RocksStore {
     }
 }
 
+/// Waits for a thread, unless it is this one: the last handle may be dropped by a listener, on a thread of the store, which ends
+/// by itself after that.
+fn join<T>(health: &Health, thread: JoinHandle<T>) -> Option<T> {
+    if thread.thread().id() == std::thread::current().id() {
+        return None;
+    }
+    let ended = thread.join();
+    if ended.is_err() {
+        health.poison(panicked());
+    }
+    ended.ok()
+}
+
+fn panicked() -> StoreError {
+    StoreError::Failed("a thread of the store panicked".to_owned())
+}
+
 fn spawn(
     shared: &Arc<Shared>,
     writer: Writer,
@@ -297,11 +333,12 @@ fn spawn(
 ) -> std::io::Result<Threads> {
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
     let interval = options.reclaim_interval;
-    let (sync, keep) = (Arc::clone(shared), Arc::clone(shared));
+    let (sync, keep, free) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     Ok(Threads {
         writer: thread("store-write").spawn(move || writer.run())?,
         syncer: thread("store-sync").spawn(move || syncer::run(&sync.tickets, &sync.engine, &sync.health))?,
-        upkeep: thread("store-upkeep").spawn(move || upkeep::run(&keep, mark, interval))?,
+        upkeep: thread("store-upkeep").spawn(move || upkeep::run(&keep, mark))?,
+        reclaim: thread("store-reclaim").spawn(move || reclaim::run(&free, interval))?,
     })
 }
 

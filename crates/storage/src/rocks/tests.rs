@@ -679,6 +679,44 @@ fn a_refused_directory_keeps_every_byte() {
 }
 
 #[test]
+fn the_mark_is_kept_and_the_store_closes_while_a_compaction_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path());
+    let (gone, local) = (
+        store.create(partition(0)).unwrap(),
+        store.create(partition(1)).unwrap(),
+    );
+    fill(&store, &recorder, gone, 0, 20, 32 * KIB);
+    store
+        .shared
+        .engine
+        .faults
+        .hold_compactions
+        .store(true, Ordering::SeqCst);
+    store.delete(gone).unwrap();
+    let reclaiming = store.shared.to_reclaim.reclaim_now();
+    fill(&store, &recorder, local, 0, 5, KIB);
+
+    let synced = store.shared.tickets.synced_sequence();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    // Another handle reads what the thread writes.
+    while SyncMark::open(&dir.path().join("mark")).unwrap().sequence() < synced {
+        assert!(std::time::Instant::now() < deadline, "the mark stands still");
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        reclaiming.try_recv(),
+        Err(mpsc::TryRecvError::Empty),
+        "it is compacting all the while"
+    );
+    store.close().unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert!(store.directory().was_clean);
+    assert_eq!(read_bases(&store, local, 0), [0, 10, 20, 30, 40]);
+}
+
+#[test]
 fn free_and_used_space_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
