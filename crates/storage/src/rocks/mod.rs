@@ -325,20 +325,48 @@ fn panicked() -> StoreError {
     StoreError::Failed("a thread of the store panicked".to_owned())
 }
 
+/// Stands at the top of every thread of the store. One that panics fails the store, as a failed write does: the others stop, whoever
+/// waits gets an answer, and the listener is told.
+struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.health.poison(panicked());
+            self.0.queue.abandon();
+            self.0.tickets.close();
+        }
+    }
+}
+
 fn spawn(
     shared: &Arc<Shared>,
     writer: Writer,
     mark: SyncMark,
     options: &RocksOptions,
 ) -> std::io::Result<Threads> {
-    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    fn guarded<T: Send + 'static>(
+        shared: &Arc<Shared>,
+        name: &str,
+        run: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> std::io::Result<JoinHandle<T>> {
+        let guard = PanicGuard(Arc::clone(shared));
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || {
+            let guard = guard;
+            run(&guard.0)
+        })
+    }
     let interval = options.reclaim_interval;
-    let (sync, keep, free) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     Ok(Threads {
-        writer: thread("store-write").spawn(move || writer.run())?,
-        syncer: thread("store-sync").spawn(move || syncer::run(&sync.tickets, &sync.engine, &sync.health))?,
-        upkeep: thread("store-upkeep").spawn(move || upkeep::run(&keep, mark))?,
-        reclaim: thread("store-reclaim").spawn(move || reclaim::run(&free, interval))?,
+        writer: guarded(shared, "store-write", move |_| writer.run())?,
+        syncer: guarded(shared, "store-sync", |shared| {
+            syncer::run(&shared.tickets, &shared.engine, &shared.health);
+        })?,
+        upkeep: guarded(shared, "store-upkeep", move |shared| upkeep::run(shared, mark))?,
+        reclaim: guarded(shared, "store-reclaim", move |shared| {
+            reclaim::run(shared, interval);
+        })?,
     })
 }
 

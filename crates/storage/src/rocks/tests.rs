@@ -716,6 +716,53 @@ fn the_mark_is_kept_and_the_store_closes_while_a_compaction_runs() {
     assert_eq!(read_bases(&store, local, 0), [0, 10, 20, 30, 40]);
 }
 
+/// Panics once it is told of what it is to break at.
+struct Breaking {
+    recorder: Recorder,
+    at_written: bool,
+}
+
+impl StoreListener for Breaking {
+    fn written(&self, progress: &[Progress]) {
+        assert!(!self.at_written, "broken on purpose");
+        self.recorder.written(progress);
+    }
+
+    fn durable(&self, _: &[Progress]) {
+        panic!("broken on purpose");
+    }
+
+    fn failed(&self, error: &StoreError) {
+        self.recorder.failed(error);
+    }
+}
+
+#[test]
+fn a_thread_that_panics_poisons_the_store() {
+    for at_written in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = Arc::new(Breaking {
+            recorder: Recorder::default(),
+            at_written,
+        });
+        let store = RocksStore::open(
+            dir.path(),
+            options(),
+            Arc::clone(&listener) as Arc<dyn StoreListener>,
+        )
+        .unwrap();
+        let local = store.create(partition(0)).unwrap();
+        store.append(append(local, vec![BatchSpec::at(Offset(0)).build()]));
+        listener
+            .recorder
+            .wait_until("failure", |heard| !heard.failures.is_empty());
+        let failures = listener.recorder.heard().failures;
+        assert_eq!(failures, [panicked()], "told once");
+        assert_eq!(store.create(partition(1)), Err(panicked()));
+        assert_eq!(store.close(), Err(panicked()));
+    }
+}
+
 #[test]
 fn free_and_used_space_are_told() {
     let dir = tempfile::tempdir().unwrap();
