@@ -5,9 +5,10 @@
 //! configuration, comes from elsewhere. For a pristine node:
 //!
 //! 1. Somebody knows the group, and this node is in it: wait, the leader will send the log.
-//! 2. Somebody knows the group with *another* node of this broker: its disk was emptied. It never votes as the node it was
+//! 2. Somebody knows *another* node of this broker as a voter: its disk was emptied. It never votes as the node it was
 //!    (M30), so it refuses to start, unless it was told to take that node's place.
-//! 3. Somebody knows the group, and no node of this broker is in it: join as a learner.
+//! 3. Somebody knows the group, and no node of this broker votes in it: join as a learner. A learner of this broker on a disk that is
+//!    gone is forgotten.
 //! 4. Every configured voter answers that it is pristine too: the one with the lowest id makes the cluster, the others wait.
 //! 5. Anything else, such as a voter that does not answer: ask again.
 //!
@@ -281,8 +282,9 @@ fn decide(config: &MetadataConfig, answers: &Answers) -> Step {
         return Step::Wait("the metadata leader to send the log".to_owned());
     }
     if !known.is_empty() {
-        let former = known
-            .iter()
+        let voters = answers.values().filter_map(Heard::hello);
+        let former = voters
+            .flat_map(|answer| &answer.voter_node_ids)
             .map(|node| RaftNodeId(*node))
             .find(|node| node.broker() == Some(config.broker));
         return match (former, leader) {
@@ -372,6 +374,11 @@ mod tests {
         let hello = pb::HelloResponse {
             node_id: node(broker, broker as u8),
             member_node_ids: members.to_vec(),
+            voter_node_ids: members
+                .iter()
+                .copied()
+                .filter(|node| RaftNodeId(*node).broker() <= Some(id(3)))
+                .collect(),
             leader,
             ..Default::default()
         };
@@ -451,6 +458,15 @@ mod tests {
                 leader: id(2),
                 replace: false
             }
+        );
+        let with_old_learner = [members.as_slice(), &[node(4, 77)]].concat();
+        assert_eq!(
+            decide(&config(4), &[formed(2, &with_old_learner, 2)].into()),
+            Step::Join {
+                leader: id(2),
+                replace: false
+            },
+            "a learner never voted: its emptied disk joins again"
         );
         assert!(matches!(
             decide(&config(4), &[pristine(1), pristine(2)].into()),

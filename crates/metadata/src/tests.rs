@@ -405,6 +405,35 @@ async fn a_broker_that_is_no_voter_joins_as_a_learner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_learner_on_a_new_directory_joins_again_and_its_old_node_is_forgotten() {
+    let mut group = Group::new(2, 1).await;
+    group.start(1).await;
+    group.start(2).await;
+    formed(&group, 2).await.unwrap();
+    group.stop(2).await;
+    group.disks.insert(id(2), Disk::new());
+    group.start(2).await;
+    formed(&group, 2).await.unwrap();
+    let expected = [group.node(1).node_id().0, group.node(2).node_id().0];
+    let wait = async {
+        let mut metrics = group.node(2).raft().metrics();
+        metrics
+            .wait_for(|metrics| {
+                let nodes = metrics.membership_config.nodes();
+                nodes.map(|(node, _)| *node).collect::<Vec<_>>() == expected
+            })
+            .await
+            .unwrap();
+    };
+    tokio::time::timeout(DEADLINE, wait)
+        .await
+        .expect("the old node leaves the group");
+    group.register(2, 10).await;
+    assert_eq!(group.node(2).voters(), [id(1)]);
+    group.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_an_outcome_and_no_leader_is_a_retriable_error() {
     let mut group = Group::new(3, 3).await;
     group.start(1).await;
