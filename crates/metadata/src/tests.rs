@@ -13,6 +13,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use uuid::Uuid;
 
 use crate::peer::PeerPool;
+use crate::propose::{LocalProposal, MAX_COMMAND_BYTES};
 use crate::{DbError, FormError, Metadata, MetadataConfig, RaftConfig, StartError};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -430,6 +431,48 @@ async fn a_learner_on_a_new_directory_joins_again_and_its_old_node_is_forgotten(
         .expect("the old node leaves the group");
     group.register(2, 10).await;
     assert_eq!(group.node(2).voters(), [id(1)]);
+    group.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_too_large_is_refused_before_it_is_in_the_log() {
+    let mut group = Group::new(2, 1).await;
+    group.start(1).await;
+    group.start(2).await;
+    formed(&group, 2).await.unwrap();
+    group.register(2, 10).await;
+    let topic = |bytes: usize| {
+        Command::CreateTopic(CreateTopic {
+            name: "t".parse().unwrap(),
+            topic_id: TopicId(Uuid::new_v4()),
+            partitions: Some(1),
+            replication_factor: Some(1),
+            configs: [("retention.ms".to_owned(), "9".repeat(bytes))].into(),
+            placement_start: 0,
+            internal: false,
+        })
+    };
+    let last = |broker| group.node(broker).raft().metrics().borrow().last_log_index;
+    let before = last(1);
+    // By the leader, by a broker that would forward it, and by the leader if it was forwarded.
+    for broker in 1..=2 {
+        let outcome = group
+            .node(broker)
+            .propose(topic(MAX_COMMAND_BYTES), PROPOSE)
+            .await
+            .unwrap();
+        let refused = outcome.result.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidRequest);
+        assert!(refused.message.contains("262144"), "{refused:?}");
+    }
+    let forwarded = group
+        .node(1)
+        .propose_here(&topic(MAX_COMMAND_BYTES), PROPOSE)
+        .await;
+    assert!(matches!(forwarded, LocalProposal::Applied(outcome) if outcome.result.is_err()));
+    assert_eq!(last(1), before);
+    let smaller = group.node(2).propose(topic(1000), PROPOSE).await.unwrap();
+    assert!(smaller.result.is_err() && last(1) > before);
     group.shutdown().await;
 }
 
