@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidelog_types::{BrokerId, DirectoryId};
+use tidelog_types::{BrokerId, ClusterId, DirectoryId};
 
 use crate::node_id::RaftNodeId;
+use crate::store::Owner;
 
 /// How to run this broker's part of the metadata group.
 #[derive(Debug, Clone)]
@@ -15,6 +16,9 @@ pub struct MetadataConfig {
     pub broker: BrokerId,
     /// Its data directory's id.
     pub directory: DirectoryId,
+    /// The cluster that the data directory was part of before this start. With one, a metadata folder without votes and log has
+    /// lost them, and is refused.
+    pub cluster: Option<ClusterId>,
     /// A folder of the data directory that is the metadata's alone; made if absent.
     pub path: PathBuf,
     /// The brokers that vote, and where other brokers reach them ("host:port"). The same on every broker. One that is
@@ -33,6 +37,15 @@ impl MetadataConfig {
     /// This broker's node in the group.
     pub fn node_id(&self) -> RaftNodeId {
         RaftNodeId::new(self.broker, self.directory)
+    }
+
+    /// Whose the metadata folder must be.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            broker: self.broker,
+            directory: self.directory,
+            cluster: self.cluster,
+        }
     }
 }
 

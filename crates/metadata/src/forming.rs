@@ -5,11 +5,25 @@
 //! configuration, comes from elsewhere. For a pristine node:
 //!
 //! 1. Somebody knows the group, and this node is in it: wait, the leader will send the log.
-//! 2. Somebody knows the group with *another* node of this broker: its disk was emptied. It never votes as the node it was
+//! 2. Somebody knows *another* node of this broker as a voter: its disk was emptied. It never votes as the node it was
 //!    (M30), so it refuses to start, unless it was told to take that node's place.
-//! 3. Somebody knows the group, and no node of this broker is in it: join as a learner.
+//! 3. Somebody knows the group, and no node of this broker votes in it: join as a learner. A learner of this broker on a disk that is
+//!    gone is forgotten.
 //! 4. Every configured voter answers that it is pristine too: the one with the lowest id makes the cluster, the others wait.
 //! 5. Anything else, such as a voter that does not answer: ask again.
+//!
+//! # A member without a log
+//!
+//! The first case covers two nodes that look alike from here. One is being formed right now: the node that made the cluster lists every
+//! voter in the log's first entry, and the others learn of it with the first call of the leader; a node that never voted is safe to
+//! wait. The other was a member and lost its metadata database: it might vote a second time in a term, and it acknowledged entries that
+//! it no longer has. So the second is refused before it gets here, when the folder is opened (`store/identity.rs`): a database that is
+//! blank in a data directory that adopted a cluster is lost.
+//!
+//! What remains is the time between a node's first vote and the adoption, which the broker does as soon as the first command, the
+//! cluster's name, is applied: about a second in the life of a directory. A directory whose metadata database alone is lost within it
+//! comes back as the voter that it was. It cannot be shorter: the name that is adopted is agreed upon by the votes. A sync mark or a
+//! snapshot that outlived the database gives it away even then.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,8 +51,8 @@ pub enum FormError {
     /// The disk is not the one that the cluster knows.
     #[error(
         "broker {broker} starts on an empty or exchanged data directory (node {found}), but the cluster knows it as node {known}. \
-         Put the old directory back; or, if it is lost for good, start this broker once with replace_lost_directory, so that \
-         the cluster takes the new directory in its place"
+         Put the old directory back; or, if it is lost for good, start this broker once with --replace-lost-directory, so \
+         that the cluster takes the new directory in its place"
     )]
     EmptiedVoter {
         /// This broker.
@@ -268,8 +282,9 @@ fn decide(config: &MetadataConfig, answers: &Answers) -> Step {
         return Step::Wait("the metadata leader to send the log".to_owned());
     }
     if !known.is_empty() {
-        let former = known
-            .iter()
+        let voters = answers.values().filter_map(Heard::hello);
+        let former = voters
+            .flat_map(|answer| &answer.voter_node_ids)
             .map(|node| RaftNodeId(*node))
             .find(|node| node.broker() == Some(config.broker));
         return match (former, leader) {
@@ -335,6 +350,7 @@ mod tests {
         MetadataConfig {
             broker: id(broker),
             directory: DirectoryId::from_slice(&[broker as u8; 16]).unwrap(),
+            cluster: None,
             path: std::path::PathBuf::new(),
             voters: (1..=3)
                 .map(|broker| (id(broker), format!("b{broker}:1")))
@@ -358,6 +374,11 @@ mod tests {
         let hello = pb::HelloResponse {
             node_id: node(broker, broker as u8),
             member_node_ids: members.to_vec(),
+            voter_node_ids: members
+                .iter()
+                .copied()
+                .filter(|node| RaftNodeId(*node).broker() <= Some(id(3)))
+                .collect(),
             leader,
             ..Default::default()
         };
@@ -409,7 +430,7 @@ mod tests {
         let Step::Refuse(error) = decide(&config(1), &answers) else {
             panic!("its disk was emptied")
         };
-        assert!(error.to_string().contains("replace_lost_directory"), "{error}");
+        assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
         let told = MetadataConfig {
             replace_lost_directory: true,
             ..config(1)
@@ -437,6 +458,15 @@ mod tests {
                 leader: id(2),
                 replace: false
             }
+        );
+        let with_old_learner = [members.as_slice(), &[node(4, 77)]].concat();
+        assert_eq!(
+            decide(&config(4), &[formed(2, &with_old_learner, 2)].into()),
+            Step::Join {
+                leader: id(2),
+                replace: false
+            },
+            "a learner never voted: its emptied disk joins again"
         );
         assert!(matches!(
             decide(&config(4), &[pristine(1), pristine(2)].into()),

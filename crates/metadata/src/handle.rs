@@ -260,7 +260,7 @@ impl Metadata {
 }
 
 async fn open(config: MetadataConfig, peers: PeerPool) -> Result<Inner, StartError> {
-    let stores = store::open(&config.path).await?;
+    let stores = store::open(&config.path, &config.owner()).await?;
     let published = stores.state.published().clone();
     // Before the first call to another broker, so that each carries it.
     if let Some(id) = published.images.borrow().cluster_id {

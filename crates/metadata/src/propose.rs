@@ -8,7 +8,7 @@ use tidelog_cluster::{Command, Outcome};
 use tidelog_proto::internal::v1 as pb;
 use tidelog_proto::internal::v1::metadata_client::MetadataClient;
 use tidelog_proto::internal::v1::propose_response::Result as Proposed;
-use tidelog_types::BrokerId;
+use tidelog_types::{BrokerId, ErrorCode, PartitionError};
 use tokio::time::Instant;
 
 use crate::codec::{command, outcome};
@@ -19,6 +19,9 @@ use crate::raft_types::EncodedCommand;
 
 /// Longest a proposal may wait.
 pub const MAX_PROPOSE_TIMEOUT: Duration = Duration::from_mins(1);
+/// Largest encoded command that is written to the log, bytes. The largest that anybody has a use for, a topic with its configs or a
+/// registration with its listeners, is far below it; what is refused here costs no sync and no replication.
+pub const MAX_COMMAND_BYTES: usize = 256 * 1024;
 /// How long to wait before a leader that did not take the proposal is asked again, unless another one is known sooner.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -59,6 +62,9 @@ impl Metadata {
     pub async fn propose(&self, command: Command, timeout: Duration) -> Result<Outcome, ProposeError> {
         let timeout = timeout.min(MAX_PROPOSE_TIMEOUT);
         let deadline = Instant::now() + timeout;
+        if let Some(refused) = self.refuse_too_large(command::to_bytes(&command).len()) {
+            return Ok(refused);
+        }
         let mut leaders = self.leader_watch();
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
@@ -83,9 +89,24 @@ impl Metadata {
         }
     }
 
+    /// The refusal of a command that the log does not take.
+    fn refuse_too_large(&self, bytes: usize) -> Option<Outcome> {
+        (bytes > MAX_COMMAND_BYTES).then(|| Outcome {
+            index: self.applied_index(),
+            result: Err(PartitionError::new(
+                ErrorCode::InvalidRequest,
+                format!("a metadata command of {bytes} bytes; at most {MAX_COMMAND_BYTES} are taken: ask for less at a time"),
+            )),
+        })
+    }
+
     /// Proposes to the Raft of this broker, if it leads.
     pub(crate) async fn propose_here(&self, command: &Command, timeout: Duration) -> LocalProposal {
         let bytes = EncodedCommand(command::to_bytes(command));
+        // Also what others forward, whatever they looked at.
+        if let Some(refused) = self.refuse_too_large(bytes.0.len()) {
+            return LocalProposal::Applied(refused);
+        }
         match tokio::time::timeout(timeout, self.raft().client_write(bytes)).await {
             Err(_) => LocalProposal::Indeterminate(format!("it was not applied within {timeout:?}")),
             Ok(Ok(written)) => match outcome::from_bytes(&written.data.0) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{InstallSnapshotError, RaftError};
-use openraft::{BasicNode, ServerState};
+use openraft::{BasicNode, ChangeMembers, ServerState};
 use tidelog_proto::internal::v1 as pb;
 use tidelog_proto::internal::v1::metadata_server::MetadataServer;
 use tidelog_proto::internal::v1::propose_response::{Indeterminate, NotLeader, Result as Proposed};
@@ -100,6 +100,12 @@ impl RaftCalls {
             .collect()
     }
 
+    fn voters(&self) -> BTreeSet<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.voter_ids().collect()
+    }
+
     fn leader(&self) -> u32 {
         let leader = self.raft.metrics().borrow().current_leader;
         leader
@@ -124,6 +130,7 @@ impl raft_server::Raft for RaftCalls {
                 .map(|id| id.as_bytes().to_vec().into())
                 .unwrap_or_default(),
             member_node_ids: self.members(),
+            voter_node_ids: self.voters().into_iter().collect(),
             leader: self.leader(),
         }))
     }
@@ -201,18 +208,13 @@ impl raft_server::Raft for RaftCalls {
 }
 
 impl RaftCalls {
-    /// Adds a node as a learner, and once it has caught up puts it in the place of the voter whose disk is gone, if it asks so.
+    /// Adds a node as a learner, and once it has caught up puts it in the place of the voter whose disk is gone, if it asks so. A
+    /// learner of the same broker on a disk that is gone is forgotten: it never voted, so nobody has to ask for it.
     async fn take_in(&self, node: RaftNodeId, join: &pb::JoinRequest) -> Result<(), Status> {
         let failed = |error: &dyn std::fmt::Display| {
             Status::unavailable(format!("node {node} was not taken in: {error}"))
         };
-        let voters: BTreeSet<u64> = self
-            .raft
-            .metrics()
-            .borrow()
-            .membership_config
-            .voter_ids()
-            .collect();
+        let voters = self.voters();
         let same_broker = |voter: &u64| RaftNodeId(*voter).broker() == node.broker();
         if voters.contains(&node.0) {
             return Ok(());
@@ -240,6 +242,17 @@ impl RaftCalls {
                 .await
                 .map_err(|error| failed(&error))?;
             tracing::info!(%node, "a voter with a lost directory was replaced");
+        }
+        let (members, voters) = (self.members().into_iter(), self.voters());
+        let lost: BTreeSet<u64> = members
+            .filter(|member| same_broker(member) && *member != node.0 && !voters.contains(member))
+            .collect();
+        if !lost.is_empty() {
+            self.raft
+                .change_membership(ChangeMembers::RemoveNodes(lost), true)
+                .await
+                .map_err(|error| failed(&error))?;
+            tracing::info!(%node, "a learner with a lost directory was replaced");
         }
         Ok(())
     }

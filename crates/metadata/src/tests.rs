@@ -13,7 +13,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 use uuid::Uuid;
 
 use crate::peer::PeerPool;
-use crate::{FormError, Metadata, MetadataConfig, RaftConfig};
+use crate::propose::{LocalProposal, MAX_COMMAND_BYTES};
+use crate::{DbError, FormError, Metadata, MetadataConfig, RaftConfig, StartError};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const PROPOSE: Duration = Duration::from_secs(10);
@@ -103,6 +104,7 @@ impl Group {
         MetadataConfig {
             broker,
             directory: disk.directory,
+            cluster: None,
             path: Path::join(disk.folder.path(), "metadata"),
             voters: self
                 .voters
@@ -340,6 +342,56 @@ async fn m30_an_emptied_voter_is_refused_and_takes_its_place_only_when_told_to()
     group.shutdown().await;
 }
 
+async fn refusal(config: MetadataConfig) -> DbError {
+    let peers = PeerPool::new(config.broker, config.voters.clone());
+    match Metadata::start(config, peers).await {
+        Err(StartError::Database(error)) => error,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it started"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m30_a_directory_that_lost_its_metadata_alone_never_votes_as_the_node_it_was() {
+    let mut group = Group::new(3, 3).await;
+    for broker in 1..=3 {
+        group.start(broker).await;
+    }
+    group.register(1, 10).await;
+    let leader = group.leader().await;
+    let victim = group.follower_of(leader);
+    let cluster = group.node(leader).image().cluster_id;
+    group.stop(victim).await;
+    let part_of_it = MetadataConfig {
+        cluster,
+        ..group.config(victim)
+    };
+
+    // The other half is gone: the record database is a new one, with another directory id.
+    let other_half = MetadataConfig {
+        directory: DirectoryId(Uuid::new_v4()),
+        cluster: None,
+        ..part_of_it.clone()
+    };
+    let error = refusal(other_half).await;
+    assert!(matches!(error, DbError::Foreign { .. }), "{error}");
+    assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
+
+    // The database alone, and then the whole folder.
+    std::fs::remove_dir_all(part_of_it.path.join("db")).unwrap();
+    for _ in 0..2 {
+        let error = refusal(part_of_it.clone()).await;
+        assert!(matches!(error, DbError::Lost { .. }), "{error}");
+        assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
+    }
+    std::fs::remove_dir_all(&part_of_it.path).unwrap();
+    for _ in 0..2 {
+        let error = refusal(part_of_it.clone()).await;
+        assert!(matches!(error, DbError::Lost { .. }), "{error}");
+    }
+    group.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_no_voter_joins_as_a_learner() {
     let mut group = Group::new(2, 1).await;
@@ -350,6 +402,77 @@ async fn a_broker_that_is_no_voter_joins_as_a_learner() {
     group.register(2, 10).await;
     assert_eq!(group.node(2).voters(), [id(1)]);
     group.agrees(1, 2).await;
+    group.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_on_a_new_directory_joins_again_and_its_old_node_is_forgotten() {
+    let mut group = Group::new(2, 1).await;
+    group.start(1).await;
+    group.start(2).await;
+    formed(&group, 2).await.unwrap();
+    group.stop(2).await;
+    group.disks.insert(id(2), Disk::new());
+    group.start(2).await;
+    formed(&group, 2).await.unwrap();
+    let expected = [group.node(1).node_id().0, group.node(2).node_id().0];
+    let wait = async {
+        let mut metrics = group.node(2).raft().metrics();
+        metrics
+            .wait_for(|metrics| {
+                let nodes = metrics.membership_config.nodes();
+                nodes.map(|(node, _)| *node).collect::<Vec<_>>() == expected
+            })
+            .await
+            .unwrap();
+    };
+    tokio::time::timeout(DEADLINE, wait)
+        .await
+        .expect("the old node leaves the group");
+    group.register(2, 10).await;
+    assert_eq!(group.node(2).voters(), [id(1)]);
+    group.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_too_large_is_refused_before_it_is_in_the_log() {
+    let mut group = Group::new(2, 1).await;
+    group.start(1).await;
+    group.start(2).await;
+    formed(&group, 2).await.unwrap();
+    group.register(2, 10).await;
+    let topic = |bytes: usize| {
+        Command::CreateTopic(CreateTopic {
+            name: "t".parse().unwrap(),
+            topic_id: TopicId(Uuid::new_v4()),
+            partitions: Some(1),
+            replication_factor: Some(1),
+            configs: [("retention.ms".to_owned(), "9".repeat(bytes))].into(),
+            placement_start: 0,
+            internal: false,
+        })
+    };
+    let last = |broker| group.node(broker).raft().metrics().borrow().last_log_index;
+    let before = last(1);
+    // By the leader, by a broker that would forward it, and by the leader if it was forwarded.
+    for broker in 1..=2 {
+        let outcome = group
+            .node(broker)
+            .propose(topic(MAX_COMMAND_BYTES), PROPOSE)
+            .await
+            .unwrap();
+        let refused = outcome.result.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidRequest);
+        assert!(refused.message.contains("262144"), "{refused:?}");
+    }
+    let forwarded = group
+        .node(1)
+        .propose_here(&topic(MAX_COMMAND_BYTES), PROPOSE)
+        .await;
+    assert!(matches!(forwarded, LocalProposal::Applied(outcome) if outcome.result.is_err()));
+    assert_eq!(last(1), before);
+    let smaller = group.node(2).propose(topic(1000), PROPOSE).await.unwrap();
+    assert!(smaller.result.is_err() && last(1) > before);
     group.shutdown().await;
 }
 

@@ -89,6 +89,7 @@ impl Cluster {
         let config = MetadataConfig {
             broker: id(broker),
             directory: DirectoryId(Uuid::new_v4()),
+            cluster: None,
             path: folder.path().join("metadata"),
             voters: self.voters.clone(),
             peer_address: self.voters[&id(broker)].clone(),

@@ -320,9 +320,11 @@ async fn start_metadata(config: &Config, store: &RocksStore) -> Result<Metadata,
             .iter()
             .map(|voter| (voter.id, voter.address.clone()))
     };
+    let directory = store.directory();
     let metadata = MetadataConfig {
         broker: config.broker_id,
-        directory: store.directory().directory,
+        directory: directory.directory,
+        cluster: directory.cluster,
         path: config.data_dir.join("metadata"),
         voters: voters().collect(),
         peer_address: config.peer_advertise.clone(),

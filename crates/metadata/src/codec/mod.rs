@@ -56,7 +56,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
     versioned.value.ok_or(DecodeError::Field("value"))
 }
 
-fn broker_id(id: u32) -> Result<BrokerId, DecodeError> {
+pub(crate) fn broker_id(id: u32) -> Result<BrokerId, DecodeError> {
     BrokerId::new(id).ok_or(DecodeError::Field("broker id"))
 }
 
@@ -74,4 +74,4 @@ macro_rules! uuid {
         tidelog_types::$type::from_slice(&$bytes).ok_or($crate::codec::DecodeError::Field($name))
     };
 }
-use uuid;
+pub(crate) use uuid;

@@ -166,4 +166,13 @@ fn damaged_values_and_later_versions_are_refused() {
         })
     );
     assert_eq!(encode(decode(&v1).unwrap()), v1);
+    let node = from_hex(include_str!("../../fixtures/node-v1.hex").trim());
+    assert_eq!(
+        decode(&node).unwrap(),
+        Value::Node(pb::NodeIdentity {
+            broker_id: 1,
+            directory_id: vec![7; 16].into(),
+        })
+    );
+    assert_eq!(encode(decode(&node).unwrap()), node);
 }

@@ -1,4 +1,5 @@
-//! Keys of the metadata database, format version 1. Two column families: `raft` holds vote, pointers and log, `state` the
+//! Keys of the metadata database, format version 1. Two column families: `raft` holds whose the database is, vote, pointers
+//! and log, `state` the
 //! cluster image and what was applied. Numbers are big-endian, so that keys sort as they count.
 
 use tidelog_cluster::Change;
@@ -13,6 +14,7 @@ pub(super) enum RaftKey {
     Vote,
     Committed,
     Purged,
+    Node,
     Log(u64),
 }
 
@@ -24,6 +26,7 @@ impl RaftKey {
             Self::Vote => vec![0x01],
             Self::Committed => vec![0x02],
             Self::Purged => vec![0x03],
+            Self::Node => vec![0x04],
             Self::Log(index) => [&[Self::LOG][..], &index.to_be_bytes()].concat(),
         }
     }

@@ -1,6 +1,7 @@
-//! What the metadata group keeps on disk: one RocksDB for log and state, one file for the snapshot.
+//! What the metadata group keeps on disk: one RocksDB for log and state, one file for the snapshot, one for the sync mark.
 
 pub(crate) mod db;
+mod identity;
 mod keys;
 pub(crate) mod log;
 pub(crate) mod snapshot;
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use db::DbError;
+pub(crate) use identity::Owner;
 
 use db::Db;
 use log::LogStore;
@@ -28,11 +30,18 @@ pub(crate) struct Stores {
     pub(crate) state: StateMachine,
 }
 
-/// Opens, or makes, the metadata folder at `path`.
-pub(crate) async fn open(path: &Path) -> Result<Stores, DbError> {
+/// Opens, or makes, the metadata folder at `path`. One that is another's, or that lost what its owner must have written, is refused.
+pub(crate) async fn open(path: &Path, owner: &Owner) -> Result<Stores, DbError> {
     let closed = CancellationToken::new();
-    let db = Arc::new(Db::open(&path.join("db"), closed.clone())?);
-    let snapshots = Arc::new(SnapshotFile::open(&path.join("snapshots"))?);
+    let snapshot_folder = path.join("snapshots");
+    let has_snapshot = SnapshotFile::is_in(&snapshot_folder);
+    if !Db::is_in(path) {
+        // Before anything is made.
+        owner.refuse_lost(path, has_snapshot)?;
+    }
+    let db = Arc::new(Db::open(path, closed.clone())?);
+    identity::claim(&db, path, owner, has_snapshot).await?;
+    let snapshots = Arc::new(SnapshotFile::open(&snapshot_folder)?);
     let mut state = StateMachine::open(Arc::clone(&db), snapshots)?;
     state.recover().await?;
     Ok(Stores {

@@ -22,6 +22,7 @@ use crate::raft_types::{LogId, SnapshotMeta, StoredMembership};
 
 const MAGIC: &[u8; 8] = b"TDLGMET1";
 const CRC_BYTES: usize = 4;
+const CURRENT: &str = "current.snapshot";
 
 /// What a snapshot holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,6 +133,11 @@ pub(crate) struct SnapshotFile {
 }
 
 impl SnapshotFile {
+    /// Whether a snapshot lies in a folder.
+    pub(super) fn is_in(folder: &Path) -> bool {
+        folder.join(CURRENT).exists()
+    }
+
     pub(crate) fn open(folder: &Path) -> Result<Self, DbError> {
         std::fs::create_dir_all(folder).map_err(|source| DbError::Io {
             what: "making the snapshot folder",
@@ -144,7 +150,7 @@ impl SnapshotFile {
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.join("current.snapshot")
+        self.folder.join(CURRENT)
     }
 
     /// The current snapshot's bytes; blocks.

@@ -6,11 +6,24 @@ use openraft::{EntryPayload, RaftLogReader, RaftSnapshotBuilder};
 use tempfile::TempDir;
 use tidelog_cluster::command::InitCluster;
 use tidelog_cluster::{Command, MetadataIndex};
-use tidelog_types::ClusterId;
+use tidelog_storage::rocks::SyncMark;
+use tidelog_types::{BrokerId, ClusterId, DirectoryId};
 
 use super::*;
 use crate::codec::command;
 use crate::raft_types::{EncodedCommand, Entry, LogId, StorageError, TypeConfig, Vote};
+
+fn owner() -> Owner {
+    Owner {
+        broker: BrokerId::new(1).unwrap(),
+        directory: DirectoryId::from_slice(&[7; 16]).unwrap(),
+        cluster: None,
+    }
+}
+
+async fn open(path: &Path) -> Result<Stores, DbError> {
+    super::open(path, &owner()).await
+}
 
 struct Builder;
 
@@ -92,7 +105,9 @@ async fn a_snapshot_ahead_of_the_state_is_taken_up_when_the_folder_is_opened() {
             .build_snapshot()
             .await
             .unwrap();
-        drop(open(behind.path()).await.unwrap());
+        let mut stores = open(behind.path()).await.unwrap();
+        // A snapshot is taken from a leader, whose vote is saved before.
+        stores.log.save_vote(&Vote::new(1, 7)).await.unwrap();
     }
     // As after a crash between the renaming and the write of the state.
     std::fs::copy(
@@ -108,7 +123,9 @@ async fn a_snapshot_ahead_of_the_state_is_taken_up_when_the_folder_is_opened() {
 #[tokio::test]
 async fn a_damaged_snapshot_refuses_to_open() {
     let folder = tempfile::tempdir().unwrap();
-    drop(open(folder.path()).await.unwrap());
+    let mut stores = open(folder.path()).await.unwrap();
+    stores.log.save_vote(&Vote::new(1, 7)).await.unwrap();
+    drop(stores);
     std::fs::write(
         folder.path().join("snapshots/current.snapshot"),
         b"TDLGMET1 and nonsense",
@@ -118,4 +135,92 @@ async fn a_damaged_snapshot_refuses_to_open() {
         panic!("damage was taken for a snapshot")
     };
     assert!(why.contains("checksum"), "{why}");
+}
+
+#[tokio::test]
+async fn m30_a_folder_whose_database_lost_its_vote_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()).await.unwrap());
+    drop(
+        open(folder.path())
+            .await
+            .expect("a node that never voted may come back"),
+    );
+    let adopted = Owner {
+        cluster: ClusterId::from_slice(&[1; 16]),
+        ..owner()
+    };
+    for _ in 0..2 {
+        let refused = super::open(folder.path(), &adopted)
+            .await
+            .map(|_| ())
+            .unwrap_err();
+        assert!(matches!(refused, DbError::Lost { .. }), "{refused}");
+    }
+    // A snapshot alone says as much.
+    std::fs::write(folder.path().join("snapshots/current.snapshot"), b"any").unwrap();
+    let refused = open(folder.path()).await.map(|_| ()).unwrap_err();
+    assert!(matches!(refused, DbError::Lost { .. }), "{refused}");
+    std::fs::remove_file(folder.path().join("snapshots/current.snapshot")).unwrap();
+    // So does a mark.
+    std::fs::remove_dir_all(folder.path().join("db")).unwrap();
+    let refused = open(folder.path()).await.map(|_| ()).unwrap_err();
+    assert!(matches!(refused, DbError::Lost { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_broker_or_directory_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()).await.unwrap());
+    let others = [
+        Owner {
+            broker: BrokerId::new(2).unwrap(),
+            ..owner()
+        },
+        Owner {
+            directory: DirectoryId::from_slice(&[8; 16]).unwrap(),
+            ..owner()
+        },
+    ];
+    for other in others {
+        let refused = super::open(folder.path(), &other).await.map(|_| ()).unwrap_err();
+        assert!(matches!(refused, DbError::Foreign { .. }), "{refused}");
+    }
+    drop(open(folder.path()).await.unwrap());
+}
+
+/// What was synced is marked, and a database that falls short of the mark is not opened.
+#[tokio::test]
+async fn lost_synced_writes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stores = open(folder.path()).await.unwrap();
+    stores.log.save_vote(&Vote::new(3, 7)).await.unwrap();
+    drop(stores);
+    let wal = std::fs::read_dir(folder.path().join("db"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "log"))
+        .max()
+        .unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&wal).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 3).unwrap();
+    for _ in 0..2 {
+        let refused = open(folder.path()).await.map(|_| ()).unwrap_err();
+        assert!(matches!(refused, DbError::LostWrites { .. }), "{refused}");
+    }
+    std::fs::remove_file(folder.path().join("mark")).unwrap();
+    let refused = open(folder.path()).await.map(|_| ()).unwrap_err();
+    assert!(matches!(refused, DbError::NoMark(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn the_mark_is_exact_after_an_orderly_close() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stores = open(folder.path()).await.unwrap();
+    for term in 1..=20 {
+        stores.log.save_vote(&Vote::new(term, 7)).await.unwrap();
+    }
+    drop(stores);
+    let mark = SyncMark::open(&folder.path().join("mark")).unwrap();
+    assert_eq!(mark.sequence(), 21, "whose it is, and twenty votes");
 }

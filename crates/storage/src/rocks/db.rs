@@ -45,16 +45,6 @@ impl Db {
         })
     }
 
-    pub(crate) fn open_read_only(
-        options: &Options,
-        path: &Path,
-        families: Vec<ColumnFamilyDescriptor>,
-    ) -> Result<Self, rocksdb::Error> {
-        Ok(Self {
-            inner: DB::open_cf_descriptors_read_only(options, path, families, false)?,
-        })
-    }
-
     pub(crate) fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
         self.inner
             .cf_handle(family.name())

@@ -18,6 +18,7 @@ pub(crate) struct Engine {
 pub(crate) struct Faults {
     pub(crate) fail_writes: std::sync::atomic::AtomicBool,
     pub(crate) fail_syncs: std::sync::atomic::AtomicBool,
+    pub(crate) hold_compactions: std::sync::atomic::AtomicBool,
 }
 
 impl Engine {

@@ -4,12 +4,13 @@
 //!  callers ──▶ Queue ──▶ writer thread ──ticket──▶ sync thread ──▶ StoreListener::durable
 //!     │                     │  └─▶ StoreListener::written
 //!     │                     ▼
-//!     └─reads──▶ TailCache, RocksDB ◀── upkeep thread (errors, sync mark, reclaiming space)
+//!     └─reads──▶ TailCache, RocksDB ◀── upkeep thread (errors, sync mark), reclaim thread (space)
 //! ```
 //!
 //! A write goes to WAL and memtable and is readable at once; one WAL sync makes durable whatever was written since the last,
 //! of all partitions. The next write goes on while a sync runs.
 
+mod background;
 mod codec;
 mod db;
 mod directory;
@@ -20,6 +21,7 @@ mod options;
 mod queue;
 mod read_only;
 mod reader;
+mod reclaim;
 mod recovery;
 mod shared;
 mod sync_mark;
@@ -39,8 +41,9 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use tidelog_types::{ClusterId, LocalPartition, Offset, TopicIdPartition};
 
+pub use background::BackgroundWatch;
 pub use directory::{DirectoryMeta, OpenError};
-pub use options::{MIN_MEMORY_BUDGET_BYTES, RocksOptions, direct_io_works, safe_options};
+pub use options::{MIN_MEMORY_BUDGET_BYTES, RocksOptions, direct_io_works, open_unchanged, safe_options};
 pub use read_only::{BatchIter, ReadOnlyStore};
 pub use sync_mark::SyncMark;
 
@@ -52,6 +55,8 @@ use self::health::Health;
 use self::keys::MetaKind;
 use self::options::Budget;
 use self::queue::{Command, Queue, Reply};
+use self::reclaim::ToReclaim;
+use self::recovery::Found;
 use self::shared::Shared;
 use self::syncer::Tickets;
 use self::upkeep::Upkeep;
@@ -81,6 +86,23 @@ struct Threads {
     writer: JoinHandle<()>,
     syncer: JoinHandle<()>,
     upkeep: JoinHandle<SyncMark>,
+    reclaim: JoinHandle<()>,
+}
+
+/// Ends the reclaim thread when the database has nothing more to do: what it compacts just then is given up.
+struct Reclaiming<'a> {
+    shared: &'a Shared,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Reclaiming<'_> {
+    fn drop(&mut self) {
+        // RocksDB takes no flush after this, and begins no background work.
+        self.shared.engine.db.inner.cancel_all_background_work(false);
+        if let Some(thread) = self.thread.take() {
+            join(&self.shared.health, thread);
+        }
+    }
 }
 
 impl RocksStore {
@@ -103,14 +125,13 @@ impl RocksStore {
         }
         let mut mark =
             SyncMark::open(&layout.mark()).map_err(|error| layout.io("reading the sync mark", error))?;
-        recovery::check_before_opening(&layout, &mark, &options)?;
+        let Found { tails, logs } = recovery::check_before_opening(&layout, &mark, &options)?;
 
         let budget = Budget::of(options.memory_budget);
         let database = options::store_options(&budget, direct_io_works(dir));
         let db = Db::open(&database, &layout.database(), options::families(&budget))
             .map_err(|error| layout.database_error(&error))?;
         let engine = Engine::new(db);
-        let (tails, logs) = recovery::find_partitions(&layout, &engine.db)?;
         let (meta, next_local) = recovery::take_over(&layout, &engine, &options)?;
         let sequence = engine.sequence();
         engine.sync().map_err(|error| layout.store_error(error))?;
@@ -132,11 +153,12 @@ impl RocksStore {
             tails,
             cache: TailCache::new(budget.tail_cache),
             upkeep: Upkeep::default(),
+            to_reclaim: ToReclaim::default(),
             identity: Mutex::new(identity),
         });
         for (&local, log) in &logs {
             if reader::holds_batches_below(&shared.engine.db, local, log.start) {
-                shared.upkeep.trimmed(local, log.start);
+                shared.to_reclaim.trimmed(local, log.start);
             }
         }
         let writer = Writer::new(Arc::clone(&shared), logs, next_local);
@@ -202,18 +224,19 @@ impl RocksStore {
     /// Deletes what was trimmed before this call and compacts, without waiting for the reclaim interval; blocks until done.
     pub fn reclaim(&self) -> Result<(), StoreError> {
         self.ask(Command::Barrier)?;
-        // Ends when the upkeep thread drops the sender: it is done, or stopped.
-        let _ = self.shared.upkeep.reclaim_now().recv();
+        // Ends when the reclaim thread drops the sender: it is done, or stopped.
+        let _ = self.shared.to_reclaim.reclaim_now().recv();
         self.shared.health.check()
     }
 
-    /// Ends in order: writes and syncs what is queued, flushes memtables, marks the directory clean. Later calls fail. Calling
-    /// it again does nothing.
+    /// Ends in order: writes and syncs what is queued, flushes memtables, marks the directory clean. A compaction that frees space is
+    /// given up. Later calls fail. Calling it again does nothing.
     pub fn close(&self) -> Result<(), StoreError> {
-        let Some(mut mark) = self.stop() else {
+        let Some((mark, _reclaiming)) = self.stop() else {
             return Ok(());
         };
         self.shared.health.check()?;
+        let mut mark = mark.ok_or_else(|| StoreError::Failed("the sync mark is gone".to_owned()))?;
         self.shared.health.retire();
         let engine = &self.shared.engine;
         let failed = |error: rocksdb::Error| engine::failed("closing", &error);
@@ -242,24 +265,22 @@ impl RocksStore {
             .map_err(|error| StoreError::Failed(format!("writing the sync mark failed: {error}")))
     }
 
-    /// Ends the threads once everything queued is written and synced.
-    fn stop(&self) -> Option<SyncMark> {
+    /// Ends the threads once everything queued is written and synced; gives the mark for the last word, and the reclaim thread,
+    /// which may be in the middle of a compaction: that ends when it is dropped.
+    fn stop(&self) -> Option<(Option<SyncMark>, Reclaiming<'_>)> {
         let threads = self.threads.lock().take()?;
-        let panicked = |_| {
-            self.shared
-                .health
-                .poison(StoreError::Failed("a thread of the store panicked".to_owned()));
-        };
+        let health = &self.shared.health;
         self.shared.upkeep.stop();
+        self.shared.to_reclaim.stop();
         self.shared.queue.close();
-        // The last handle may be dropped by a listener, on one of these threads: it ends by itself after that.
-        let here = std::thread::current().id();
-        for thread in [threads.writer, threads.syncer] {
-            if thread.thread().id() != here {
-                thread.join().unwrap_or_else(panicked);
-            }
-        }
-        threads.upkeep.join().ok()
+        join(health, threads.writer);
+        join(health, threads.syncer);
+        let mark = join(health, threads.upkeep);
+        let reclaiming = Reclaiming {
+            shared: &self.shared,
+            thread: Some(threads.reclaim),
+        };
+        Some((mark, reclaiming))
     }
 
     /// Has the writer do something and waits for its answer.
@@ -287,19 +308,65 @@ impl Drop for RocksStore {
     }
 }
 
+/// Waits for a thread, unless it is this one: the last handle may be dropped by a listener, on a thread of the store, which ends
+/// by itself after that.
+fn join<T>(health: &Health, thread: JoinHandle<T>) -> Option<T> {
+    if thread.thread().id() == std::thread::current().id() {
+        return None;
+    }
+    let ended = thread.join();
+    if ended.is_err() {
+        health.poison(panicked());
+    }
+    ended.ok()
+}
+
+fn panicked() -> StoreError {
+    StoreError::Failed("a thread of the store panicked".to_owned())
+}
+
+/// Stands at the top of every thread of the store. One that panics fails the store, as a failed write does: the others stop, whoever
+/// waits gets an answer, and the listener is told.
+struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.health.poison(panicked());
+            self.0.queue.abandon();
+            self.0.tickets.close();
+        }
+    }
+}
+
 fn spawn(
     shared: &Arc<Shared>,
     writer: Writer,
     mark: SyncMark,
     options: &RocksOptions,
 ) -> std::io::Result<Threads> {
-    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    fn guarded<T: Send + 'static>(
+        shared: &Arc<Shared>,
+        name: &str,
+        run: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> std::io::Result<JoinHandle<T>> {
+        let guard = PanicGuard(Arc::clone(shared));
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || {
+            let guard = guard;
+            run(&guard.0)
+        })
+    }
     let interval = options.reclaim_interval;
-    let (sync, keep) = (Arc::clone(shared), Arc::clone(shared));
     Ok(Threads {
-        writer: thread("store-write").spawn(move || writer.run())?,
-        syncer: thread("store-sync").spawn(move || syncer::run(&sync.tickets, &sync.engine, &sync.health))?,
-        upkeep: thread("store-upkeep").spawn(move || upkeep::run(&keep, mark, interval))?,
+        writer: guarded(shared, "store-write", move |_| writer.run())?,
+        syncer: guarded(shared, "store-sync", |shared| {
+            syncer::run(&shared.tickets, &shared.engine, &shared.health);
+        })?,
+        upkeep: guarded(shared, "store-upkeep", move |shared| upkeep::run(shared, mark))?,
+        reclaim: guarded(shared, "store-reclaim", move |shared| {
+            reclaim::run(shared, interval);
+        })?,
     })
 }
 

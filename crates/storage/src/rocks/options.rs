@@ -6,7 +6,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, InfoLogger,
+    LogLevel, Options,
+};
 use tidelog_types::{BrokerId, ClusterId, DirectoryId};
 
 use super::db::Family;
@@ -111,6 +114,16 @@ pub fn safe_options() -> Options {
     options
 }
 
+/// Opens a database to be looked into, without changing anything in it, not even RocksDB's own log. It shows what there was when
+/// it was opened, as recovery would find it.
+pub fn open_unchanged(path: &Path, families: Vec<ColumnFamilyDescriptor>) -> Result<DB, rocksdb::Error> {
+    let mut options = safe_options();
+    options.create_if_missing(false);
+    options.create_missing_column_families(false);
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
+    DB::open_cf_descriptors_read_only(&options, path, families, false)
+}
+
 /// Whether files in a directory can be written past the page cache. Tried out, since it depends on the filesystem: tmpfs and some
 /// overlays cannot.
 pub fn direct_io_works(dir: &Path) -> bool {
@@ -171,7 +184,7 @@ fn records_options(budget: &Budget, cache: &Cache) -> Options {
     options.set_enable_blob_files(true);
     options.set_min_blob_size(MIN_BLOB_BYTES);
     options.set_blob_compression_type(DBCompressionType::None);
-    // Switched on by the upkeep thread when it pays, and then for all files.
+    // Switched on by the reclaim thread when it pays, and then for all files.
     options.set_enable_blob_gc(false);
     options.set_blob_gc_age_cutoff(1.0);
     options

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rocksdb::{DB, InfoLogger, LogLevel};
+use rocksdb::DB;
 use tidelog_types::{LocalPartition, Offset, TopicIdPartition};
 
 use super::codec;
@@ -20,20 +20,28 @@ use crate::StoreError;
 
 /// Opens a directory's database without changing anything in it, not even RocksDB's own log.
 pub(crate) fn open_read_only(layout: &Layout, budget: &Budget) -> Result<Db, OpenError> {
-    let mut database = options::safe_options();
-    database.create_if_missing(false);
-    database.create_missing_column_families(false);
-    database.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
-    Db::open_read_only(&database, &layout.database(), options::families(budget))
-        .map_err(|error| layout.database_error(&error))
+    let inner = options::open_unchanged(&layout.database(), options::families(budget))
+        .map_err(|error| layout.database_error(&error))?;
+    Ok(Db { inner })
 }
 
-/// Checks, before anything is written, that a directory is whole, has all that was ever synced, and is the right one.
+/// Every partition of a directory, and where its log begins and ends.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) tails: Tails,
+    pub(crate) logs: HashMap<LocalPartition, LogTail>,
+}
+
+/// Checks, before anything is written, that a directory is whole, has all that was ever synced, is the right one, and that its logs
+/// have no holes at their ends; gives what is in it.
+///
+/// All of it on a read-only opening: the one that follows replays the WAL for good and removes what it has replayed, and with it what
+/// could tell how a damaged log came about.
 pub(crate) fn check_before_opening(
     layout: &Layout,
     mark: &SyncMark,
     options: &RocksOptions,
-) -> Result<(), OpenError> {
+) -> Result<Found, OpenError> {
     let incomplete = |what: &str| OpenError::Incomplete {
         dir: layout.dir.clone(),
         what: what.to_owned(),
@@ -44,7 +52,7 @@ pub(crate) fn check_before_opening(
         return if begun {
             Err(incomplete("the database's CURRENT file is gone"))
         } else {
-            Ok(())
+            Ok(Found::default())
         };
     }
     let known = DB::list_cf(&options::safe_options(), layout.database())
@@ -56,7 +64,7 @@ pub(crate) fn check_before_opening(
         return if mark.sequence() > 0 {
             Err(incomplete("a column family is gone"))
         } else {
-            Ok(())
+            Ok(Found::default())
         };
     }
     let db = open_read_only(layout, &Budget::of(options.memory_budget))?;
@@ -68,10 +76,10 @@ pub(crate) fn check_before_opening(
             marked: mark.sequence(),
         });
     }
-    match layout.read_meta(&db)? {
-        Some((meta, _)) => layout.check_owner(&meta, options),
-        None => Ok(()),
+    if let Some((meta, _)) = layout.read_meta(&db)? {
+        layout.check_owner(&meta, options)?;
     }
+    find_partitions(layout, &db)
 }
 
 /// Reads whose directory it is, or makes it this broker's if it is fresh. Gives also the next local partition number.
@@ -119,18 +127,14 @@ pub(crate) fn take_over(
 }
 
 /// Finds every partition and where its log begins and ends, and checks the end of each.
-pub(crate) fn find_partitions(
-    layout: &Layout,
-    db: &Db,
-) -> Result<(Tails, HashMap<LocalPartition, LogTail>), OpenError> {
-    let tails = Tails::default();
-    let mut logs = HashMap::new();
+fn find_partitions(layout: &Layout, db: &Db) -> Result<Found, OpenError> {
+    let Found { tails, mut logs } = Found::default();
     for (local, partition) in registered(layout, db)? {
         let log = recover_log(db, local).map_err(|error| layout.store_error_in(partition, error))?;
         tails.insert(local, Tail::new(partition, log.start, log.end));
         logs.insert(local, log);
     }
-    Ok((tails, logs))
+    Ok(Found { tails, logs })
 }
 
 /// Finds every partition, whatever state its log is in.

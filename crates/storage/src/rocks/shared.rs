@@ -8,6 +8,7 @@ use super::codec::DirectoryIdentity;
 use super::engine::Engine;
 use super::health::Health;
 use super::queue::Queue;
+use super::reclaim::ToReclaim;
 use super::syncer::Tickets;
 use super::tails::Tails;
 use super::upkeep::Upkeep;
@@ -21,5 +22,6 @@ pub(crate) struct Shared {
     pub(crate) tails: Tails,
     pub(crate) cache: TailCache,
     pub(crate) upkeep: Upkeep,
+    pub(crate) to_reclaim: ToReclaim,
     pub(crate) identity: Mutex<DirectoryIdentity>,
 }

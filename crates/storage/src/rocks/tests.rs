@@ -623,6 +623,146 @@ fn rocksdb_checksums_run_on_hardware() {
     );
 }
 
+/// Every file of a directory and its bytes, but for the lock, which is opened by every process.
+fn contents(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    for folder in [dir.to_owned(), dir.join("db")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && !path.ends_with("lock") && !path.ends_with("db/LOCK") {
+                found.insert(path.clone(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_refused_directory_keeps_every_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path());
+    let local = store.create(partition(0)).unwrap();
+    fill(&store, &recorder, local, 0, 6, KIB);
+    store.checkpoint(local, Offset(25));
+    store.load(local).unwrap();
+    let db = &store.shared.engine.db;
+    db.inner
+        .delete_cf(&db.family(Family::Records), keys::record_key(local, Offset(40)))
+        .unwrap();
+    drop(store);
+    let before = contents(dir.path());
+    assert!(
+        before
+            .iter()
+            .any(|(path, bytes)| path.extension().is_some_and(|end| end == "log") && !bytes.is_empty()),
+        "there is a WAL that an opening would replay"
+    );
+    let error = refusal(dir.path(), options());
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
+    assert!(contents(dir.path()) == before, "a hole");
+
+    let other = RocksOptions {
+        broker: BrokerId::new(2).unwrap(),
+        ..options()
+    };
+    refusal(dir.path(), other);
+    assert!(contents(dir.path()) == before, "another broker's");
+
+    let mut mark = SyncMark::open(&dir.path().join("mark")).unwrap();
+    mark.record(mark.sequence() + 1000).unwrap();
+    drop(mark);
+    let before = contents(dir.path());
+    let error = refusal(dir.path(), options());
+    assert!(matches!(error, OpenError::LostWrites { .. }), "{error}");
+    assert!(contents(dir.path()) == before, "lost writes");
+}
+
+#[test]
+fn the_mark_is_kept_and_the_store_closes_while_a_compaction_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path());
+    let (gone, local) = (
+        store.create(partition(0)).unwrap(),
+        store.create(partition(1)).unwrap(),
+    );
+    fill(&store, &recorder, gone, 0, 20, 32 * KIB);
+    store
+        .shared
+        .engine
+        .faults
+        .hold_compactions
+        .store(true, Ordering::SeqCst);
+    store.delete(gone).unwrap();
+    let reclaiming = store.shared.to_reclaim.reclaim_now();
+    fill(&store, &recorder, local, 0, 5, KIB);
+
+    let synced = store.shared.tickets.synced_sequence();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    // Another handle reads what the thread writes.
+    while SyncMark::open(&dir.path().join("mark")).unwrap().sequence() < synced {
+        assert!(std::time::Instant::now() < deadline, "the mark stands still");
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        reclaiming.try_recv(),
+        Err(mpsc::TryRecvError::Empty),
+        "it is compacting all the while"
+    );
+    store.close().unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert!(store.directory().was_clean);
+    assert_eq!(read_bases(&store, local, 0), [0, 10, 20, 30, 40]);
+}
+
+/// Panics once it is told of what it is to break at.
+struct Breaking {
+    recorder: Recorder,
+    at_written: bool,
+}
+
+impl StoreListener for Breaking {
+    fn written(&self, progress: &[Progress]) {
+        assert!(!self.at_written, "broken on purpose");
+        self.recorder.written(progress);
+    }
+
+    fn durable(&self, _: &[Progress]) {
+        panic!("broken on purpose");
+    }
+
+    fn failed(&self, error: &StoreError) {
+        self.recorder.failed(error);
+    }
+}
+
+#[test]
+fn a_thread_that_panics_poisons_the_store() {
+    for at_written in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = Arc::new(Breaking {
+            recorder: Recorder::default(),
+            at_written,
+        });
+        let store = RocksStore::open(
+            dir.path(),
+            options(),
+            Arc::clone(&listener) as Arc<dyn StoreListener>,
+        )
+        .unwrap();
+        let local = store.create(partition(0)).unwrap();
+        store.append(append(local, vec![BatchSpec::at(Offset(0)).build()]));
+        listener
+            .recorder
+            .wait_until("failure", |heard| !heard.failures.is_empty());
+        let failures = listener.recorder.heard().failures;
+        assert_eq!(failures, [panicked()], "told once");
+        assert_eq!(store.create(partition(1)), Err(panicked()));
+        assert_eq!(store.close(), Err(panicked()));
+    }
+}
+
 #[test]
 fn free_and_used_space_are_told() {
     let dir = tempfile::tempdir().unwrap();

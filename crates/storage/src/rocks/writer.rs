@@ -234,7 +234,7 @@ impl Writer {
                 if let Ok(tail) = shared.tails.get(local) {
                     tail.raise_start(below);
                 }
-                shared.upkeep.trimmed(local, below);
+                shared.to_reclaim.trimmed(local, below);
             }
         }
     }
@@ -340,7 +340,7 @@ impl Writer {
             },
             true,
         )?;
-        self.shared.upkeep.deleted(local);
+        self.shared.to_reclaim.deleted(local);
         Ok(())
     }
 
