@@ -64,12 +64,12 @@ async fn create(channel: &Channel, name: &str) -> v1::CreateTopicResponse {
                 .await
                 .unwrap()
                 .into_inner();
-            // Until the broker is registered there is nobody to hold a replica.
-            if answer
+            // Until the broker is registered and unfenced there is nobody to hold a replica.
+            let code = answer
                 .error
                 .as_ref()
-                .is_none_or(|error| error.code != 38 && error.code != 7)
-            {
+                .and_then(|error| ErrorCode::from_number(error.code));
+            if code.is_none_or(|code| !code.is_retriable() && code != ErrorCode::InvalidReplicationFactor) {
                 return answer;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
