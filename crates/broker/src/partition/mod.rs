@@ -33,6 +33,10 @@ mod offsets;
 mod partition;
 mod produce;
 mod readers;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use context::{FollowerLinks, Hooks, Limits, LinkWork, Role, RoleChange};
