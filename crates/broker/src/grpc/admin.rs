@@ -1,5 +1,6 @@
 //! The Admin service: topics and the cluster.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tidelog_cluster::outcome::{Accepted, Outcome};
 use tidelog_metadata::Metadata;
 use tidelog_proto::v1;
 use tidelog_proto::v1::admin_server::Admin;
-use tidelog_types::limits::MAX_PAGE_SIZE;
+use tidelog_types::limits::{MAX_PAGE_SIZE, MAX_TOPICS_PER_REQUEST};
 use tidelog_types::{BrokerId, ErrorCode, PartitionError, TopicId, TopicName};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -196,12 +197,26 @@ impl Admin for AdminService {
                 }));
             }
         };
+        if request.topics.len() > MAX_TOPICS_PER_REQUEST {
+            let text = format!(
+                "{} topics are named in one request; at most {MAX_TOPICS_PER_REQUEST} are taken: ask for all, or in parts",
+                request.topics.len()
+            );
+            let error = PartitionError::new(ErrorCode::InvalidRequest, text);
+            return Ok(Response::new(v1::MetadataResponse {
+                error: Some(error.into()),
+                ..Default::default()
+            }));
+        }
+        // Each once: an answer is no larger than that for all topics.
+        let mut named = HashSet::new();
         let topics = if request.all_topics {
             image.topics_by_name(None).map(topic_metadata).collect()
         } else {
             request
                 .topics
                 .iter()
+                .filter(|name| named.insert(name.as_str()))
                 .map(|name| named_topic(&image, name))
                 .collect()
         };
