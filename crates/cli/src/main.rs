@@ -6,12 +6,14 @@
 //! | `commands` | one file a command: parse → options → validate → run |
 //! | `output` | columns for people, JSON for programs, formats |
 //! | `exit` | exit codes, and the line that says why |
+//! | `fail_stop` | a panic ends the process |
 //! | `interrupt`, `logging` | signals, and what the program says of itself |
 //! | `probe` | GET on a broker's HTTP listener |
 
 mod args;
 mod commands;
 mod exit;
+mod fail_stop;
 mod interrupt;
 mod logging;
 mod output;

@@ -127,24 +127,29 @@ impl Leader {
         request: &AppendRequest,
         now: Duration,
     ) -> Result<Appended, ErrorCode> {
-        if request.acks_all && self.isr.len() < self.min_isr {
+        let batch = &request.batch;
+        let check = batch
+            .producer
+            .map(|stamp| log.producers.check(stamp, batch.offset_count));
+        let isr_too_small = request.acks_all && self.isr.len() < self.min_isr;
+        // What is stored comes first: "nothing was appended" would be untrue of it.
+        if let Some(SequenceCheck::Duplicate(original)) = check {
+            let end = original.last_offset.next();
+            if isr_too_small && log.high_watermark < end {
+                return Err(ErrorCode::NotEnoughReplicasAfterAppend);
+            }
+            return Ok(Appended::Duplicate {
+                base_offset: original.base_offset,
+                end,
+                leader_epoch: self.epoch,
+            });
+        }
+        // Before sequences: of several batches in flight the later ones follow a gap only because the first was refused.
+        if isr_too_small {
             return Err(ErrorCode::NotEnoughReplicas);
         }
-        let batch = &request.batch;
-        if let Some(stamp) = batch.producer {
-            match log.producers.check(stamp, batch.offset_count) {
-                SequenceCheck::Next => {}
-                SequenceCheck::Refused(code) => return Err(code),
-                SequenceCheck::Duplicate(original) => {
-                    let end = original.last_offset.next();
-                    let leader_epoch = self.epoch;
-                    return Ok(Appended::Duplicate {
-                        base_offset: original.base_offset,
-                        end,
-                        leader_epoch,
-                    });
-                }
-            }
+        if let Some(SequenceCheck::Refused(code)) = check {
+            return Err(code);
         }
         let info = BatchInfo {
             base_offset: log.log_end,

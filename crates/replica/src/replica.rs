@@ -14,9 +14,10 @@ use crate::leader::Leader;
 use crate::log::{LogState, ReplicaLog};
 use crate::messages::{
     AppendRequest, Appended, Assignment, ConsumerRead, FetchPosition, FetchedFromLeader, FollowerDurable,
-    FollowerFetch, FollowerFetchAnswer, InvalidFetch, TakenFromLeader,
+    FollowerFetch, FollowerFetchAnswer, InvalidFetch, NewBatch, TakenFromLeader,
 };
 use crate::offline::{Idle, Offline};
+use crate::producers::SequenceCheck;
 
 /// The times a replica goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +161,13 @@ impl Replica {
             Role::Follower(_) | Role::Offline(_) => return Err(self.not_leader()),
         };
         result.map_err(refusal)
+    }
+
+    /// Whether this leader has the batch already (R9). Whoever is about to refuse an append for reasons of their own asks first: a
+    /// refusal says that nothing was appended.
+    pub fn is_duplicate(&self, batch: &NewBatch) -> bool {
+        let check = |stamp| self.log.producers.check(stamp, batch.offset_count);
+        self.is_leader() && matches!(batch.producer.map(check), Some(SequenceCheck::Duplicate(_)))
     }
 
     /// The log is written up to `end`.
@@ -533,6 +541,9 @@ fn refusal(code: ErrorCode) -> PartitionError {
     let what = match code {
         ErrorCode::NotEnoughReplicas => {
             "fewer in-sync replicas than min.insync.replicas; nothing was appended, try again"
+        }
+        ErrorCode::NotEnoughReplicasAfterAppend => {
+            "the batch is stored, but on fewer in-sync replicas than min.insync.replicas; it may or may not stay, try again"
         }
         ErrorCode::UnknownProducerId => {
             "nothing is remembered of the producer and its batch does not begin at sequence 0; start a new epoch"

@@ -14,4 +14,4 @@ pub use log_store::{
     StoredPartition, Truncate,
 };
 pub use memory::MemoryStore;
-pub use rocks::{DirectoryMeta, OpenError, ReadOnlyStore, RocksOptions, RocksStore};
+pub use rocks::{DirectoryMeta, OpenError, ReadOnlyStore, RocksOptions, RocksStore, Space};

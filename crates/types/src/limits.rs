@@ -14,6 +14,8 @@ pub const MAX_PARTITIONS_PER_CLUSTER: u32 = 100_000;
 pub const MAX_TOPICS: u32 = 20_000;
 /// Most partitions one produce or fetch request may name.
 pub const MAX_PARTITIONS_PER_REQUEST: usize = 10_000;
+/// Most topics one metadata request may name.
+pub const MAX_TOPICS_PER_REQUEST: usize = 10_000;
 /// Most bytes a single fetch is answered with (fetch.max.bytes), bytes.
 pub const MAX_FETCH_BYTES: u32 = 50 * 1024 * 1024;
 /// Longest a fetch may ask to wait, milliseconds.

@@ -135,7 +135,7 @@ impl Default for Http {
 pub struct Defaults {
     /// Partitions.
     pub partitions: u32,
-    /// Replicas; or the number of brokers, if fewer.
+    /// Replicas; or the number of registered brokers, if fewer.
     pub replication_factor: u32,
 }
 

@@ -24,6 +24,9 @@ struct Log {
     epoch: LeaderEpoch,
     held: bool,
     refusal: Option<ErrorCode>,
+    fenced: bool,
+    /// Reads that fail before one succeeds, and with what.
+    failing_reads: Vec<ErrorCode>,
 }
 
 impl MemoryLog {
@@ -67,6 +70,16 @@ impl MemoryLog {
         self.change(partition, |log| log.refusal = refusal);
     }
 
+    /// The broker may not serve for now, or again, though its epoch stands.
+    pub(crate) fn fence(&self, partition: PartitionIndex, fenced: bool) {
+        self.change(partition, |log| log.fenced = fenced);
+    }
+
+    /// The next reads fail with these, the last of them first.
+    pub(crate) fn fail_reads(&self, partition: PartitionIndex, errors: Vec<ErrorCode>) {
+        self.change(partition, |log| log.failing_reads = errors);
+    }
+
     pub(crate) fn end(&self, partition: PartitionIndex) -> Offset {
         self.change(partition, |log| log.end)
     }
@@ -84,7 +97,9 @@ impl MemoryLog {
         act: impl FnOnce(&mut Log) -> Result<T, PartitionError>,
     ) -> Result<T, PartitionError> {
         self.change(partition, |log| {
-            if log.epoch == epoch {
+            if log.fenced {
+                Err(PartitionError::new(ErrorCode::NotLeaderOrFollower, "fenced"))
+            } else if log.epoch == epoch {
                 act(log)
             } else {
                 Err(PartitionError::new(
@@ -129,6 +144,9 @@ impl OffsetsLog for MemoryLog {
         _max_bytes: usize,
     ) -> Result<ReadRecords, PartitionError> {
         self.led(partition, epoch, |log| {
+            if let Some(code) = log.failing_reads.pop() {
+                return Err(PartitionError::new(code, "failed by the test"));
+            }
             let wanted = log.batches.iter().filter(|batch| {
                 let end = batch.info().end_offset();
                 end > from && end <= log.high_watermark
@@ -158,6 +176,9 @@ impl OffsetsLog for MemoryLog {
             {
                 let mut partitions = self.partitions.lock();
                 let log = partitions.entry(partition).or_default();
+                if log.fenced {
+                    return Err(PartitionError::new(ErrorCode::NotLeaderOrFollower, "fenced"));
+                }
                 if log.epoch != epoch {
                     return Err(PartitionError::new(ErrorCode::FencedLeaderEpoch, "deposed"));
                 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use tidelog_group::{
     Command, CommitFailure, Coordinator, Decision, Effect, GroupConfig, Join, MemberEpoch, MemberId, Now,
     OffsetToCommit, Record, Reply, RequestId, StreamId, Topics,
@@ -25,6 +26,8 @@ pub(super) const MAX_WAITING_EVENTS: usize = 64;
 pub(super) const MAX_WAITING_REQUESTS: usize = 1024;
 /// Most requests taken before the high watermark and the timer are looked at again.
 const REQUESTS_AT_ONCE: usize = 256;
+/// Shortest and longest time between attempts to load. Mostly the broker was elected a moment before it may serve.
+const LOAD_RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Most that goes into one batch of records, bytes. Only deleting or expiring a huge group needs several, and those may
 /// be cut anywhere.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
@@ -112,21 +115,62 @@ pub(super) struct Shard<L> {
 
 impl<L: OffsetsLog> Shard<L> {
     /// Loads, serves, and ends with the leadership.
+    ///
+    /// A failure that may pass leads back to loading and ends nothing: a broker that was just elected may not serve yet, or
+    /// not for a moment, and nobody tells it of the same epoch twice.
     pub(super) async fn run(mut self) {
-        let Leadership { partition, epoch, .. } = self.leadership;
-        let topics = Arc::clone(&self.topics.borrow_and_update());
-        let mut coordinator = Coordinator::new(self.config.clone(), topics);
-        let started = Instant::now();
         let cancel = self.cancel.clone();
-        let loaded = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return self.phase.set(Phase::Ended),
-            loaded = load(&*self.log, &self.leadership, &mut coordinator) => loaded,
-        };
-        if let Err(error) = loaded {
-            tracing::error!(%partition, %epoch, %error, "cannot load the groups of this partition");
-            return self.phase.set(Phase::Ended);
+        loop {
+            let started = Instant::now();
+            let coordinator = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                loaded = self.load() => match loaded {
+                    Ok(coordinator) => coordinator,
+                    Err(error) => {
+                        let Leadership { partition, epoch, .. } = self.leadership;
+                        tracing::error!(%partition, %epoch, %error, "cannot load the groups of this partition");
+                        break;
+                    }
+                },
+            };
+            if self.serve(coordinator, started).await == Next::End {
+                break;
+            }
         }
+        self.phase.set(Phase::Ended);
+    }
+
+    /// A coordinator with everything that is committed. Tried until it succeeds or fails for good.
+    async fn load(&mut self) -> Result<Coordinator, PartitionError> {
+        let mut delays = ExponentialBuilder::default()
+            .with_min_delay(LOAD_RETRY.0)
+            .with_max_delay(LOAD_RETRY.1)
+            .without_max_times()
+            .build();
+        loop {
+            let topics = Arc::clone(&self.topics.borrow_and_update());
+            let mut coordinator = Coordinator::new(self.config.clone(), topics);
+            let error = match load(&*self.log, &self.leadership, &mut coordinator).await {
+                Ok(()) => return Ok(coordinator),
+                Err(error) => error,
+            };
+            if !may_pass(&error) {
+                return Err(error);
+            }
+            let delay = delays.next().unwrap_or(LOAD_RETRY.1);
+            let Leadership { partition, epoch, .. } = self.leadership;
+            if delay < LOAD_RETRY.1 {
+                tracing::debug!(%partition, %epoch, %error, "cannot load the groups yet");
+            } else {
+                tracing::warn!(%partition, %epoch, %error, "still cannot load the groups of this partition");
+            }
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn serve(&mut self, mut coordinator: Coordinator, started: Instant) -> Next {
+        let Leadership { partition, epoch, .. } = self.leadership;
         let clock = Clock { started };
         coordinator.start(self.leadership.start_offset, clock.now());
         let groups = coordinator.committed().group_count();
@@ -139,17 +183,65 @@ impl<L: OffsetsLog> Shard<L> {
             coordinator,
             clock,
             high_watermark: self.leadership.start_offset,
+            log_end: self.leadership.start_offset,
             streams: HashMap::new(),
             waiters: HashMap::new(),
             next_request: 0,
         };
-        let why = worker
+        let ended = worker
             .serve(&mut self.requests, &mut self.topics, &self.cancel)
             .await;
-        self.phase.set(Phase::Ended);
-        tracing::info!(%partition, %epoch, %why, "coordinating no more");
+        // What was appended in this epoch is to be replayed as well, and replicated first.
+        self.leadership.start_offset = worker.log_end;
+        let next = if !self.cancel.is_cancelled() && ended.log.as_ref().is_some_and(may_pass) {
+            self.phase.set(Phase::Loading);
+            Next::Load
+        } else {
+            self.phase.set(Phase::Ended);
+            self.requests.close();
+            Next::End
+        };
+        let why = ended.told;
+        tracing::info!(%partition, %epoch, %why, ?next, "coordinating no more");
         worker.end(&why, &mut self.requests);
+        next
     }
+}
+
+/// What a shard does when it served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Load,
+    End,
+}
+
+/// Why a shard serves no more.
+struct Ended {
+    /// What its members are told.
+    told: PartitionError,
+    /// What the log refused, if that is why.
+    log: Option<PartitionError>,
+}
+
+impl Ended {
+    fn resigned() -> Self {
+        Self {
+            told: not_coordinator(),
+            log: None,
+        }
+    }
+
+    fn refused(error: PartitionError) -> Self {
+        Self {
+            told: refused(error.clone()),
+            log: Some(error),
+        }
+    }
+}
+
+/// Whether the log may answer otherwise later in the same epoch. That a newer epoch began cannot be undone.
+fn may_pass(error: &PartitionError) -> bool {
+    error.code.is_retriable() && error.code != ErrorCode::FencedLeaderEpoch
 }
 
 struct Appended {
@@ -164,37 +256,39 @@ struct Worker<'a, L> {
     coordinator: Coordinator,
     clock: Clock,
     high_watermark: Offset,
+    /// Where the last append ended.
+    log_end: Offset,
     streams: HashMap<StreamId, mpsc::Sender<Effect>>,
     waiters: HashMap<RequestId, Waiter>,
     next_request: u64,
 }
 
 impl<L: OffsetsLog> Worker<'_, L> {
-    /// Until the leadership is over; answers why it is.
+    /// Until the leadership is over, or the log refuses; answers which.
     async fn serve(
         &mut self,
         requests: &mut mpsc::Receiver<Request>,
         topics: &mut watch::Receiver<Arc<Topics>>,
         cancel: &CancellationToken,
-    ) -> PartitionError {
+    ) -> Ended {
         let Leadership { partition, epoch, .. } = self.leadership;
         loop {
             let deadline = self.clock.instant(self.coordinator.next_deadline());
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return not_coordinator(),
+                () = cancel.cancelled() => return Ended::resigned(),
                 moved = self.log.high_watermark_above(partition, epoch, self.high_watermark),
                     if self.coordinator.pending_count() > 0 =>
                 {
                     match moved {
                         Ok(high_watermark) => self.advance(high_watermark),
-                        Err(error) => return refused(error),
+                        Err(error) => return Ended::refused(error),
                     }
                 }
                 request = requests.recv() => {
-                    let Some(request) = request else { return not_coordinator() };
+                    let Some(request) = request else { return Ended::resigned() };
                     if let Err(error) = self.log.check(partition, epoch) {
-                        return refused(error);
+                        return Ended::refused(error);
                     }
                     self.take(request).await;
                     for _ in 1..REQUESTS_AT_ONCE {
@@ -204,7 +298,7 @@ impl<L: OffsetsLog> Worker<'_, L> {
                 }
                 changed = topics.changed() => {
                     if changed.is_err() {
-                        return not_coordinator();
+                        return Ended::resigned();
                     }
                     let view = Arc::clone(&topics.borrow_and_update());
                     self.coordinator.set_topics(view);
@@ -273,7 +367,7 @@ impl<L: OffsetsLog> Worker<'_, L> {
     }
 
     /// Appends a decision's records. An error means that none was; a refusal of a later batch stands beside what was appended.
-    async fn append(&self, decision: &Decision) -> Result<Appended, PartitionError> {
+    async fn append(&mut self, decision: &Decision) -> Result<Appended, PartitionError> {
         let Leadership { partition, epoch, .. } = self.leadership;
         let mut appended = Appended {
             record_count: 0,
@@ -286,6 +380,7 @@ impl<L: OffsetsLog> Worker<'_, L> {
                 Ok(end) => {
                     appended.record_count += record_count;
                     appended.end = Some(end);
+                    self.log_end = end;
                 }
                 Err(error) if appended.end.is_none() => return Err(error),
                 Err(error) => {
@@ -378,9 +473,8 @@ impl<L: OffsetsLog> Worker<'_, L> {
         }
     }
 
-    /// The leadership is over: everybody is told, and may find what it asked for done or not.
+    /// It serves no more: everybody is told, and may find what it asked for done or not.
     fn end(mut self, why: &PartitionError, requests: &mut mpsc::Receiver<Request>) {
-        requests.close();
         while let Ok(request) = requests.try_recv() {
             match request {
                 Request::Join { stream, events, .. } => {

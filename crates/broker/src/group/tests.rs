@@ -298,6 +298,46 @@ async fn the_next_coordinator_knows_members_and_fences_by_their_epochs() {
     assert_eq!(rig.committed().await, Ok(Some(5)));
 }
 
+/// An elected broker is told of its leadership before it may serve: the shard must outlast that.
+#[tokio::test]
+async fn a_load_that_fails_for_a_while_is_tried_again() {
+    let rig = Rig::serving().await;
+    assert_eq!(rig.commit("inventory", 7).await.unwrap(), Ok(vec![]));
+    rig.log.fail_reads(
+        rig.partition,
+        vec![
+            ErrorCode::StorageError,
+            ErrorCode::OffsetNotAvailable,
+            ErrorCode::NotLeaderOrFollower,
+        ],
+    );
+    rig.elect(2);
+    assert_eq!(rig.committed().await, Err(ErrorCode::CoordinatorLoadInProgress));
+    rig.served().await;
+    assert_eq!(rig.committed().await, Ok(Some(7)));
+}
+
+#[tokio::test]
+async fn a_fence_that_passes_within_the_epoch_interrupts_the_coordinator_only() {
+    let rig = Rig::serving().await;
+    assert_eq!(rig.commit("inventory", 1).await.unwrap(), Ok(vec![]));
+    rig.log.hold(rig.partition);
+    let end = rig.log.end(rig.partition);
+    let unanswered = rig.commit("inventory", 2);
+    rig.appended_past(end).await;
+    rig.log.fence(rig.partition, true);
+    let told = unanswered.await.unwrap().unwrap_err();
+    assert!(told.code.is_retriable(), "{told}");
+    assert_eq!(rig.committed().await, Err(ErrorCode::CoordinatorLoadInProgress));
+    rig.log.fence(rig.partition, false);
+    rig.log.release(rig.partition);
+    rig.served().await;
+    // What was appended before the fence is part of the state, though the leadership began below it.
+    assert_eq!(rig.committed().await, Ok(Some(2)));
+    assert_eq!(rig.commit("inventory", 3).await.unwrap(), Ok(vec![]));
+    assert_eq!(rig.committed().await, Ok(Some(3)));
+}
+
 #[tokio::test]
 async fn a_damaged_record_stops_the_load() {
     let rig = Rig::new();

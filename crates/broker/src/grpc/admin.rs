@@ -1,5 +1,6 @@
 //! The Admin service: topics and the cluster.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tidelog_cluster::outcome::{Accepted, Outcome};
 use tidelog_metadata::Metadata;
 use tidelog_proto::v1;
 use tidelog_proto::v1::admin_server::Admin;
-use tidelog_types::limits::MAX_PAGE_SIZE;
+use tidelog_types::limits::{MAX_PAGE_SIZE, MAX_TOPICS_PER_REQUEST};
 use tidelog_types::{BrokerId, ErrorCode, PartitionError, TopicId, TopicName};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -23,6 +24,8 @@ use crate::config::{TopicDefaults, Voter};
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default and longest wait for a new topic's leaders.
 const MAX_CREATE_WAIT: Duration = Duration::from_secs(30);
+/// While a cluster starts, a topic waits for so many brokers, or all voters if they are fewer, instead of getting fewer replicas.
+const STARTING_REPLICATION_FACTOR: u32 = 3;
 /// How often a new topic's leaders are asked.
 const ASK_LEADERS_INTERVAL: Duration = Duration::from_millis(20);
 /// Longest wait for metadata that a reader has seen elsewhere.
@@ -69,13 +72,19 @@ impl AdminService {
     ) -> Result<v1::CreateTopicResponse, PartitionError> {
         let name = topic_name(&request.name)?;
         let image = self.metadata.image();
-        let alive = image.brokers.values().filter(|broker| broker.is_active()).count() as u32;
-        let default_factor = self.defaults.replication_factor.min(alive.max(1));
+        let replication_factor = match request.replication_factor {
+            0 => default_replication_factor(
+                image.brokers.len() as u32,
+                self.voters.len() as u32,
+                self.defaults,
+            )?,
+            factor => factor,
+        };
         let command = CreateTopic {
             name,
             topic_id: TopicId(Uuid::new_v4()),
             partitions: Some(or_default(request.partitions, self.defaults.partitions)),
-            replication_factor: Some(or_default(request.replication_factor, default_factor)),
+            replication_factor: Some(replication_factor),
             configs: request.configs.into_iter().collect(),
             placement_start: rand::random(),
             internal: false,
@@ -188,12 +197,26 @@ impl Admin for AdminService {
                 }));
             }
         };
+        if request.topics.len() > MAX_TOPICS_PER_REQUEST {
+            let text = format!(
+                "{} topics are named in one request; at most {MAX_TOPICS_PER_REQUEST} are taken: ask for all, or in parts",
+                request.topics.len()
+            );
+            let error = PartitionError::new(ErrorCode::InvalidRequest, text);
+            return Ok(Response::new(v1::MetadataResponse {
+                error: Some(error.into()),
+                ..Default::default()
+            }));
+        }
+        // Each once: an answer is no larger than that for all topics.
+        let mut named = HashSet::new();
         let topics = if request.all_topics {
             image.topics_by_name(None).map(topic_metadata).collect()
         } else {
             request
                 .topics
                 .iter()
+                .filter(|name| named.insert(name.as_str()))
                 .map(|name| named_topic(&image, name))
                 .collect()
         };
@@ -371,6 +394,28 @@ fn or_default(value: u32, default: u32) -> u32 {
     if value == 0 { default } else { value }
 }
 
+/// How many replicas a topic gets whose creator does not say: as many as configured, or as there are brokers.
+///
+/// Brokers that are dead at this moment count: a topic must not stay with fewer replicas for ever because it was made during an
+/// outage. With fewer alive than that, the metadata refuses it and says how many are.
+fn default_replication_factor(
+    registered: u32,
+    voters: u32,
+    defaults: TopicDefaults,
+) -> Result<u32, PartitionError> {
+    let least = STARTING_REPLICATION_FACTOR
+        .min(voters)
+        .min(defaults.replication_factor);
+    if registered < least {
+        let text = format!(
+            "the cluster is starting: {registered} of its {voters} voters are registered, and a topic gets {least} replicas at \
+             least; ask again in a moment, or say how many replicas it shall have"
+        );
+        return Err(PartitionError::new(ErrorCode::LeaderNotAvailable, text));
+    }
+    Ok(defaults.replication_factor.min(registered))
+}
+
 fn unexpected(command: &str) -> PartitionError {
     let text =
         format!("the metadata log answered {command} with something else; the brokers differ in version");
@@ -447,4 +492,29 @@ fn topic_summary(topic: &TopicImage) -> v1::TopicSummary {
 
 fn ids(brokers: &[BrokerId]) -> Vec<u32> {
     brokers.iter().map(|broker| broker.get()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn factor(registered: u32, voters: u32, configured: u32) -> Result<u32, ErrorCode> {
+        let defaults = TopicDefaults {
+            partitions: 1,
+            replication_factor: configured,
+        };
+        default_replication_factor(registered, voters, defaults).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn the_default_replication_factor_counts_registered_brokers_and_waits_for_the_voters() {
+        assert_eq!(factor(3, 3, 3), Ok(3));
+        assert_eq!(factor(5, 3, 3), Ok(3));
+        assert_eq!(factor(5, 3, 5), Ok(5));
+        assert_eq!(factor(1, 1, 3), Ok(1));
+        assert_eq!(factor(2, 3, 1), Ok(1));
+        // The third has not come yet: retriable, and never a topic of two replicas.
+        assert_eq!(factor(2, 3, 3), Err(ErrorCode::LeaderNotAvailable));
+        assert_eq!(factor(0, 1, 3), Err(ErrorCode::LeaderNotAvailable));
+    }
 }

@@ -9,6 +9,7 @@ use tidelog_metadata::peer::{Lane, PeerPool};
 use tidelog_proto::v1;
 use tidelog_proto::v1::log_client::LogClient;
 use tidelog_proto::v1::log_server::Log;
+use tidelog_types::limits::MAX_PARTITIONS_PER_REQUEST;
 use tidelog_types::{BrokerId, ErrorCode, Offset, PartitionIndex};
 use tonic::Request;
 
@@ -16,6 +17,9 @@ use super::log::LogService;
 
 /// How long another broker may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many partitions are asked for in one request: each takes two queries.
+const PARTITIONS_AT_ONCE: usize = MAX_PARTITIONS_PER_REQUEST / 2;
 
 /// Where a partition's log begins, and up to where it is readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +52,10 @@ impl Leaders {
                 by_leader.entry(leader).or_default().push(partition.partition);
             }
         }
-        let asked = by_leader
-            .into_iter()
-            .map(|(leader, partitions)| self.ask(leader, topic, partitions));
+        let asked = by_leader.iter().flat_map(|(leader, partitions)| {
+            let parts = partitions.chunks(PARTITIONS_AT_ONCE);
+            parts.map(|part| self.ask(*leader, topic, part))
+        });
         let mut bounds = vec![None; topic.partitions.len()];
         for (partition, found) in futures::future::join_all(asked).await.into_iter().flatten() {
             if let Some(slot) = bounds.get_mut(partition.0 as usize) {
@@ -64,7 +69,7 @@ impl Leaders {
         &self,
         leader: BrokerId,
         topic: &Arc<TopicImage>,
-        partitions: Vec<PartitionIndex>,
+        partitions: &[PartitionIndex],
     ) -> Vec<(PartitionIndex, LogBounds)> {
         let query = |partition: &PartitionIndex, at| v1::PartitionOffsetQuery {
             topic: topic.name.to_string(),
@@ -98,7 +103,8 @@ impl Leaders {
         let Ok(answer) = answer else { return Vec::new() };
         let answers = answer.into_inner().partitions;
         partitions
-            .into_iter()
+            .iter()
+            .copied()
             .zip(answers.chunks_exact(2))
             .filter(|(_, pair)| pair.iter().all(|answer| answer.error.is_none()))
             .map(|(partition, pair)| {

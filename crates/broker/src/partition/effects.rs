@@ -69,6 +69,8 @@ impl Partition {
                 forgotten,
             } => {
                 tracing::debug!(partition = %self.id, %to, "truncating");
+                // What is cut off is never reported as written.
+                state.unwritten.retain(|(end, _)| *end <= to);
                 store.truncate(Truncate {
                     partition: self.local,
                     to,

@@ -163,6 +163,8 @@ impl Partition {
     pub(crate) fn retire(&self) {
         let mut state = self.state.lock();
         state.deleted = true;
+        // Nobody hears any more what of it is written: the room for it is free now.
+        state.unwritten.clear();
         let message = "the topic was deleted while the produce was under way";
         state.fail_produces(&PartitionError::new(ErrorCode::UnknownTopicOrPartition, message));
         state.wake_readers(self.id);

@@ -88,13 +88,8 @@ impl ProduceCompletion {
 
 impl Partition {
     /// Gives a batch its offsets and enqueues it; never waits. Batches stand in the order of the calls. An error means that nothing
-    /// was appended.
+    /// was appended, but for NOT_ENOUGH_REPLICAS_AFTER_APPEND: then it was, by an earlier call.
     pub fn append(self: &Arc<Self>, produce: Produce) -> Result<ProduceCompletion, PartitionError> {
-        if !(self.context.hooks.disk_ok)() {
-            let message =
-                "the disk is filled up to its reserve: free space, or shorten retention; reads go on";
-            return Err(PartitionError::new(ErrorCode::DiskFull, message));
-        }
         let request = AppendRequest {
             leader_epoch: produce.leader_epoch,
             batch: (&produce.batch.info()).into(),
@@ -102,6 +97,12 @@ impl Partition {
         };
         let mut state = self.state.lock();
         self.check(&state)?;
+        // What is stored already takes no room, and must not be said not to be.
+        if !(self.context.hooks.disk_ok)() && !state.replica.is_duplicate(&request.batch) {
+            let message =
+                "the disk is filled up to its reserve: free space, or shorten retention; reads go on";
+            return Err(PartitionError::new(ErrorCode::DiskFull, message));
+        }
         let appended = state.replica.append(&request, self.context.now())?;
         let log_start = state.replica.log().log_start();
         let (produced, end) = match appended {

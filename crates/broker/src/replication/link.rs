@@ -206,7 +206,7 @@ impl Link {
                     message.fetches.push(wire::fetch(partition.id(), &position));
                 }
                 Some(_) => self.forget(partition),
-                None => {}
+                None => self.forget_if_gone(partition),
             }
         }
         for partition in &durable {
@@ -251,8 +251,11 @@ impl Link {
     fn take_one(&self, partition: &Arc<Partition>, epoch: LeaderEpoch, taken: TakenFetch) {
         match partition.take_fetched(epoch, taken) {
             Ok(true) => self.work.lock().add(partition, LinkWork::Fetch),
-            // It reports itself when it may fetch; an answer to what it no longer asks needs nothing.
-            Ok(false) | Err(crate::partition::TakeError::Invalid(InvalidFetch::Stale { .. })) => {}
+            // It reports itself when it may fetch; an answer to what it no longer asks needs nothing. One that was deleted says
+            // nothing more.
+            Ok(false) | Err(crate::partition::TakeError::Invalid(InvalidFetch::Stale { .. })) => {
+                self.forget_if_gone(partition);
+            }
             Err(error) => {
                 tracing::warn!(partition = %partition.id(), leader = %self.leader, %error, "answer not taken");
                 self.work.lock().refuse(partition.id());
@@ -283,6 +286,13 @@ impl Link {
             }
         }
         !self.work.lock().members.is_empty()
+    }
+
+    /// Forgets a partition that has nothing to fetch here now and never will.
+    fn forget_if_gone(&self, partition: &Arc<Partition>) {
+        if !partition.follows(self.leader) {
+            self.forget(partition);
+        }
     }
 
     fn has_refused(&self) -> bool {
@@ -360,5 +370,27 @@ impl Work {
         {
             self.fetch.push(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partition::testing::{Rig, broker};
+
+    #[tokio::test]
+    async fn a_deleted_partition_is_forgotten_while_the_stream_lives() {
+        let mut rig = Rig::new();
+        let (kept, deleted) = (rig.topic("kept", 2, 2), rig.topic("deleted", 2, 2));
+        let link = Link::new(broker(2), broker(1), rig.manager.watch_broker_epoch());
+        for id in [kept, deleted] {
+            link.queue(&rig.partition(id), LinkWork::Fetch);
+        }
+        assert_eq!(link.drain().unwrap().fetches.len(), 2);
+        rig.delete(deleted);
+        // The leader knows it no more either and says so; or the stream is opened anew.
+        link.work.lock().fetch_all();
+        assert_eq!(link.drain().unwrap().fetches.len(), 1);
+        assert_eq!(link.work.lock().members.keys().collect::<Vec<_>>(), [&kept]);
     }
 }

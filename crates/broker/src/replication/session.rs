@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidelog_proto::internal::v1 as proto;
 use tidelog_replica::FollowerFetch;
+use tidelog_types::limits::{MAX_GRPC_MESSAGE_BYTES, MAX_MAX_MESSAGE_BYTES};
 use tidelog_types::{ErrorCode, PartitionError, TopicIdPartition};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -21,6 +22,12 @@ use crate::partition::{FollowerAnswer, FollowerWaker, Partition, ReplicaManager,
 const PARTITION_BYTES: usize = 1024 * 1024;
 /// Most bytes of a message, give or take the last partition's.
 const MESSAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Most bytes that one follower's reads of the disk may hold, finished or under way. Further fetches wait their turn.
+const READ_BYTES: usize = 16 * 1024 * 1024;
+const _: () = assert!(
+    MESSAGE_BYTES + 2 * MAX_MAX_MESSAGE_BYTES as usize <= MAX_GRPC_MESSAGE_BYTES,
+    "a message with a largest batch at its end must fit"
+);
 /// How long a high watermark that moved may wait for an answer to ride along with.
 const PROGRESS_DELAY: Duration = Duration::from_millis(20);
 
@@ -44,8 +51,12 @@ struct State {
     /// Partitions whose fetch may be answerable.
     ready: VecDeque<TopicIdPartition>,
     is_ready: HashSet<TopicIdPartition>,
+    /// Partitions whose fetch needs the disk, while enough is read from it.
+    deferred: VecDeque<TopicIdPartition>,
     /// Answers that were read from the disk.
-    finished: Vec<proto::ReplicaFetched>,
+    finished: VecDeque<proto::ReplicaFetched>,
+    /// What `finished` holds, and what is being read will at most.
+    reading_bytes: usize,
     /// Partitions whose high watermark the follower does not know.
     progressed: HashSet<TopicIdPartition>,
 }
@@ -153,8 +164,7 @@ impl Session {
     }
 
     fn next_message(&self, with_progress_alone: bool) -> Option<proto::ReplicaFetchResponse> {
-        let mut answers = std::mem::take(&mut self.state.lock().finished);
-        let mut total: usize = answers.iter().map(size).sum();
+        let (mut answers, mut total) = self.state.lock().take_finished();
         while total < MESSAGE_BYTES {
             let Some((id, fetch)) = self.state.lock().next_ready() else {
                 break;
@@ -204,6 +214,13 @@ impl Session {
                     high_watermark,
                     log_start,
                 };
+                {
+                    let mut state = self.state.lock();
+                    if !state.begin_read() {
+                        state.defer(id, fetch);
+                        return Tried::Later;
+                    }
+                }
                 self.read_later(partition, fetch, (from, until), read);
                 return Tried::Later;
             }
@@ -256,7 +273,7 @@ impl Session {
             };
             if let Some(session) = myself.upgrade() {
                 let answer = wire::answer(partition.id(), fetch.leader_epoch, result);
-                session.state.lock().finished.push(answer);
+                session.state.lock().end_read(answer);
                 session.woken.notify_one();
             }
         });
@@ -317,7 +334,53 @@ impl State {
                 return Some((id, fetch));
             }
         }
+        while self.may_read()
+            && let Some(id) = self.deferred.pop_front()
+        {
+            // It may have been answered, or asked anew, since it was put aside.
+            if let Some(fetch) = self.pending.remove(&id) {
+                return Some((id, fetch));
+            }
+        }
         None
+    }
+
+    /// Puts a fetch aside until there is room to read for it, unless the follower fetched anew meanwhile.
+    fn defer(&mut self, id: TopicIdPartition, fetch: FollowerFetch) {
+        self.pending.entry(id).or_insert(fetch);
+        self.deferred.push_back(id);
+    }
+
+    fn may_read(&self) -> bool {
+        self.reading_bytes + PARTITION_BYTES <= READ_BYTES
+    }
+
+    /// Takes room for a read, if there is any.
+    fn begin_read(&mut self) -> bool {
+        let may_read = self.may_read();
+        if may_read {
+            self.reading_bytes += PARTITION_BYTES;
+        }
+        may_read
+    }
+
+    /// A read that was begun has its answer.
+    fn end_read(&mut self, answer: proto::ReplicaFetched) {
+        self.reading_bytes = self.reading_bytes - PARTITION_BYTES + size(&answer);
+        self.finished.push_back(answer);
+    }
+
+    /// As many finished answers as make a message, with their bytes.
+    fn take_finished(&mut self) -> (Vec<proto::ReplicaFetched>, usize) {
+        let (mut answers, mut total) = (Vec::new(), 0);
+        while total < MESSAGE_BYTES
+            && let Some(answer) = self.finished.pop_front()
+        {
+            total += size(&answer);
+            answers.push(answer);
+        }
+        self.reading_bytes -= total;
+        (answers, total)
     }
 }
 
@@ -325,5 +388,70 @@ fn size(answer: &proto::ReplicaFetched) -> usize {
     match &answer.result {
         Some(proto::replica_fetched::Result::Batches(found)) => found.batches.iter().map(Bytes::len).sum(),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
+
+    use super::*;
+
+    fn id(partition: u32) -> TopicIdPartition {
+        TopicIdPartition {
+            topic_id: TopicId::from_slice(&[1; 16]).unwrap(),
+            partition: PartitionIndex(partition),
+        }
+    }
+
+    fn fetch() -> FollowerFetch {
+        FollowerFetch {
+            broker: BrokerId::new(2).unwrap(),
+            broker_epoch: BrokerEpoch(1),
+            leader_epoch: LeaderEpoch(0),
+            fetch_offset: Offset::ZERO,
+            last_fetched_epoch: None,
+            durable_end: Offset::ZERO,
+        }
+    }
+
+    fn answer(partition: u32, size_bytes: usize) -> proto::ReplicaFetched {
+        let read = TakenFetch::Batches {
+            batches: vec![Bytes::from(vec![0; size_bytes])],
+            high_watermark: Offset::ZERO,
+            log_start: Offset::ZERO,
+        };
+        wire::answer(id(partition), LeaderEpoch(0), Ok(read))
+    }
+
+    #[test]
+    fn finished_reads_go_into_as_many_messages_as_they_fill() {
+        let mut state = State::default();
+        let count = (READ_BYTES / PARTITION_BYTES) as u32;
+        for partition in 0..count {
+            assert!(state.begin_read());
+            state.end_read(answer(partition, PARTITION_BYTES));
+        }
+        let (first, total) = state.take_finished();
+        assert_eq!(total, MESSAGE_BYTES);
+        let (second, total) = state.take_finished();
+        assert_eq!(total, MESSAGE_BYTES);
+        assert_eq!(first.len() + second.len(), count as usize);
+        assert_eq!(state.reading_bytes, 0);
+        assert!(state.take_finished().0.is_empty());
+    }
+
+    #[test]
+    fn fetches_beyond_the_room_for_reads_wait_until_answers_are_sent() {
+        let mut state = State::default();
+        while state.begin_read() {}
+        state.defer(id(7), fetch());
+        assert!(state.next_ready().is_none());
+        // A batch larger than a read counts in full.
+        state.end_read(answer(0, 2 * PARTITION_BYTES));
+        assert!(state.next_ready().is_none());
+        state.take_finished();
+        assert_eq!(state.next_ready().map(|(id, _)| id), Some(id(7)));
+        assert!(state.next_ready().is_none());
     }
 }

@@ -139,7 +139,8 @@ impl Server {
         let timings = controller_config(&config);
         let controller = Controller::start(metadata.clone(), timings);
         let (fatal, failure) = Fatal::new();
-        let disk = DiskWatch::new(Arc::clone(&store), config.reserve_bytes);
+        let probed = Arc::clone(&store);
+        let disk = DiskWatch::new(move || probed.space(), config.reserve_bytes).await;
         let registration = Arc::new(OnceLock::<Registration>::new());
         let groups = GroupsSlot::default();
         let hooks = hooks::hooks(

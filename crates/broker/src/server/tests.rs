@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tidelog_proto::v1;
 use tidelog_proto::v1::admin_client::AdminClient;
+use tidelog_proto::v1::groups_client::GroupsClient;
 use tidelog_proto::v1::log_client::LogClient;
+use tidelog_types::ErrorCode;
 use tonic::transport::Channel;
 
 use super::*;
@@ -62,12 +64,12 @@ async fn create(channel: &Channel, name: &str) -> v1::CreateTopicResponse {
                 .await
                 .unwrap()
                 .into_inner();
-            // Until the broker is registered there is nobody to hold a replica.
-            if answer
+            // Until the broker is registered and unfenced there is nobody to hold a replica.
+            let code = answer
                 .error
                 .as_ref()
-                .is_none_or(|error| error.code != 38 && error.code != 7)
-            {
+                .and_then(|error| ErrorCode::from_number(error.code));
+            if code.is_none_or(|code| !code.is_retriable() && code != ErrorCode::InvalidReplicationFactor) {
                 return answer;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -156,6 +158,76 @@ async fn what_was_acknowledged_is_there_after_an_orderly_stop_and_after_none() {
     assert_eq!(read(&channel, 2).await, ["one", "two"]);
     let again = create(&channel, "t").await.error.unwrap();
     assert_eq!(again.code, 36, "{}", again.message);
+    server.shutdown().await;
+}
+
+/// Asks until the group's coordinator serves; a broker that has just started may still be on its way there.
+async fn until_coordinated<T, F: Future<Output = (T, Option<v1::Error>)>>(ask: impl Fn() -> F) -> T {
+    let asking = async {
+        loop {
+            let (answer, error) = ask().await;
+            match error {
+                None => return answer,
+                Some(error) => {
+                    let code = ErrorCode::from_number(error.code).unwrap();
+                    assert!(code.is_retriable(), "{error:?}");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .expect("the group never had a coordinator")
+}
+
+async fn commit(channel: &Channel, offset: u64) {
+    let request = v1::CommitRequest {
+        group_id: "g".to_owned(),
+        offsets: vec![v1::OffsetToCommit {
+            topic: "t".to_owned(),
+            offset,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let committed = until_coordinated(|| async {
+        let mut client = GroupsClient::new(channel.clone());
+        let answer = client.commit(request.clone()).await.unwrap().into_inner();
+        (answer.failures, answer.error)
+    });
+    assert_eq!(committed.await, []);
+}
+
+async fn committed(channel: &Channel) -> u64 {
+    let request = v1::OffsetsRequest {
+        group_id: "g".to_owned(),
+        ..Default::default()
+    };
+    let offsets = until_coordinated(|| async {
+        let mut client = GroupsClient::new(channel.clone());
+        let answer = client.offsets(request.clone()).await.unwrap().into_inner();
+        (answer.offsets, answer.error)
+    });
+    offsets.await[0].offset
+}
+
+/// Partitions are led again before the broker may serve them: the group's coordinator must come through that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_answers_after_every_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let peer_port = free_port();
+    let mut server = Server::start(config(dir.path(), peer_port)).await.unwrap();
+    let channel = connect(&server).await;
+    assert_eq!(create(&channel, "t").await.error, None);
+    commit(&channel, 0).await;
+    for restart in 1..=6 {
+        server.shutdown().await;
+        server = Server::start(config(dir.path(), peer_port)).await.unwrap();
+        let channel = connect(&server).await;
+        assert_eq!(committed(&channel).await, restart - 1);
+        commit(&channel, restart).await;
+    }
     server.shutdown().await;
 }
 

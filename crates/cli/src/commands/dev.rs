@@ -10,7 +10,7 @@ use tidelog_broker::server::Server;
 
 use super::runtime;
 use crate::exit::Failure;
-use crate::{interrupt, logging, output};
+use crate::{fail_stop, interrupt, logging, output};
 
 /// Flags of `tidelog dev`.
 #[derive(Debug, Args)]
@@ -28,6 +28,7 @@ pub(crate) struct Flags {
 
 /// Runs the cluster until a signal or a broker's failure ends it.
 pub(crate) fn run(flags: &Flags) -> Result<()> {
+    fail_stop::on_panic();
     logging::start(&flags.log)?;
     let temporary = match flags.data_dir {
         Some(_) => None,

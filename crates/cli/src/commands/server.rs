@@ -11,7 +11,7 @@ use toml::Value;
 use super::runtime;
 use crate::exit::Failure;
 use crate::output::{self, Columns};
-use crate::{interrupt, logging};
+use crate::{fail_stop, interrupt, logging};
 
 /// Flags of `tidelog server`. Each is a key of the configuration; a flag wins over the environment, that over the file.
 #[derive(Debug, Default, Args)]
@@ -100,6 +100,7 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
     if flags.check_config {
         return origins(&loaded).print();
     }
+    fail_stop::on_panic();
     logging::start(&loaded.config.log_filter)?;
     runtime()?.block_on(serve(loaded.config))
 }

@@ -202,6 +202,47 @@ fn r2_a_small_isr_refuses_before_and_fails_after_the_append() {
     assert_eq!(effects, [Effect::FailProduces(LostProduces::NotEnoughReplicas)]);
 }
 
+/// A producer sends again what is stored: it is never told that nothing was appended.
+#[test]
+fn r9_a_duplicate_is_recognised_before_the_isr_is_looked_at() {
+    let stamped = |base_sequence| {
+        let mut request = request(1);
+        request.batch.producer = Some(ProducerStamp {
+            id: ProducerId(1),
+            epoch: ProducerEpoch(0),
+            base_sequence: Sequence::ZERO.advanced_by(base_sequence),
+        });
+        request
+    };
+    let mut leader = leader(&[1, 2]);
+    leader.append(&stamped(0), T0).unwrap();
+    assert!(leader.is_duplicate(&stamped(0).batch));
+    assert!(!leader.is_duplicate(&stamped(1).batch));
+    leader.durable(Offset(1), T0);
+    leader.follower_fetch(&fetch(2, 1, Some(5), 1), T0).unwrap();
+    assert_eq!(leader.log().high_watermark(), Offset(1));
+    leader.append(&stamped(1), T0).unwrap();
+    apply(&mut leader, &registration(1, 5, 2, &[1]));
+
+    let committed = leader.append(&stamped(0), T0).unwrap();
+    assert!(matches!(
+        committed,
+        Appended::Duplicate {
+            base_offset: Offset(0),
+            ..
+        }
+    ));
+    // Stored and not committed: indeterminate.
+    assert_eq!(
+        code(leader.append(&stamped(1), T0)),
+        ErrorCode::NotEnoughReplicasAfterAppend
+    );
+    // New ones are refused for the ISR, the one after the gap too: it is in order once the other is taken.
+    assert_eq!(code(leader.append(&stamped(2), T0)), ErrorCode::NotEnoughReplicas);
+    assert_eq!(code(leader.append(&stamped(3), T0)), ErrorCode::NotEnoughReplicas);
+    assert_eq!(leader.log().log_end(), Offset(2));
+}
+
 #[test]
 fn r3_an_image_older_than_the_registration_makes_no_leader() {
     let mut replica = replica_on(1, LogState::default());

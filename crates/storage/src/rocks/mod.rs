@@ -66,6 +66,15 @@ use crate::{
     Append, LogStore, PartitionLog, ReadBatches, StoreError, StoreListener, StoredPartition, Truncate,
 };
 
+/// A filesystem's size, and what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What an unprivileged process may still fill, bytes.
+    pub free_bytes: u64,
+    /// All of it, bytes.
+    pub total_bytes: u64,
+}
+
 /// How often a read is begun anew because a truncation crossed it. Truncations of one partition are seconds apart.
 const MAX_READ_ATTEMPTS: usize = 8;
 
@@ -205,10 +214,13 @@ impl RocksStore {
             .map_err(|error| self.layout.store_error(error))
     }
 
-    /// Free space on the directory's filesystem, as an unprivileged process sees it, bytes.
-    pub fn free_bytes(&self) -> std::io::Result<u64> {
+    /// How large and how full the directory's filesystem is. May block for long on a remote filesystem.
+    pub fn space(&self) -> std::io::Result<Space> {
         let space = rustix::fs::statvfs(&self.layout.dir)?;
-        Ok(space.f_bavail * space.f_frsize)
+        Ok(Space {
+            free_bytes: space.f_bavail * space.f_frsize,
+            total_bytes: space.f_blocks * space.f_frsize,
+        })
     }
 
     /// What the files of the directory take, bytes.
