@@ -180,13 +180,13 @@ impl Line {
         self.last_error = Some(error.clone());
     }
 
-    /// When time has something to do here.
-    pub(crate) fn next_wake(&self) -> Option<Duration> {
+    /// When time has something to do here, later than now: what may be sent again already waits for a broker, not for time.
+    pub(crate) fn next_wake(&self, now: Duration) -> Option<Duration> {
         let open = self.entries.iter().filter(|entry| !entry.given_up);
         let deadline = open.map(|entry| entry.deadline).min();
         let retry = self
             .retry_at
-            .filter(|_| self.entries.iter().any(|entry| entry.flight.is_none()));
+            .filter(|at| *at > now && self.entries.iter().any(|entry| entry.flight.is_none()));
         [deadline, retry].into_iter().flatten().min()
     }
 

@@ -85,7 +85,7 @@ impl Partition {
             .queue
             .oldest()
             .map(|at| context.since(at) + context.settings.delivery_timeout);
-        let wake = [again, waiting, self.line.next_wake()]
+        let wake = [again, waiting, self.line.next_wake(now)]
             .into_iter()
             .flatten()
             .min();
