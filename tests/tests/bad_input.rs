@@ -273,7 +273,7 @@ async fn a_broker_that_cannot_be_what_it_is_told_refuses_with_the_remedy() -> Re
     refused(
         &output,
         1,
-        &["empty or exchanged data directory", "replace_lost_directory"],
+        &["empty or exchanged data directory", "--replace-lost-directory"],
     )?;
 
     // None of it did any harm: the directory is as good as before.
