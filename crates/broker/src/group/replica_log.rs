@@ -91,7 +91,7 @@ impl OffsetsLog for ReplicaLog {
             min_bytes: 0,
             max_bytes,
         };
-        let fetched = self.replicas.fetch(spec).await.pop().unwrap_or_else(|| {
+        let fetched = self.replicas.fetch(spec).await.answers.pop().unwrap_or_else(|| {
             Err(PartitionError::new(
                 ErrorCode::UnknownServerError,
                 "a fetch of one partition answered none",

@@ -216,7 +216,8 @@ impl Log for LogService {
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<v1::FetchResponse>, Status> {
         let request = request.into_inner();
         check_count(request.partitions.len())?;
-        Ok(Response::new(self.read(request).await))
+        let (response, _permit) = self.read(request).await;
+        Ok(Response::new(response))
     }
 
     type FetchStreamStream = Answers<v1::FetchResponse>;
@@ -227,7 +228,9 @@ impl Log for LogService {
     ) -> Result<Response<Self::FetchStreamStream>, Status> {
         let (answers, receiver) = mpsc::channel(MAX_UNSENT_ANSWERS);
         tokio::spawn(fetch::stream(self.clone(), request.into_inner(), answers));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        // Room for the answer is given back when the transport takes it.
+        let answers = ReceiverStream::new(receiver).map(|answer| answer.map(|(response, _permit)| response));
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn list_offsets(

@@ -1,8 +1,13 @@
 //! Plain records in, plain records out: the broker builds and opens batches for programs without a library of ours.
 
 use bytes::Bytes;
+use prost::Message as _;
 use tidelog_proto::v1;
-use tidelog_record::{Batch, BatchBuilder, Compression, DEFAULT_OPENED_BYTES, HeaderRef, NewRecord};
+use tidelog_record::{
+    Batch, BatchBuilder, Compression, CompressionError, DEFAULT_OPENED_BYTES, HeaderRef, NewRecord,
+    OpenError, Record,
+};
+use tidelog_types::limits::MAX_FETCH_BYTES;
 use tidelog_types::{ErrorCode, Offset, PartitionError, ProducerEpoch, ProducerId, ProducerStamp, Sequence};
 
 /// One batch of plain records, of at most `max_bytes`. Records without a timestamp get `now_ms`.
@@ -65,17 +70,42 @@ pub(super) struct Opened {
     pub(super) records: Vec<v1::Record>,
     /// Where to read next.
     pub(super) next: Offset,
+    /// What the records take in a message, bytes.
+    pub(super) size_bytes: usize,
 }
 
-/// Opens stored batches from an offset on. A batch that cannot be opened ends the answer before it, or is the error if it is the first.
-pub(super) fn open(batches: Vec<Bytes>, from: Offset) -> Result<Opened, PartitionError> {
+/// Opens stored batches from an offset on, as many as fit into `max_bytes` as records. If `at_least_one`, the first is opened
+/// whatever it takes, up to [`MAX_FETCH_BYTES`]: beyond that it is cut, and `next` is the offset within it to go on from.
+///
+/// A batch that cannot be opened ends the answer before it, or is the error if it is the first. May take long: not for a tokio
+/// thread.
+pub(super) fn open(
+    batches: Vec<Bytes>,
+    from: Offset,
+    max_bytes: usize,
+    at_least_one: bool,
+) -> Result<Opened, PartitionError> {
     let mut opened = Opened {
         records: Vec::new(),
         next: from,
+        size_bytes: 0,
     };
     for bytes in batches {
-        match open_one(bytes, &mut opened) {
-            Ok(()) => {}
+        let is_first = at_least_one && opened.records.is_empty();
+        let room = if is_first {
+            Room {
+                bytes: MAX_FETCH_BYTES as usize,
+                may_cut: true,
+            }
+        } else {
+            Room {
+                bytes: max_bytes.saturating_sub(opened.size_bytes),
+                may_cut: false,
+            }
+        };
+        match open_one(bytes, &room, &mut opened) {
+            Ok(Fit::Whole) => {}
+            Ok(Fit::Cut | Fit::Not) => break,
             Err(_) if opened.next > from => break,
             Err(error) => return Err(error),
         }
@@ -83,30 +113,85 @@ pub(super) fn open(batches: Vec<Bytes>, from: Offset) -> Result<Opened, Partitio
     Ok(opened)
 }
 
-fn open_one(bytes: Bytes, opened: &mut Opened) -> Result<(), PartitionError> {
+/// Room for a batch's records.
+struct Room {
+    bytes: usize,
+    /// Whether a part of the batch is better than nothing.
+    may_cut: bool,
+}
+
+enum Fit {
+    Whole,
+    Cut,
+    Not,
+}
+
+/// What a record takes in a message besides its fields: tag and length.
+const RECORD_FRAME_BYTES: usize = 6;
+
+fn open_one(bytes: Bytes, room: &Room, opened: &mut Opened) -> Result<Fit, PartitionError> {
     let batch = Batch::framed(bytes)?;
-    let end = batch.info().end_offset();
-    let mut records = Vec::new();
-    for record in batch.open(DEFAULT_OPENED_BYTES)? {
+    let limit = if room.may_cut {
+        DEFAULT_OPENED_BYTES
+    } else {
+        room.bytes.min(DEFAULT_OPENED_BYTES)
+    };
+    let payload = match batch.open(limit) {
+        Ok(payload) => payload,
+        Err(OpenError::Compression(CompressionError::TooLarge { .. })) if limit < DEFAULT_OPENED_BYTES => {
+            return Ok(Fit::Not);
+        }
+        Err(error) => {
+            let text = format!(
+                "the batch at offset {} is not opened: {error}",
+                batch.info().base_offset
+            );
+            return Err(PartitionError::new(error.code(), text));
+        }
+    };
+    let (mut records, mut size_bytes, mut next) = (Vec::new(), 0, opened.next);
+    for record in payload {
         let record = record?;
         if record.offset < opened.next {
             continue;
         }
-        let headers = record.headers.iter().map(|header| v1::Header {
-            key: header.key_text().into_owned(),
-            value: record.headers.share(header),
-        });
-        records.push(v1::Record {
-            headers: headers.collect(),
-            timestamp_ms: (record.timestamp_ms >= 0).then_some(record.timestamp_ms),
-            offset: record.offset.0,
-            key: record.key,
-            value: record.value,
-        });
+        let record = plain_record(record);
+        size_bytes += record.encoded_len() + RECORD_FRAME_BYTES;
+        let is_full = size_bytes > room.bytes;
+        if is_full && !room.may_cut {
+            return Ok(Fit::Not);
+        }
+        if is_full && !records.is_empty() {
+            opened.add(records, next, size_bytes);
+            return Ok(Fit::Cut);
+        }
+        next = Offset(record.offset).next();
+        records.push(record);
     }
-    opened.records.append(&mut records);
-    opened.next = opened.next.max(end);
-    Ok(())
+    opened.add(records, batch.info().end_offset(), size_bytes);
+    Ok(Fit::Whole)
+}
+
+impl Opened {
+    fn add(&mut self, mut records: Vec<v1::Record>, next: Offset, size_bytes: usize) {
+        self.records.append(&mut records);
+        self.next = self.next.max(next);
+        self.size_bytes += size_bytes;
+    }
+}
+
+fn plain_record(record: Record) -> v1::Record {
+    let headers = record.headers.iter().map(|header| v1::Header {
+        key: header.key_text().into_owned(),
+        value: record.headers.share(header),
+    });
+    v1::Record {
+        headers: headers.collect(),
+        timestamp_ms: (record.timestamp_ms >= 0).then_some(record.timestamp_ms),
+        offset: record.offset.0,
+        key: record.key,
+        value: record.value,
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +225,7 @@ mod tests {
         let batch = build(&plain(&["a", "b", "c"]), 1000, 7)
             .unwrap()
             .assign(Offset(10), LeaderEpoch(1));
-        let opened = open(vec![batch.into_bytes()], Offset(11)).unwrap();
+        let opened = open(vec![batch.into_bytes()], Offset(11), 1000, true).unwrap();
         let seen: Vec<_> = opened
             .records
             .iter()
@@ -198,11 +283,56 @@ mod tests {
             .assign(Offset(0), LeaderEpoch(0))
             .into_bytes();
         let bad = Bytes::from_static(b"not a batch");
-        let opened = open(vec![good, bad.clone()], Offset(0)).unwrap();
+        let opened = open(vec![good, bad.clone()], Offset(0), 1000, true).unwrap();
         assert_eq!(opened.next, Offset(1));
         assert_eq!(
-            open(vec![bad], Offset(0)).unwrap_err().code,
+            open(vec![bad], Offset(0), 1000, true).unwrap_err().code,
             ErrorCode::CorruptMessage
         );
+    }
+
+    /// A batch of records of zeros, which compress to next to nothing.
+    fn compressed(base: u64, value_bytes: usize, count: usize) -> Bytes {
+        let mut builder = BatchBuilder::new(Compression::Zstd);
+        for _ in 0..count {
+            builder
+                .append(NewRecord::new(
+                    1_700_000_000_000,
+                    None,
+                    Some(&vec![0; value_bytes]),
+                ))
+                .unwrap();
+        }
+        let batch = builder.build(None).unwrap();
+        batch.assign(Offset(base), LeaderEpoch(0)).into_bytes()
+    }
+
+    #[test]
+    fn opening_stops_where_the_records_would_take_more_than_was_asked_for() {
+        const MIB: usize = 1024 * 1024;
+        let batches: Vec<_> = (0..30).map(|base| compressed(base, MIB, 1)).collect();
+        assert!(batches.iter().map(Bytes::len).sum::<usize>() < MIB);
+        let opened = open(batches.clone(), Offset(0), 3 * MIB + MIB / 2, true).unwrap();
+        assert_eq!((opened.records.len(), opened.next), (3, Offset(3)));
+        let opened = open(batches.clone(), opened.next, 1, true).unwrap();
+        assert_eq!((opened.records.len(), opened.next), (1, Offset(4)));
+        // Of a partition after others, nothing if it does not fit.
+        let opened = open(batches, Offset(0), 1, false).unwrap();
+        assert_eq!((opened.records.len(), opened.next), (0, Offset(0)));
+    }
+
+    #[test]
+    fn a_batch_that_becomes_too_large_is_cut_or_named() {
+        // Small records take more in a message than in a batch.
+        let many = compressed(5, 0, 3_000_000);
+        let opened = open(vec![many.clone()], Offset(5), 1, true).unwrap();
+        assert!(opened.size_bytes <= MAX_FETCH_BYTES as usize + 100);
+        assert!(opened.next > Offset(5) && opened.next < Offset(3_000_005));
+        let rest = open(vec![many], opened.next, 1, true).unwrap();
+        assert_eq!(rest.records[0].offset, opened.next.0);
+
+        let error = open(vec![compressed(7, 40 * 1024 * 1024, 1)], Offset(7), 1, true).unwrap_err();
+        assert_eq!(error.code, ErrorCode::MessageTooLarge);
+        assert!(error.message.contains("offset 7"), "{error}");
     }
 }

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::fetch_budget::FetchBudget;
 use super::partition::Partition;
 use super::readers::Readers;
 
@@ -74,6 +75,8 @@ pub struct Limits {
     pub unwritten_produce_bytes: u32,
     /// Fetched bytes that followers have enqueued and not written; they fetch no more beyond it.
     pub unwritten_fetched_bytes: usize,
+    /// Bytes of batches in consumers' answers that were read and not handed to the transport yet.
+    pub fetch_answer_bytes: u32,
     /// Reads of the disk at a time.
     pub concurrent_disk_reads: usize,
     /// How often high watermarks that moved are noted on disk.
@@ -87,6 +90,7 @@ impl Default for Limits {
         Self {
             unwritten_produce_bytes: 64 * 1024 * 1024,
             unwritten_fetched_bytes: 64 * 1024 * 1024,
+            fetch_answer_bytes: 256 * 1024 * 1024,
             concurrent_disk_reads: 4,
             checkpoint_interval: Duration::from_secs(5),
             tick_interval: Duration::from_millis(500),
@@ -122,6 +126,8 @@ pub(crate) struct Context {
     pub(crate) links: OnceLock<Arc<dyn FollowerLinks>>,
     /// Produced bytes that may still be taken.
     pub(crate) budget: Arc<Semaphore>,
+    /// Bytes of consumers' answers that may still be read.
+    pub(crate) fetch_budget: FetchBudget,
     /// Partitions whose high watermark moved since it was noted on disk.
     pub(crate) to_checkpoint: Mutex<Vec<Arc<Partition>>>,
     /// Partitions that time must look after.

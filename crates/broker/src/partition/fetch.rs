@@ -9,6 +9,7 @@ use tidelog_storage::{ReadBatches, StoreError};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError};
 use tokio::sync::Notify;
 
+use super::fetch_budget::{FetchBudget, FetchPermit};
 use super::partition::Partition;
 
 /// What a consumer wishes to read.
@@ -52,33 +53,60 @@ pub struct PartitionFetched {
     pub next_offset: Offset,
 }
 
-type Answer = Result<PartitionFetched, PartitionError>;
+impl PartitionFetched {
+    /// Bytes of the batches.
+    pub fn size_bytes(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+
+    /// The same, without batches if there is no room for them: a read gives one batch whatever its size, and only the first
+    /// partition of an answer may exceed what was asked for. So an answer is never larger than the larger of the two.
+    fn within(mut self, room: usize, from: Offset) -> Self {
+        if self.size_bytes() > room {
+            self.batches.clear();
+            self.next_offset = from;
+        }
+        self
+    }
+}
+
+/// What became of one partition of a fetch.
+pub type Answer = Result<PartitionFetched, PartitionError>;
 /// A partition that this broker holds, or why there is none.
 type Target = Result<Arc<Partition>, PartitionError>;
 
+/// What a fetch found.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// In the order of the request.
+    pub answers: Vec<Answer>,
+    /// To be held for as long as the batches are.
+    pub permit: FetchPermit,
+}
+
 /// Reads, waiting for enough. Answers stand in the order of the request.
-pub(crate) async fn fetch(spec: FetchSpec<Target>) -> Vec<Answer> {
+pub(crate) async fn fetch(spec: FetchSpec<Target>, budget: &FetchBudget) -> Fetched {
     let deadline = tokio::time::Instant::now() + spec.max_wait;
-    if let Some(answers) = read_all(&spec, false).await {
-        return answers;
+    if let Some(fetched) = read_all(&spec, budget, false).await {
+        return fetched;
     }
     let waiting = Waiting::register(&spec);
     loop {
         // Registered first, then read: what comes between is not missed.
-        if let Some(answers) = read_all(&spec, false).await {
-            return answers;
+        if let Some(fetched) = read_all(&spec, budget, false).await {
+            return fetched;
         }
         if tokio::time::timeout_at(deadline, waiting.woken.notified())
             .await
             .is_err()
         {
-            return read_all(&spec, true).await.unwrap_or_default();
+            return read_all(&spec, budget, true).await.unwrap_or_default();
         }
     }
 }
 
 /// What there is, if it is enough or `anyway`.
-async fn read_all(spec: &FetchSpec<Target>, anyway: bool) -> Option<Vec<Answer>> {
+async fn read_all(spec: &FetchSpec<Target>, budget: &FetchBudget, anyway: bool) -> Option<Fetched> {
     let bounds: Vec<_> = spec.partitions.iter().map(bounds).collect();
     let refused = bounds.iter().any(Result::is_err);
     let readable = bounds.iter().flatten().any(|read| read.until > read.from);
@@ -87,24 +115,46 @@ async fn read_all(spec: &FetchSpec<Target>, anyway: bool) -> Option<Vec<Answer>>
     }
     let mut answers = Vec::with_capacity(bounds.len());
     let mut total = 0;
+    let mut permit = if readable {
+        budget.reserve(wanted(spec, &bounds)).await
+    } else {
+        FetchPermit::none()
+    };
+    let max_bytes = permit.granted_bytes.min(spec.max_bytes);
     for (fetch, bounds) in spec.partitions.iter().zip(bounds) {
         let room = if total == 0 {
-            spec.max_bytes.max(1)
+            max_bytes.max(1)
         } else {
-            spec.max_bytes.saturating_sub(total)
+            max_bytes.saturating_sub(total)
         };
         let answer = match (bounds, &fetch.partition) {
             (Ok(read), Ok(partition)) => partition.read(read, fetch.max_bytes.min(room)).await,
             (Err(error), _) => Err(error),
             (Ok(_), Err(error)) => Err(error.clone()),
         };
+        let answer = answer.map(|fetched| {
+            if total == 0 {
+                fetched
+            } else {
+                fetched.within(room, fetch.fetch_offset)
+            }
+        });
         if let Ok(fetched) = &answer {
-            total += fetched.batches.iter().map(Bytes::len).sum::<usize>();
+            total += fetched.size_bytes();
         }
         answers.push(answer);
     }
-    let enough = total >= spec.min_bytes || total >= spec.max_bytes || spec.max_wait.is_zero();
-    (anyway || refused || enough).then_some(answers)
+    let enough = total >= spec.min_bytes || total >= max_bytes || spec.max_wait.is_zero();
+    permit.shrink_to(total);
+    (anyway || refused || enough).then_some(Fetched { answers, permit })
+}
+
+/// Most that a fetch may read of what there is, bytes.
+fn wanted(spec: &FetchSpec<Target>, bounds: &[Result<ConsumerRead, PartitionError>]) -> usize {
+    let readable = spec.partitions.iter().zip(bounds);
+    let readable = readable.filter(|(_, bounds)| bounds.as_ref().is_ok_and(|read| read.until > read.from));
+    let sum = readable.fold(0_usize, |sum, (fetch, _)| sum.saturating_add(fetch.max_bytes));
+    sum.min(spec.max_bytes)
 }
 
 fn bounds(fetch: &PartitionFetch<Target>) -> Result<ConsumerRead, PartitionError> {

@@ -15,7 +15,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::context::{Context, FollowerLinks, Hooks, Limits};
-use super::fetch::{self, FetchSpec, PartitionFetch, PartitionFetched};
+use super::fetch::{self, FetchSpec, Fetched, PartitionFetch};
+use super::fetch_budget::FetchBudget;
 use super::partition::Partition;
 use super::produce::{AppendPermit, Produce, ProduceCompletion, Produced};
 use super::readers::Readers;
@@ -116,6 +117,7 @@ impl ReplicaManager {
             readers: Readers::new(limits.concurrent_disk_reads),
             links: OnceLock::new(),
             budget: Arc::new(Semaphore::new(limits.unwritten_produce_bytes as usize)),
+            fetch_budget: FetchBudget::new(limits.fetch_answer_bytes),
             to_checkpoint: Mutex::default(),
             ticking: Mutex::default(),
             heard: RwLock::default(),
@@ -236,23 +238,29 @@ impl ReplicaManager {
     }
 
     /// Reads, waiting for enough; answers stand in the order of the request. Cancel-safe.
-    pub async fn fetch(
-        &self,
-        spec: FetchSpec<TopicIdPartition>,
-    ) -> Vec<Result<PartitionFetched, PartitionError>> {
+    pub async fn fetch(&self, spec: FetchSpec<TopicIdPartition>) -> Fetched {
         let target = |fetch: PartitionFetch<TopicIdPartition>| PartitionFetch {
             partition: self.target(fetch.partition),
             leader_epoch: fetch.leader_epoch,
             fetch_offset: fetch.fetch_offset,
             max_bytes: fetch.max_bytes,
         };
-        fetch::fetch(FetchSpec {
+        let spec = FetchSpec {
             partitions: spec.partitions.into_iter().map(target).collect(),
             max_wait: spec.max_wait,
             min_bytes: spec.min_bytes,
             max_bytes: spec.max_bytes,
-        })
-        .await
+        };
+        fetch::fetch(spec, &self.context.fetch_budget).await
+    }
+
+    /// Runs what takes long on a thread where that holds nobody up, a few at a time, together with the reads of the disk.
+    pub async fn off_workers<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PartitionError> {
+        let done = self.context.readers.run(move || Ok(work())).await;
+        done.map_err(|error| PartitionError::new(ErrorCode::UnknownServerError, error.to_string()))
     }
 
     /// A partition to serve from, or the refusal that a client gets.

@@ -22,6 +22,7 @@
 mod context;
 mod effects;
 mod fetch;
+mod fetch_budget;
 mod followers;
 mod image;
 mod manager;
@@ -40,7 +41,8 @@ mod tests;
 mod timers;
 
 pub use context::{FollowerLinks, Hooks, Limits, LinkWork, Role, RoleChange};
-pub use fetch::{FetchSpec, PartitionFetch, PartitionFetched};
+pub use fetch::{Answer, FetchSpec, Fetched, PartitionFetch, PartitionFetched};
+pub use fetch_budget::FetchPermit;
 pub use followers::{FollowerAnswer, FollowerWaker, TakeError, TakenFetch};
 pub use manager::{ReplicaManager, StoreEvents};
 pub use offsets::{OffsetQuery, QueriedOffset};

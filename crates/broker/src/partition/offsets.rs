@@ -82,10 +82,11 @@ impl Partition {
         while next < until {
             let read = self.read_batches(next, until, LOOKUP_BYTES).await;
             let read = read.map_err(|error| self.unreadable(&error))?;
-            for bytes in read.batches {
-                if let Some(found) = first_in(bytes, timestamp_ms)? {
-                    return Ok(Some(found));
-                }
+            // Opening may take long: not here.
+            let look = move || Ok(first_of(read.batches, timestamp_ms));
+            let looked = self.context.readers.run(look).await;
+            if let Some(found) = looked.map_err(|error| self.unreadable(&error))?? {
+                return Ok(Some(found));
             }
             if read.next <= next {
                 break;
@@ -94,6 +95,15 @@ impl Partition {
         }
         Ok(None)
     }
+}
+
+fn first_of(batches: Vec<bytes::Bytes>, timestamp_ms: i64) -> Result<Option<(Offset, i64)>, PartitionError> {
+    for bytes in batches {
+        if let Some(found) = first_in(bytes, timestamp_ms)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 fn first_in(bytes: bytes::Bytes, timestamp_ms: i64) -> Result<Option<(Offset, i64)>, PartitionError> {

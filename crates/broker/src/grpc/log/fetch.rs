@@ -10,7 +10,7 @@ use tonic::{Status, Streaming};
 
 use super::{FuturesUnordered, LogService, MAX_FETCHES_IN_FLIGHT, StreamExt, check_count, serve};
 use crate::grpc::plain;
-use crate::partition::{FetchSpec, PartitionFetch, PartitionFetched};
+use crate::partition::{Answer, FetchPermit, FetchSpec, PartitionFetch, PartitionFetched};
 
 /// What a partition is answered with at most where the request does not say, bytes. Kafka's max.partition.fetch.bytes.
 const DEFAULT_PARTITION_BYTES: u32 = 1024 * 1024;
@@ -19,7 +19,7 @@ const DEFAULT_PARTITION_BYTES: u32 = 1024 * 1024;
 pub(super) async fn stream(
     service: LogService,
     requests: Streaming<v1::FetchRequest>,
-    answers: mpsc::Sender<Result<v1::FetchResponse, Status>>,
+    answers: mpsc::Sender<Result<(v1::FetchResponse, FetchPermit), Status>>,
 ) {
     serve!(
         requests,
@@ -34,8 +34,8 @@ pub(super) async fn stream(
 }
 
 impl LogService {
-    /// Reads what a request asks for, waiting for enough of it.
-    pub(super) async fn read(&self, request: v1::FetchRequest) -> v1::FetchResponse {
+    /// Reads what a request asks for, waiting for enough of it. The permit is for as long as the answer is held.
+    pub(super) async fn read(&self, request: v1::FetchRequest) -> (v1::FetchResponse, FetchPermit) {
         let mut targets = Vec::new();
         let mut answers = Vec::with_capacity(request.partitions.len());
         for fetch in request.partitions {
@@ -59,12 +59,24 @@ impl LogService {
             min_bytes: request.min_bytes as usize,
             max_bytes: at_most(request.max_bytes, MAX_FETCH_BYTES, MAX_FETCH_BYTES),
         };
-        let read = self.shared.replicas.fetch(spec).await;
-        for ((slot, _, from), found) in targets.into_iter().zip(read) {
+        let max_bytes = spec.max_bytes;
+        let fetched = self.shared.replicas.fetch(spec).await;
+        let permit = fetched.permit;
+        let found: Vec<_> = targets
+            .into_iter()
+            .zip(fetched.answers)
+            .map(|((slot, _, from), found)| (slot, Offset(from), found))
+            .collect();
+        let slots: Vec<usize> = found.iter().map(|(slot, _, _)| *slot).collect();
+        for (slot, filled) in self
+            .fill_all(found, request.plain_records, max_bytes, slots)
+            .await
+        {
             let answer = &mut answers[slot];
-            match found.and_then(|found| fill(answer, found, Offset(from), request.plain_records)) {
-                Ok(bytes) => {
-                    self.shared.metrics.fetched_bytes.inc_by(bytes);
+            match filled {
+                Ok(filled) => {
+                    self.shared.metrics.fetched_bytes.inc_by(filled.stored_bytes);
+                    filled.put(answer);
                 }
                 Err(error) => answer.error = Some(self.refusal(error)),
             }
@@ -75,11 +87,52 @@ impl LogService {
         {
             answers.retain(|answer| answer.error.is_some() || has_data(answer));
         }
-        v1::FetchResponse {
+        let response = v1::FetchResponse {
             correlation_id: request.correlation_id,
             partitions: answers,
-        }
+        };
+        (response, permit)
     }
+
+    /// Opens what was read, if plain records are asked for: on a thread of its own, since that may take long.
+    async fn fill_all(
+        &self,
+        found: Vec<(usize, Offset, Answer)>,
+        plain_records: bool,
+        max_bytes: usize,
+        slots: Vec<usize>,
+    ) -> Vec<(usize, Result<Filled, PartitionError>)> {
+        if !plain_records {
+            let fill = |(slot, _, found): (usize, Offset, Answer)| (slot, found.map(Filled::batches));
+            return found.into_iter().map(fill).collect();
+        }
+        let opened = self
+            .shared
+            .replicas
+            .off_workers(move || open_all(found, max_bytes))
+            .await;
+        opened.unwrap_or_else(|error| {
+            let failed = |slot| (slot, Err(error.clone()));
+            slots.into_iter().map(failed).collect()
+        })
+    }
+}
+
+/// Opens what was read of each partition, all of it together in `max_bytes`, but at least one batch.
+fn open_all(
+    found: Vec<(usize, Offset, Answer)>,
+    max_bytes: usize,
+) -> Vec<(usize, Result<Filled, PartitionError>)> {
+    let mut total = 0;
+    let mut open_one = |from, found: PartitionFetched| {
+        let filled = Filled::records(found, from, max_bytes.saturating_sub(total), total == 0)?;
+        total += filled.opened_bytes;
+        Ok(filled)
+    };
+    found
+        .into_iter()
+        .map(|(slot, from, found)| (slot, found.and_then(|found| open_one(from, found))))
+        .collect()
 }
 
 fn has_data(answer: &v1::PartitionFetched) -> bool {
@@ -112,24 +165,50 @@ fn at_most(asked: u32, default: u32, most: u32) -> usize {
     }
 }
 
-/// Puts what was read into an answer; says how many bytes of batches it was.
-fn fill(
-    answer: &mut v1::PartitionFetched,
+/// What was read of a partition, in the shape that was asked for.
+struct Filled {
     found: PartitionFetched,
-    from: Offset,
-    plain_records: bool,
-) -> Result<u64, PartitionError> {
-    answer.high_watermark = found.high_watermark.0;
-    answer.log_start_offset = found.log_start.0;
-    answer.leader_epoch = found.leader_epoch.0;
-    answer.next_offset = found.next_offset.0;
-    let bytes = found.batches.iter().map(|batch| batch.len() as u64).sum();
-    if plain_records {
-        let opened = plain::open(found.batches, from)?;
-        answer.records = opened.records;
-        answer.next_offset = opened.next.0;
-    } else {
-        answer.batches = found.batches;
+    records: Vec<v1::Record>,
+    /// Bytes of the batches that were read.
+    stored_bytes: u64,
+    /// Bytes of the records in the answer.
+    opened_bytes: usize,
+}
+
+impl Filled {
+    fn batches(found: PartitionFetched) -> Self {
+        Self {
+            stored_bytes: found.size_bytes() as u64,
+            found,
+            records: Vec::new(),
+            opened_bytes: 0,
+        }
     }
-    Ok(bytes)
+
+    fn records(
+        mut found: PartitionFetched,
+        from: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Self, PartitionError> {
+        let stored_bytes = found.size_bytes() as u64;
+        let batches = std::mem::take(&mut found.batches);
+        let opened = plain::open(batches, from, max_bytes, at_least_one)?;
+        found.next_offset = opened.next;
+        Ok(Self {
+            found,
+            records: opened.records,
+            stored_bytes,
+            opened_bytes: opened.size_bytes,
+        })
+    }
+
+    fn put(self, answer: &mut v1::PartitionFetched) {
+        answer.high_watermark = self.found.high_watermark.0;
+        answer.log_start_offset = self.found.log_start.0;
+        answer.leader_epoch = self.found.leader_epoch.0;
+        answer.next_offset = self.found.next_offset.0;
+        answer.batches = self.found.batches;
+        answer.records = self.records;
+    }
 }
