@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub offline_partitions: u64,
     /// Partitions that this broker leads.
     pub leader_partitions: u64,
+    /// Replicas on this disk that are not assigned to this broker.
+    pub stray_partitions: u64,
     /// Brokers that are registered and not fenced.
     pub alive_brokers: u64,
     /// The metadata leader's id; 0 while none is known.
@@ -51,6 +53,7 @@ struct Gauges {
     under_min_isr: Gauge,
     offline: Gauge,
     led: Gauge,
+    stray: Gauge,
     alive: Gauge,
     metadata_leader: Gauge,
     metadata_index: Gauge,
@@ -145,6 +148,11 @@ impl Gauges {
                 "Partitions that this broker leads",
                 &self.led,
             ),
+            (
+                "stray_partitions",
+                "Replicas on this disk that are not assigned to this broker",
+                &self.stray,
+            ),
             ("alive_brokers", "Brokers registered and not fenced", &self.alive),
             (
                 "metadata_leader_id",
@@ -173,6 +181,7 @@ impl Gauges {
             (&self.under_min_isr, snapshot.under_min_isr_partitions),
             (&self.offline, snapshot.offline_partitions),
             (&self.led, snapshot.leader_partitions),
+            (&self.stray, snapshot.stray_partitions),
             (&self.alive, snapshot.alive_brokers),
             (&self.metadata_leader, snapshot.metadata_leader),
             (&self.metadata_index, snapshot.metadata_index),

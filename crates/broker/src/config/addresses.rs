@@ -1,5 +1,7 @@
 //! Addresses as flags and files write them.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use tidelog_types::BrokerId;
 
@@ -58,6 +60,14 @@ pub(super) fn check_host_port(text: &str) -> Result<u16, InvalidAddress> {
         return Err(wrong());
     }
     port.parse().map_err(|_| wrong())
+}
+
+/// Whether "host:port" means every address of a host, such as 0.0.0.0: good to bind, but nobody can connect to it from elsewhere.
+pub(super) fn is_unspecified(host_port: &str) -> bool {
+    let host = host_port.rsplit_once(':').map_or(host_port, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse::<IpAddr>()
+        .is_ok_and(|address| address.is_unspecified())
 }
 
 /// Reads `[NAME=]BIND[@ADVERTISED]`.

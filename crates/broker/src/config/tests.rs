@@ -111,6 +111,28 @@ fn bad_values_are_refused_with_the_remedy() {
     );
 }
 
+/// It may be bound, but clients and brokers elsewhere would connect to themselves.
+#[test]
+fn an_address_of_every_interface_is_not_advertised() {
+    for unspecified in ["0.0.0.0:7171", "[::]:7171", "h:1@0.0.0.0:7171"] {
+        let text = refusal(flag("listeners.client", unspecified));
+        assert!(
+            text.contains("listeners.client") && text.contains("@HOST:PORT"),
+            "{text}"
+        );
+    }
+    let text = refusal(flag("listeners.peer.bind", "0.0.0.0:7172"));
+    assert!(text.contains("listeners.peer.advertise"), "{text}");
+    let text = refusal(flag("cluster.voters", "2=h:7172,3=[::]:7172"));
+    assert!(text.contains("cluster.voters"), "{text}");
+    with([flag("listeners.client", "0.0.0.0:7171@h:7171")]).unwrap();
+    with([
+        flag("listeners.peer.bind", "0.0.0.0:7172"),
+        flag("cluster.voters", "2=h:7172"),
+    ])
+    .unwrap();
+}
+
 #[test]
 fn a_missing_file_is_named() {
     let error = Config::load(&Sources {

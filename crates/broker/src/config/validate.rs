@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidelog_types::{BrokerId, limits};
 
-use super::addresses::{check_host_port, parse_voters};
+use super::addresses::{check_host_port, is_unspecified, parse_voters};
 use super::raw::RawConfig;
 use super::{
     ClientListener, Config, ConfigError, GroupTimes, RaftTimes, ReplicationTimes, TopicDefaults, Voter,
@@ -62,6 +62,15 @@ pub(super) fn validate(raw: &RawConfig) -> Result<Config, ConfigError> {
             .find(|voter| voter.id == broker_id)
             .map_or_else(|| raw.listeners.peer.bind.clone(), |voter| voter.address.clone()),
     };
+    if is_unspecified(&peer_advertise) {
+        return Err(invalid(
+            "listeners.peer.advertise",
+            format!(
+                "other brokers would be told to connect to {peer_advertise}; name this host: in cluster.voters, or here \
+                 (--peer-listen BIND@ADVERTISED)"
+            ),
+        ));
+    }
     Ok(Config {
         broker_id,
         data_dir: raw.broker.data_dir.clone().into(),
@@ -97,6 +106,12 @@ fn voters(raw: &RawConfig, broker_id: BrokerId) -> Result<Vec<Voter>, ConfigErro
             format!("{} voters, but at most {MAX_VOTERS} may vote", voters.len()),
         ));
     }
+    if voters.len() > 1
+        && let Some(voter) = voters.iter().find(|voter| is_unspecified(&voter.address))
+    {
+        let problem = format!("{} is no address to connect to: name the host", voter.address);
+        return Err(invalid(KEY, problem));
+    }
     let ids: HashSet<_> = voters.iter().map(|voter| voter.id).collect();
     let addresses: HashSet<_> = voters.iter().map(|voter| &voter.address).collect();
     if ids.len() < voters.len() || addresses.len() < voters.len() {
@@ -118,6 +133,15 @@ fn client_listeners(raw: &RawConfig) -> Result<Vec<ClientListener>, ConfigError>
     for listener in &listeners {
         for address in std::iter::once(&listener.bind).chain(&listener.advertise) {
             check_host_port(address).map_err(|error| invalid(KEY, error))?;
+        }
+        let advertised = listener.advertise.as_ref().unwrap_or(&listener.bind);
+        if is_unspecified(advertised) {
+            let problem = format!(
+                "clients of listener {:?} would be told to connect to {advertised}; add an address that they reach \
+                 (advertise, or --listen {}@HOST:PORT)",
+                listener.name, listener.bind
+            );
+            return Err(invalid(KEY, problem));
         }
         if !names.insert(listener.name.as_str()) {
             return Err(invalid(

@@ -50,9 +50,13 @@ impl ReplicaManager {
             self.make_missing(&view, &delta.topics)?;
             self.each(|partition| view.apply(partition));
         }
-        applied.image = Some(Arc::clone(image));
+        let is_first = applied.image.replace(Arc::clone(image)).is_none();
         if applied.broker_epoch.replace(broker_epoch) != Some(broker_epoch) {
             self.serve(broker_epoch);
+        }
+        drop(applied);
+        if is_first {
+            self.report_strays();
         }
         Ok(())
     }
@@ -64,16 +68,39 @@ impl ReplicaManager {
         applied.unwrap_or_else(|error| Err(StoreError::Failed(format!("metadata was not applied: {error}"))))
     }
 
-    /// Partitions on this disk of which the applied image knows nothing. They are reported, never deleted by themselves (R12).
+    /// Partitions on this disk that the applied image does not assign to this broker. They are reported, never deleted by
+    /// themselves (R12).
     pub fn strays(&self) -> Vec<TopicIdPartition> {
         let applied = self.applied.lock();
         let Some(image) = &applied.image else {
             return Vec::new();
         };
         let mut strays: Vec<_> = self.partitions().iter().map(|partition| partition.id()).collect();
-        strays.retain(|id| image.partition(*id).is_none());
+        let local = self.context.local;
+        strays.retain(|id| {
+            let known = image.partition(*id);
+            known.is_none_or(|registration| !registration.replicas.contains(&local))
+        });
         strays.sort_unstable();
         strays
+    }
+
+    fn report_strays(&self) {
+        for id in self.strays() {
+            let Some(partition) = self.partition(id) else {
+                continue;
+            };
+            let state = partition.state.lock();
+            let log = state.replica.log();
+            tracing::warn!(
+                topic_id = %id.topic_id,
+                partition = %id.partition,
+                log_start = %log.log_start(),
+                log_end = %log.log_end(),
+                records = log.log_end().0.saturating_sub(log.log_start().0),
+                "a replica on this disk is not assigned to this broker; it is kept and takes up space"
+            );
+        }
     }
 
     fn make_missing(&self, view: &View<'_>, topics: &[TopicId]) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use tidelog_cluster::decide::decide;
 use tidelog_cluster::image::{ClusterImage, MetadataIndex};
 use tidelog_record::{Batch, BatchBuilder, Compression, NewRecord};
 use tidelog_replica::{IsrChangeOutcome, Settings};
-use tidelog_storage::MemoryStore;
+use tidelog_storage::{LogStore as _, MemoryStore};
 use tidelog_types::{BrokerId, DirectoryId, PartitionIndex, TopicId, TopicIdPartition};
 use uuid::Uuid;
 
@@ -31,8 +31,16 @@ pub(crate) struct Rig {
 impl Rig {
     /// With brokers 1 and 2 registered, and nothing applied yet. The store writes only when it is stepped.
     pub(crate) fn new() -> Self {
+        Self::holding(&[])
+    }
+
+    /// The same, with these partitions on its disk from before.
+    pub(crate) fn holding(partitions: &[TopicIdPartition]) -> Self {
         let events = StoreEvents::new();
         let store = MemoryStore::new(Arc::clone(&events) as _);
+        for partition in partitions {
+            store.create(*partition).unwrap();
+        }
         let hooks = Hooks {
             propose_isr: Arc::new(|_, _| futures::future::ready(IsrChangeOutcome::Unknown).boxed()),
             role_changed: Arc::new(|_| {}),

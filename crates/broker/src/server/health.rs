@@ -82,6 +82,7 @@ impl Health for BrokerHealth {
             under_min_isr_partitions: counts.under_min_isr.into(),
             offline_partitions: counts.offline.into(),
             leader_partitions: led as u64,
+            stray_partitions: self.replicas.strays().len() as u64,
             alive_brokers: image.brokers.values().filter(|broker| !broker.fenced).count() as u64,
             metadata_leader: self
                 .metadata

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tidelog_group::GroupConfig;
+use tidelog_group::{GroupConfig, Topics};
 use tidelog_metadata::peer::{Lane, PeerPool};
 use tidelog_metadata::{Metadata, MetadataConfig, RaftConfig};
 use tidelog_replica::Settings;
@@ -47,7 +47,7 @@ use crate::http::Health;
 use crate::metrics::Metrics;
 use crate::partition::{Limits, ReplicaManager, StoreEvents};
 use crate::replication::Links;
-use disk::DiskWatch;
+use disk::{DiskHandle, DiskWatch};
 use health::BrokerHealth;
 use hooks::{Fatal, GroupsSlot};
 use listeners::{Bound, Services};
@@ -120,27 +120,15 @@ pub struct Server {
 impl Server {
     /// Starts a broker on the current tokio runtime.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        make_dir(&config.data_dir)?;
-        let bound = Bound::bind(&config).await?;
+        let Opened { bound, store, events } = Opened::open(&config).await?;
         let addresses = bound.addresses();
-        let events = StoreEvents::new();
-        let store = open_store(&config, Arc::clone(&events)).await?;
-        addresses
-            .write(&config.data_dir)
-            .map_err(|source| StartError::DataDir {
-                path: config.data_dir.clone(),
-                source,
-            })?;
-
         let stop = CancellationToken::new();
         let stop_clients = stop.child_token();
         let tasks = TaskTracker::new();
         let metadata = start_metadata(&config, &store).await?;
-        let timings = controller_config(&config);
-        let controller = Controller::start(metadata.clone(), timings);
+        let controller = Controller::start(metadata.clone(), controller_config(&config));
         let (fatal, failure) = Fatal::new();
-        let probed = Arc::clone(&store);
-        let disk = DiskWatch::new(move || probed.space(), config.reserve_bytes).await;
+        let disk = watch_disk(&config, &store).await;
         let registration = Arc::new(OnceLock::<Registration>::new());
         let groups = GroupsSlot::default();
         let hooks = hooks::hooks(
@@ -152,32 +140,13 @@ impl Server {
         );
         let replicas = load_replicas(&config, &store, events, hooks).await?;
 
-        let (topics, topics_view) = watch::channel(Arc::new(topics_of(&metadata.image())));
-        let images = metadata.clone();
-        let log = ReplicaLog::new(Arc::clone(&replicas), Arc::new(move || images.image()));
-        let group_service = Groups::new(
-            Arc::new(log),
-            group_config(&config),
-            topics_view,
-            tasks.clone(),
-            stop_clients.clone(),
-        );
+        let (topics, group_service) =
+            start_groups(&config, &metadata, &replicas, &tasks, stop_clients.clone());
         *groups.write() = Some(group_service.clone());
-        let peers = metadata.peers().clone();
-        let connect = move |broker| {
-            let channel = peers.channel(broker, Lane::Bulk);
-            channel.map_err(|error| Status::unavailable(error.to_string()))
-        };
-        let links = Links::start(&replicas, Arc::new(connect), stop.child_token());
+        let links = start_links(&metadata, &replicas, stop.child_token());
 
         let metrics = Arc::new(Metrics::new());
-        let health: Arc<dyn Health> = Arc::new(BrokerHealth::new(
-            metadata.clone(),
-            Arc::clone(&replicas),
-            Arc::clone(&registration),
-            Arc::clone(&metrics),
-            disk.handle(),
-        ));
+        let health = health_of(&metadata, &replicas, &registration, &metrics, disk.handle());
         let services = Services {
             metadata: metadata.clone(),
             controller: controller.clone(),
@@ -191,22 +160,16 @@ impl Server {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        let advertised = bound.advertised();
-        services.serve(bound);
-
         let bring_up = follow::BringUp {
             metadata: metadata.clone(),
             store: Arc::clone(&store),
             replicas: Arc::clone(&replicas),
             registration: Arc::clone(&registration),
-            registration_config: RegistrationConfig {
-                peer_address: config.peer_advertise.clone(),
-                listeners: advertised,
-                timings,
-            },
+            registration_config: registration_config(&config, &bound),
             topics,
             fatal,
         };
+        services.serve(bound);
         follow::start(&tasks, bring_up, disk, stop_clients.clone(), stop.clone());
         tracing::info!(broker = %config.broker_id, data = %config.data_dir.display(), "broker started");
         Ok(Self {
@@ -294,6 +257,28 @@ impl Drop for Server {
     }
 }
 
+/// What a broker holds before anything of it runs: what cannot be held is an error.
+struct Opened {
+    bound: Bound,
+    store: Arc<RocksStore>,
+    events: Arc<StoreEvents>,
+}
+
+impl Opened {
+    async fn open(config: &Config) -> Result<Self, StartError> {
+        make_dir(&config.data_dir)?;
+        let bound = Bound::bind(config).await?;
+        let events = StoreEvents::new();
+        let store = open_store(config, Arc::clone(&events)).await?;
+        let written = bound.addresses().write(&config.data_dir);
+        written.map_err(|source| StartError::DataDir {
+            path: config.data_dir.clone(),
+            source,
+        })?;
+        Ok(Self { bound, store, events })
+    }
+}
+
 fn make_dir(path: &Path) -> Result<(), StartError> {
     std::fs::create_dir_all(path).map_err(|source| StartError::DataDir {
         path: path.to_owned(),
@@ -339,6 +324,60 @@ async fn start_metadata(config: &Config, store: &RocksStore) -> Result<Metadata,
     };
     let peers = PeerPool::new(config.broker_id, voters());
     Ok(Metadata::start(metadata, peers).await?)
+}
+
+fn registration_config(config: &Config, bound: &Bound) -> RegistrationConfig {
+    RegistrationConfig {
+        peer_address: config.peer_advertise.clone(),
+        listeners: bound.advertised(),
+        timings: controller_config(config),
+    }
+}
+
+/// The coordinators, and where they are told of topics.
+fn start_groups(
+    config: &Config,
+    metadata: &Metadata,
+    replicas: &Arc<ReplicaManager>,
+    tasks: &TaskTracker,
+    stop_clients: CancellationToken,
+) -> (watch::Sender<Arc<Topics>>, Groups<ReplicaLog>) {
+    let (topics, topics_view) = watch::channel(Arc::new(topics_of(&metadata.image())));
+    let images = metadata.clone();
+    let log = ReplicaLog::new(Arc::clone(replicas), Arc::new(move || images.image()));
+    let config = group_config(config);
+    let groups = Groups::new(Arc::new(log), config, topics_view, tasks.clone(), stop_clients);
+    (topics, groups)
+}
+
+fn start_links(metadata: &Metadata, replicas: &Arc<ReplicaManager>, stop: CancellationToken) -> Arc<Links> {
+    let peers = metadata.peers().clone();
+    let connect = move |broker| {
+        let channel = peers.channel(broker, Lane::Bulk);
+        channel.map_err(|error| Status::unavailable(error.to_string()))
+    };
+    Links::start(replicas, Arc::new(connect), stop)
+}
+
+async fn watch_disk(config: &Config, store: &Arc<RocksStore>) -> DiskWatch {
+    let probed = Arc::clone(store);
+    DiskWatch::new(move || probed.space(), config.reserve_bytes).await
+}
+
+fn health_of(
+    metadata: &Metadata,
+    replicas: &Arc<ReplicaManager>,
+    registration: &Arc<OnceLock<Registration>>,
+    metrics: &Arc<Metrics>,
+    disk: DiskHandle,
+) -> Arc<dyn Health> {
+    Arc::new(BrokerHealth::new(
+        metadata.clone(),
+        Arc::clone(replicas),
+        Arc::clone(registration),
+        Arc::clone(metrics),
+        disk,
+    ))
 }
 
 fn controller_config(config: &Config) -> ControllerConfig {
