@@ -54,8 +54,8 @@ async fn a_week_of_flights_goes_in_and_comes_out() -> Result<()> {
 
     reads_in_a_group(&program)?;
     reads_to_the_end(&program)?;
-    shows_the_cluster(&program, &mut cluster).await?;
     measures(&program)?;
+    shows_the_cluster(&program, &mut cluster).await?;
     program.ok(&["topic", "delete", "flights"])?;
     let gone = program.run(&["topic", "describe", "flights"])?;
     assert_eq!(gone.status.code(), Some(4), "{}", stderr(&gone));

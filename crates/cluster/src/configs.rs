@@ -1,6 +1,6 @@
 //! Topic configs by Kafka's names: which exist, which are honoured, and what follows where none is set.
 //!
-//! A config that nothing acts upon yet is refused, never swallowed (design §9). One of its values may still be taken: the
+//! A config that nothing acts upon yet is refused, never swallowed. One of its values may still be taken: the
 //! one that says what happens anyway.
 
 use std::collections::BTreeMap;

@@ -182,7 +182,7 @@ impl ClusterImage {
         self.partition_count
     }
 
-    /// Performs the changes that were decided at a log index: the only mutator (style rule 5). An index without changes (a
+    /// Performs the changes that were decided at a log index: the only mutator. An index without changes (a
     /// refusal, an entry of Raft's own) is replayed too, so that the image says how far it has read.
     pub fn replay(&mut self, index: MetadataIndex, changes: &[Change]) {
         assert!(

@@ -1,7 +1,7 @@
 //! Who is alive, as the metadata leader sees it.
 //!
 //! Soft state of the broker that leads the metadata, not of the log: it only decides when to *propose* a fencing. Two ways lead
-//! there (design §4). *Silence* is judged by time: a broker that sent no heartbeat for a session's length. *Death* is judged by
+//! there. *Silence* is judged by time: a broker that sent no heartbeat for a session's length. *Death* is judged by
 //! connection: when a broker's stream breaks it is dialled, and refused connections (ECONNREFUSED and nothing else) on
 //! [`REFUSALS_TO_FENCE`] dials within [`REFUSAL_WINDOW`] fence it at once. Fencing the living costs an election and is
 //! safe; so is fencing nobody, until the session ends.

@@ -49,7 +49,7 @@ impl MetadataConfig {
     }
 }
 
-/// Timings and sizes of Raft, with the defaults of the semantics page.
+/// Timings and sizes of Raft, with their defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaftConfig {
     /// How often a leader assures its followers.

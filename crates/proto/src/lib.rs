@@ -5,8 +5,7 @@
 //! - [`storage`]: what is kept on disk; additive only
 //! - [`convert`]: one module a message family
 //!
-//! Protobuf is named here, in `broker/src/grpc/`, `metadata/src/codec/`, `client/src/wire/` and the storage codecs, nowhere
-//! else.
+//! Protobuf is named here and at the edges that `docs/architecture.md` lists, nowhere else.
 
 /// The public API, `tidelog.v1`.
 #[allow(

@@ -1,4 +1,4 @@
-//! RecordBatch v2, byte for byte Kafka's: the unit on disk, between brokers and to clients (design §2).
+//! RecordBatch v2, byte for byte Kafka's: the unit on disk, between brokers and to clients.
 //!
 //! ```text
 //!  0            8         12        16    17     21          23            27          35

@@ -45,7 +45,7 @@ impl Batch {
     }
 
     /// A batch of no records that keeps a range of offsets explained: what compaction leaves where nothing survived, so that a log has
-    /// no holes between batches (design §3).
+    /// no holes between batches.
     pub fn header_only(range: EmptiedRange) -> Result<Self, BuildError> {
         let delta = range.last_offset.distance_from(range.base_offset);
         let last_offset_delta = i32::try_from(delta)

@@ -132,7 +132,7 @@ impl Batch {
         Ok(Records::new(self.header, payload))
     }
 
-    /// Whether every record has a key, as a compacted topic asks: the one check of a broker that opens a payload (design §2). Walks all
+    /// Whether every record has a key, as a compacted topic asks: the one check of a broker that opens a payload. Walks all
     /// records, so that it also finds every malformed one.
     pub fn check_keys(&self, limit_bytes: usize) -> Result<(), OpenError> {
         let records = self.open(limit_bytes)?;

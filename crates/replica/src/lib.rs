@@ -3,7 +3,7 @@
 //! Nothing here reads a clock, waits or touches a disk. Events and the time go in through the methods of [`Replica`]; answers and
 //! [`Effect`]s come out, and whoever drives it performs them in order. The same machine runs in a broker and in the simulation.
 //!
-//! The life of a produced batch, with the rules of design §5 that each step keeps:
+//! The life of a produced batch, with the rules that each step keeps (docs/architecture.md has them all):
 //!
 //! 1. [`Replica::append`] checks the epoch (R6), the ISR (R2) and the producer's sequence (R9), and gives the batch its offsets.
 //! 2. The driver writes it. [`Replica::written`] lets followers read it (R10).

@@ -160,7 +160,7 @@ async fn who_leads_nothing_coordinates_nothing() {
     assert_eq!(rig.committed().await, Err(ErrorCode::NotCoordinator));
 }
 
-/// Design §6: a coordinator serves after it replayed to its LESO and the high watermark is there.
+/// A coordinator serves after it replayed to its LESO and the high watermark is there.
 #[tokio::test]
 async fn a_new_leader_serves_only_once_everything_before_it_is_replicated() {
     let rig = Rig::serving().await;

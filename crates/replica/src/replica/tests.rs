@@ -1,4 +1,4 @@
-//! One test or more a rule of design §5, comparing whole vectors of effects.
+//! One test or more a rule of replication (R1–R12), comparing whole vectors of effects.
 
 use std::collections::BTreeMap;
 
