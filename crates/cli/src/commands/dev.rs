@@ -22,7 +22,12 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// What is logged
-    #[arg(long, value_name = "FILTER", default_value = "warn", env = "TIDELOG_LOG")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "warn,openraft=error",
+        env = "TIDELOG_LOG"
+    )]
     log: String,
 }
 
