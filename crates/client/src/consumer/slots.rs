@@ -1,6 +1,6 @@
 //! All partitions that a consumer reads: taking turns in handing out, and what there is to fetch.
 //!
-//! Pure: events go in, records and [`Plan`]s come out; [`super::shared`] puts a lock and wake-ups around it.
+//! Pure: events go in, records and plans of what to fetch come out; [`super::shared`] puts a lock and wake-ups around it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
