@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use tidelog_client::Client;
+use tidelog_client::{Admin, Client};
 
 /// What the program calls itself to brokers.
 const CLIENT_ID: &str = "tidelog-cli";
@@ -34,6 +34,11 @@ impl ConnectFlags {
             .connect()
             .await?;
         Ok(client)
+    }
+
+    /// Connects, for topics, groups and the cluster; each call tries as long as connecting does.
+    pub(crate) async fn admin(&self) -> Result<Admin> {
+        Ok(self.client().await?.admin().timeout(self.timeout()))
     }
 
     /// How long to try.

@@ -85,7 +85,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 }
 
 async fn ask(connect: &ConnectFlags) -> Result<ShownCluster> {
-    let admin = connect.client().await?.admin().timeout(connect.timeout());
+    let admin = connect.admin().await?;
     Ok(admin.describe_cluster().await?.into())
 }
 

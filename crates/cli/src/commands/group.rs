@@ -101,12 +101,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 }
 
 async fn list(flags: &ListFlags) -> Result<()> {
-    let admin = flags
-        .connect
-        .client()
-        .await?
-        .admin()
-        .timeout(flags.connect.timeout());
+    let admin = flags.connect.admin().await?;
     let shown: Vec<ShownListing> = admin
         .list_groups()
         .await?
@@ -131,12 +126,7 @@ async fn list(flags: &ListFlags) -> Result<()> {
 }
 
 async fn describe(flags: &DescribeFlags) -> Result<()> {
-    let admin = flags
-        .connect
-        .client()
-        .await?
-        .admin()
-        .timeout(flags.connect.timeout());
+    let admin = flags.connect.admin().await?;
     let group = admin.describe_group(&flags.group).await?;
     let ends = ends(&admin, &group).await;
     let shown = ShownGroup::new(group, &ends);

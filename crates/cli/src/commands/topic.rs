@@ -146,12 +146,7 @@ async fn create(flags: &CreateFlags) -> Result<()> {
     for (name, value) in &flags.config {
         topic = topic.config(name, value);
     }
-    let admin = flags
-        .connect
-        .client()
-        .await?
-        .admin()
-        .timeout(flags.connect.timeout());
+    let admin = flags.connect.admin().await?;
     match admin.create_topic(topic).await {
         Ok(created) => {
             eprintln!(
@@ -176,12 +171,7 @@ async fn create(flags: &CreateFlags) -> Result<()> {
 }
 
 async fn list(flags: &ListFlags) -> Result<()> {
-    let admin = flags
-        .connect
-        .client()
-        .await?
-        .admin()
-        .timeout(flags.connect.timeout());
+    let admin = flags.connect.admin().await?;
     let topics = admin.list_topics(flags.internal).await?;
     let shown: Vec<ShownListing> = topics.into_iter().map(ShownListing::from).collect();
     output::show(flags.output.output, &shown, |wide| {
@@ -203,12 +193,7 @@ async fn list(flags: &ListFlags) -> Result<()> {
 }
 
 async fn describe(flags: &DescribeFlags) -> Result<()> {
-    let admin = flags
-        .connect
-        .client()
-        .await?
-        .admin()
-        .timeout(flags.connect.timeout());
+    let admin = flags.connect.admin().await?;
     let shown = ShownTopic::from(admin.describe_topic(&flags.name).await?);
     output::show(flags.output.output, &shown, |_| partitions(&shown))
 }
@@ -240,12 +225,7 @@ fn partitions(topic: &ShownTopic) -> Columns {
 }
 
 async fn delete(flags: &DeleteFlags) -> Result<()> {
-    let admin = flags
-        .connect
-        .client()
-        .await?
-        .admin()
-        .timeout(flags.connect.timeout());
+    let admin = flags.connect.admin().await?;
     for name in &flags.names {
         admin.delete_topic(name).await?;
         eprintln!("topic {name} deleted");

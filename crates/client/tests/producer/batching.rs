@@ -59,9 +59,9 @@ async fn stays_pending(future: impl Future) -> bool {
 async fn a_linger_gathers_records_and_ends() {
     let cluster = Cluster::start(1, 1).await;
     let builder = cluster.client().await.producer();
-    let producer = builder.linger(Duration::from_millis(60)).build().await.unwrap();
-    let first = producer.enqueue(record("a")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    let producer = builder.linger(Duration::from_secs(1)).build().await.unwrap();
+    let mut first = producer.enqueue(record("a")).await.unwrap();
+    assert!(stays_pending(&mut first).await, "it waits for others");
     let second = producer.enqueue(record("b")).await.unwrap();
     assert_eq!(
         (first.await.unwrap().offset, second.await.unwrap().offset),
