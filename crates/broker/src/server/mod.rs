@@ -228,6 +228,19 @@ impl Server {
         }
         self.replicas.fence();
         self.replicas.checkpoint();
+        self.close().await;
+    }
+
+    /// Stops at once, after [`failed`](Self::failed): serves nothing more, hands nothing over, and closes the databases. A process that ended
+    /// while one of them still closes on a thread of its own would be ended by RocksDB's statics going first.
+    pub async fn abandon(self) {
+        self.stop_clients.cancel();
+        self.replicas.fence();
+        self.close().await;
+    }
+
+    /// Ends everything that runs, and closes the databases.
+    async fn close(&self) {
         self.controller.shutdown().await;
         self.metadata.shutdown().await;
         self.stop.cancel();

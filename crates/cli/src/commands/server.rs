@@ -1,6 +1,7 @@
 //! `tidelog server`: one broker.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -12,6 +13,9 @@ use super::runtime;
 use crate::exit::Failure;
 use crate::output::{self, Columns};
 use crate::{fail_stop, interrupt, logging};
+
+/// How long a broker that failed may take to close its databases.
+const ABANDON: Duration = Duration::from_secs(10);
 
 /// Flags of `tidelog server`. Each is a key of the configuration; a flag wins over the environment, that over the file.
 #[derive(Debug, Default, Args)]
@@ -102,7 +106,10 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
     }
     fail_stop::on_panic();
     logging::start(&loaded.config.log_filter)?;
-    runtime()?.block_on(serve(loaded.config))
+    let runtime = runtime()?;
+    let served = runtime.block_on(serve(loaded.config));
+    runtime.shutdown_timeout(ABANDON);
+    served
 }
 
 async fn serve(config: Config) -> Result<()> {
@@ -121,7 +128,13 @@ async fn serve(config: Config) -> Result<()> {
             server.shutdown().await;
             Ok(())
         }
-        Some(reason) => anyhow::bail!("broker {id} stopped: {reason}"),
+        Some(reason) => {
+            // A disk that hangs must not keep the process from ending.
+            if tokio::time::timeout(ABANDON, server.abandon()).await.is_err() {
+                tracing::warn!("the databases do not close; ending without");
+            }
+            anyhow::bail!("broker {id} stopped: {reason}")
+        }
     }
 }
 
