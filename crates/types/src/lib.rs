@@ -11,6 +11,7 @@
 //! - [`partition`]: a partition as cluster metadata registers it
 //! - [`error_code`]: Kafka's error codes, by name and number
 //! - [`limits`]: every named maximum that more than one crate obeys
+//! - [`mutant`]: rules that tests break on purpose
 //! - [`murmur2()`]: Kafka's hash, which places keys and groups
 
 pub mod batch;
@@ -19,6 +20,7 @@ pub mod ids;
 pub mod limits;
 pub mod log_state;
 mod murmur2;
+pub mod mutant;
 pub mod names;
 pub mod offset;
 pub mod partition;
@@ -31,6 +33,7 @@ pub use ids::{
 };
 pub use log_state::{EpochEntry, ProducerState, RememberedBatch};
 pub use murmur2::{coordinator_partition, murmur2, partition_for_key};
+pub use mutant::Mutant;
 pub use names::{GroupId, InvalidName, TopicName};
 pub use offset::{BrokerEpoch, LeaderEpoch, Offset, PartitionEpoch, ProducerEpoch, Sequence};
 pub use partition::PartitionRegistration;
