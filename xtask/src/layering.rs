@@ -8,7 +8,12 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Crates that hold protocol rules and do no I/O.
-const PURE: &[&str] = &["tidelog-cluster", "tidelog-group", "tidelog-replica"];
+const PURE: &[&str] = &[
+    "tidelog-cluster",
+    "tidelog-group",
+    "tidelog-history",
+    "tidelog-replica",
+];
 
 /// What a pure crate must not reach, directly or through others.
 const IMPURE: &[&str] = &[
@@ -22,6 +27,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tidelog-cluster", &["types"]),
     ("tidelog-group", &["types"]),
     ("tidelog-replica", &["types"]),
+    ("tidelog-history", &["types"]),
+    (
+        "tidelog-sim",
+        &["types", "cluster", "group", "replica", "history"],
+    ),
     ("tidelog-proto", &["types", "record"]),
     ("tidelog-storage", &["types", "record", "proto"]),
     ("tidelog-metadata", &["types", "cluster", "storage", "proto"]),
@@ -33,7 +43,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("tidelog-client", &["types", "record", "proto"]),
     ("tidelog", &["types", "record", "storage", "broker", "client"]),
-    ("tidelog-tests", &["types", "record", "client"]),
+    ("tidelog-tests", &["types", "record", "client", "history"]),
     ("tidelog-xtask", &[]),
 ];
 

@@ -1,0 +1,1 @@
+//! Deterministic simulation of whole clusters: the shipped `replica`, `cluster` and `group` code on simulated disks, network and time.
