@@ -8,6 +8,7 @@
 //!    replica that is alive; else nobody, and the last leader is remembered.
 //! 3. A change of leader, also to nobody, raises the leader epoch. Any change raises the partition epoch (M28).
 
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BrokerId, PartitionRegistration};
 
 use crate::image::ClusterImage;
@@ -115,7 +116,10 @@ impl<'a> Election<'a> {
 
     fn eligible(&self) -> Vec<BrokerId> {
         let old = self.registration;
-        let was_eligible = |replica: &BrokerId| old.isr.contains(replica) || old.elr.contains(replica);
+        let was_eligible = |replica: &BrokerId| {
+            let dropped = mutant::is_on(Mutant::DropEligibleLeader) && old.leader == Some(*replica);
+            (old.isr.contains(replica) && !dropped) || old.elr.contains(replica)
+        };
         old.replicas
             .iter()
             .filter(|replica| {
@@ -148,6 +152,7 @@ impl<'a> Election<'a> {
             return Found::Eligible(*leader);
         }
         match old.replicas.iter().find(active) {
+            Some(leader) if mutant::is_on(Mutant::ElectOutsideIsr) => Found::InSync(*leader),
             Some(leader) if self.unclean_allowed => Found::Unclean(*leader),
             _ => Found::Nobody,
         }

@@ -23,6 +23,7 @@
 //! - [`command`]: what goes in and what comes out
 //! - [`decide`]: one file a kind of command
 //! - [`assignor`]: who gets which partitions
+//! - [`loading`]: when a replay is complete
 //! - [`sessions`]: streams and deadlines; soft state that dies with this coordinator
 //! - [`topics`], [`subscription`]: what can be assigned, and who wants it
 
@@ -34,6 +35,7 @@ pub mod decide;
 mod errors;
 pub mod ids;
 pub mod limits;
+pub mod loading;
 pub mod record;
 pub mod sessions;
 pub mod state;
@@ -50,6 +52,7 @@ pub use coordinator::{Coordinator, GroupDescription, GroupSummary, MemberDescrip
 pub use ids::{
     AssignmentVersion, GroupEpoch, InstanceId, InvalidId, MemberEpoch, MemberId, RequestId, StreamId,
 };
+pub use loading::{LoadStep, Loading};
 pub use record::{CommittedOffset, CurrentAssignment, GroupValue, MemberValue, Partitions, Record};
 pub use state::{Group, GroupPhase, State};
 pub use subscription::Subscription;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BatchInfo, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId, ProducerState};
 
 use crate::effect::Effect;
@@ -140,6 +141,8 @@ impl Follower {
                 let to = *to;
                 let changes = if log.producers.can_truncate(to) {
                     log.producers.truncate(to, now)
+                } else if mutant::is_on(Mutant::SkipProducerRebuild) {
+                    log.producers.rebuilt(log.producers.states(), to, now)
                 } else {
                     match std::mem::replace(producers, Producers::Asked) {
                         Producers::Scanned(states) => log.producers.rebuilt(states, to, now),
@@ -224,11 +227,12 @@ fn cut(log: &ReplicaLog, diverging: DivergingEpoch) -> Cut {
         };
     }
     let (_, own_end) = log.epochs.end_of(diverging.epoch, log.log_end);
-    let to = diverging
-        .end_offset
-        .min(own_end)
-        .min(log.log_end)
-        .max(log.log_start);
+    let target = if mutant::is_on(Mutant::TruncateToHighWatermark) {
+        log.high_watermark
+    } else {
+        diverging.end_offset
+    };
+    let to = target.min(own_end).min(log.log_end).max(log.log_start);
     Cut::Truncate {
         to,
         producers: Producers::NotAsked,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BatchInfo, BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionEpoch};
 
 use crate::effect::{Effect, LostProduces};
@@ -110,7 +111,9 @@ impl Leader {
         }
         if registration.partition_epoch > self.partition_epoch {
             self.partition_epoch = registration.partition_epoch;
-            self.min_isr = registration.effective_min_insync_replicas();
+            if !mutant::is_on(Mutant::StaleMinInsyncReplicas) {
+                self.min_isr = registration.effective_min_insync_replicas();
+            }
             // A proposal was a compare-and-set on the epoch before: it is part of this one, or refused for ever.
             self.in_flight = None;
             self.commit_isr(registration.isr.clone(), effects);
@@ -140,7 +143,11 @@ impl Leader {
             }
             return Ok(Appended::Duplicate {
                 base_offset: original.base_offset,
-                end,
+                end: if mutant::is_on(Mutant::AnswerDuplicateEarly) {
+                    Offset::ZERO
+                } else {
+                    end
+                },
                 leader_epoch: self.epoch,
             });
         }
@@ -240,10 +247,14 @@ impl Leader {
 
     /// Moves the high watermark (R1).
     pub(crate) fn advance(&self, log: &mut ReplicaLog, effects: &mut Vec<Effect>) {
-        if self.isr.len() < self.min_isr {
+        if self.isr.len() < self.min_isr && !mutant::is_on(Mutant::AdvanceUnderMinIsr) {
             return;
         }
-        let mut lowest = log.durable_end;
+        let mut lowest = if mutant::is_on(Mutant::CountUnsyncedLeader) {
+            log.written_end
+        } else {
+            log.durable_end
+        };
         for broker in self
             .isr
             .iter()
@@ -329,7 +340,9 @@ impl Leader {
             IsrChangeOutcome::Committed(registration) if registration.leader_epoch != self.epoch => {}
             IsrChangeOutcome::Committed(registration) => {
                 self.partition_epoch = registration.partition_epoch;
-                self.min_isr = registration.effective_min_insync_replicas();
+                if !mutant::is_on(Mutant::StaleMinInsyncReplicas) {
+                    self.min_isr = registration.effective_min_insync_replicas();
+                }
                 self.in_flight = None;
                 self.commit_isr(registration.isr.clone(), effects);
                 self.advance(log, effects);
@@ -357,7 +370,11 @@ impl Leader {
 
     /// Whether a broker is registered, unfenced, and in the life that it fetched in (R7).
     fn is_registered_as(&self, broker: BrokerId, epoch: Option<BrokerEpoch>) -> bool {
-        epoch.is_some() && self.alive.get(&broker).copied() == epoch
+        let alive = self.alive.get(&broker).copied();
+        if mutant::is_on(Mutant::IgnoreBrokerEpoch) {
+            return alive.is_some();
+        }
+        epoch.is_some() && alive == epoch
     }
 
     fn check_follower(
@@ -408,7 +425,11 @@ impl Leader {
         if self.in_flight.is_some() || now < self.hold_until {
             return;
         }
-        let enough = log.high_watermark.max(self.start_offset);
+        let enough = if mutant::is_on(Mutant::ForgetLeaderEpochStart) {
+            log.high_watermark
+        } else {
+            log.high_watermark.max(self.start_offset)
+        };
         let mut isr = self.isr.clone();
         for (broker, progress) in &self.followers {
             if !isr.contains(broker)
@@ -431,7 +452,7 @@ impl Leader {
         }
         self.joining = isr
             .into_iter()
-            .filter(|broker| !self.isr.contains(broker))
+            .filter(|broker| !self.isr.contains(broker) && !mutant::is_on(Mutant::CountCommittedIsr))
             .collect();
         let proposal = IsrProposal {
             leader_epoch: self.epoch,

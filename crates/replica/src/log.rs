@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BatchInfo, EpochEntry, Offset, ProducerState};
 
 use crate::effect::Effect;
@@ -112,6 +113,9 @@ impl ReplicaLog {
     pub(crate) fn written(&mut self, end: Offset) -> bool {
         let moved = end > self.written_end;
         self.written_end = self.written_end.max(end.min(self.log_end));
+        if mutant::is_on(Mutant::AcknowledgeBeforeSync) {
+            self.durable_end = self.durable_end.max(self.written_end);
+        }
         moved
     }
 
@@ -146,7 +150,9 @@ impl ReplicaLog {
             "R5: a log is truncated only while nothing is under way"
         );
         let below = self.high_watermark > to;
-        self.epochs.truncate(to);
+        if !mutant::is_on(Mutant::StaleEpochCache) {
+            self.epochs.truncate(to);
+        }
         self.log_end = to;
         self.written_end = to;
         self.durable_end = to;

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{
     BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionEpoch, PartitionError, ProducerState,
 };
@@ -199,7 +200,7 @@ impl Replica {
         fetch: &FollowerFetch,
         now: Duration,
     ) -> Result<(FollowerFetchAnswer, Vec<Effect>), PartitionError> {
-        self.check_epoch(Some(fetch.leader_epoch))?;
+        self.check_follower_epoch(fetch.leader_epoch)?;
         let mut effects = Vec::new();
         let result = match &mut self.role {
             Role::Leader(leader) => leader.fetch(&mut self.log, fetch, now, &mut effects),
@@ -217,7 +218,7 @@ impl Replica {
         durable: &FollowerDurable,
         now: Duration,
     ) -> Result<Vec<Effect>, PartitionError> {
-        self.check_epoch(Some(durable.leader_epoch))?;
+        self.check_follower_epoch(durable.leader_epoch)?;
         let mut effects = Vec::new();
         let result = match &mut self.role {
             Role::Leader(leader) => leader.follower_durable(&mut self.log, durable, now, &mut effects),
@@ -333,7 +334,11 @@ impl Replica {
         }
         Ok(ConsumerRead {
             from,
-            until: log.high_watermark,
+            until: if mutant::is_on(Mutant::ReadAboveHighWatermark) {
+                log.written_end
+            } else {
+                log.high_watermark
+            },
             log_start: log.log_start,
             leader_epoch: leader.epoch,
         })
@@ -354,7 +359,7 @@ impl Replica {
         leader_epoch: Option<LeaderEpoch>,
     ) -> Result<(Offset, LeaderEpoch), PartitionError> {
         let leader = self.leader_for(leader_epoch)?;
-        if self.log.high_watermark < leader.start_offset {
+        if self.log.high_watermark < leader.start_offset && !mutant::is_on(Mutant::ServeLatestEarly) {
             let message = "the new leader does not know yet what is committed; ask again";
             return Err(PartitionError::new(ErrorCode::OffsetNotAvailable, message));
         }
@@ -501,6 +506,14 @@ impl Replica {
             Role::Leader(leader) => Ok(leader),
             Role::Follower(_) | Role::Offline(_) => Err(self.not_leader()),
         }
+    }
+
+    /// R6, R7: what a follower says counts in the epoch it says it in, and no other.
+    fn check_follower_epoch(&self, asked: LeaderEpoch) -> Result<(), PartitionError> {
+        if mutant::is_on(Mutant::JoinFromOlderEpoch) && asked < self.leader().1 {
+            return Ok(());
+        }
+        self.check_epoch(Some(asked))
     }
 
     /// R6: a request goes by an epoch; both an older and a newer one than ours are told apart from a wrong broker.

@@ -1,6 +1,6 @@
 //! Replaying a partition into a coordinator.
 
-use tidelog_group::Coordinator;
+use tidelog_group::{Coordinator, LoadStep, Loading};
 use tidelog_record::{Batch, DEFAULT_OPENED_BYTES};
 use tidelog_types::{ErrorCode, Offset, PartitionError};
 
@@ -11,34 +11,36 @@ use super::shard::Leadership;
 /// How much is read at a time, bytes.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// Replays everything below where the leadership began, and waits until the high watermark is there.
-///
-/// Nothing is appended to the partition in this epoch before the shard does so itself: what was replayed is everything.
+/// Replays everything below where the leadership began, and waits until the high watermark is there ([`Loading`]).
 pub(super) async fn load<L: OffsetsLog>(
     log: &L,
     leadership: &Leadership,
     coordinator: &mut Coordinator,
 ) -> Result<(), PartitionError> {
     let (partition, epoch) = (leadership.partition, leadership.epoch);
+    let mut loading = Loading::new(leadership.start_offset);
+    let mut step = loading.first();
     let mut next = Offset::ZERO;
-    while next < leadership.start_offset {
+    loop {
+        match step {
+            LoadStep::Ready => return Ok(()),
+            LoadStep::Read(from) => next = from,
+            LoadStep::Wait(above) => {
+                log.high_watermark_above(partition, epoch, above).await?;
+            }
+            LoadStep::Damaged(end) => {
+                return Err(damaged(format!(
+                    "__consumer_offsets-{partition} ends at {end} and should end at {}",
+                    leadership.start_offset
+                )));
+            }
+        }
         let read = log.read(partition, epoch, next, READ_BYTES).await?;
         for bytes in &read.batches {
             replay(bytes.clone(), next, coordinator)?;
         }
-        if read.next > next {
-            next = read.next;
-        } else if read.high_watermark < leadership.start_offset {
-            log.high_watermark_above(partition, epoch, read.high_watermark)
-                .await?;
-        } else {
-            return Err(damaged(format!(
-                "__consumer_offsets-{partition} ends at {next} and should end at {}",
-                leadership.start_offset
-            )));
-        }
+        step = loading.read(read.next.max(next), read.high_watermark);
     }
-    Ok(())
 }
 
 fn replay(bytes: bytes::Bytes, from: Offset, coordinator: &mut Coordinator) -> Result<(), PartitionError> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BrokerEpoch, BrokerId, ErrorCode, PartitionError};
 
 use super::{Decided, partition_change, registered, replicas_of};
@@ -35,6 +36,11 @@ pub(super) fn register(image: &ClusterImage, index: MetadataIndex, register: &Re
         feature_level: register.feature_level,
     };
     let epoch = broker.epoch;
+    if mutant::is_on(Mutant::ResumeOldEpoch) && !directory_lost {
+        let fenced = image.broker(broker.id).is_none_or(|known| known.fenced);
+        let (changes, _) = with_broker(image, BrokerImage { fenced, ..broker });
+        return Ok((changes, Accepted::BrokerRegistered { epoch }));
+    }
     let changes = take_out(image, broker, directory_lost);
     Ok((changes, Accepted::BrokerRegistered { epoch }))
 }

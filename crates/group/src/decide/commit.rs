@@ -1,6 +1,7 @@
 //! Committing offsets, fenced by member epoch (G13).
 
 use tidelog_types::limits::MAX_OFFSET_METADATA_BYTES;
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{ErrorCode, GroupId, Offset, PartitionError, TopicIdPartition};
 
 use super::Context;
@@ -90,6 +91,7 @@ pub(crate) fn check_committer(
     let held = known.member_epoch(member);
     match epoch.cmp(&held) {
         std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Less if mutant::is_on(Mutant::AcceptOldMemberEpoch) => Ok(()),
         std::cmp::Ordering::Less => Err(errors::stale_epoch(member, *epoch, held)),
         std::cmp::Ordering::Greater => Err(errors::fenced_epoch(member, *epoch, held)),
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{GroupId, PartitionError, TopicId, TopicIdPartition};
 
 use super::Context;
@@ -185,7 +186,7 @@ impl<'a> Draft<'a> {
             self.advance(member);
         }
         assert!(
-            self.group.has_single_owners(),
+            self.group.has_single_owners() || mutant::is_on(Mutant::AssignBeforeRevoked),
             "a partition of group {} would have two owners (G14)",
             self.id
         );
@@ -196,8 +197,10 @@ impl<'a> Draft<'a> {
         if !current.revoking.is_empty() {
             return;
         }
-        let mine =
-            |partition: &&TopicIdPartition| self.group.owner(**partition).is_none_or(|owner| owner == member);
+        let mine = |partition: &&TopicIdPartition| {
+            mutant::is_on(Mutant::AssignBeforeRevoked)
+                || self.group.owner(**partition).is_none_or(|owner| owner == member)
+        };
         let assigned: BTreeSet<TopicIdPartition> = target.iter().filter(mine).copied().collect();
         let epoch = MemberEpoch::at(self.group.value().epoch);
         if current.epoch == epoch && *current.assigned == assigned {
