@@ -24,7 +24,30 @@ pub struct Cluster {
     brokers: Vec<Broker>,
     folder: PathBuf,
     // Removes the folder when dropped, unless it is to be kept.
-    _temporary: Option<TempDir>,
+    temporary: Option<TempDir>,
+}
+
+/// How a cluster is laid out.
+#[derive(Debug, Clone, Default)]
+pub struct Layout<'a> {
+    /// How many brokers.
+    pub brokers: u32,
+    /// Whether its data outlives it.
+    pub keep: bool,
+    /// Further words of every broker's command line.
+    pub extra: &'a [&'a str],
+    /// Ports on which something of the test's stands before each broker's peer listener, by id; none for the listeners themselves.
+    pub peers_behind: Vec<u16>,
+}
+
+impl Layout<'_> {
+    /// So many brokers, and nothing special.
+    pub fn of(brokers: u32) -> Self {
+        Self {
+            brokers,
+            ..Self::default()
+        }
+    }
 }
 
 /// One broker: its ports and data, and its process while it runs.
@@ -34,6 +57,8 @@ pub struct Broker {
     client: ReservedPort,
     peer: ReservedPort,
     http: ReservedPort,
+    /// Where other brokers are told to connect.
+    advertised_peer: u16,
     data_dir: PathBuf,
     log: PathBuf,
     cluster: String,
@@ -59,22 +84,35 @@ impl Cluster {
 
     /// Lays out a cluster without starting it; with `keep` its data outlives it.
     pub fn prepare(brokers: u32, keep: bool, extra: &[&str]) -> Result<Self> {
+        Self::lay_out(&Layout {
+            keep,
+            extra,
+            ..Layout::of(brokers)
+        })
+    }
+
+    /// Lays out a cluster without starting it.
+    pub fn lay_out(layout: &Layout<'_>) -> Result<Self> {
         let temporary = tempfile::Builder::new()
             .prefix("tidelog-")
             .tempdir()
             .context("making a folder")?;
-        let (folder, temporary) = if keep {
+        let (folder, temporary) = if layout.keep {
             (temporary.keep(), None)
         } else {
             (temporary.path().to_owned(), Some(temporary))
         };
-        let ports = (0..brokers)
+        let ports = (0..layout.brokers)
             .map(|_| Ok((ports::reserve()?, ports::reserve()?, ports::reserve()?)))
             .collect::<Result<Vec<_>>>()?;
+        let behind = |id: u32, peer: &ReservedPort| {
+            let behind = layout.peers_behind.get(id as usize - 1);
+            behind.copied().unwrap_or_else(|| peer.get())
+        };
         let voters: Vec<String> = ports
             .iter()
             .zip(1..)
-            .map(|((_, peer, _), id)| format!("{id}=127.0.0.1:{}", peer.get()))
+            .map(|((_, peer, _), id)| format!("{id}=127.0.0.1:{}", behind(id, peer)))
             .collect();
         let voters = voters.join(",");
         let brokers = ports
@@ -82,20 +120,29 @@ impl Cluster {
             .zip(1..)
             .map(|((client, peer, http), id)| Broker {
                 id,
+                advertised_peer: behind(id, &peer),
                 client,
                 peer,
                 http,
                 data_dir: folder.join(format!("broker-{id}")),
                 log: folder.join(format!("broker-{id}.log")),
                 cluster: voters.clone(),
-                extra: extra.iter().map(ToString::to_string).collect(),
+                extra: layout.extra.iter().map(ToString::to_string).collect(),
                 child: None,
             });
         Ok(Self {
             brokers: brokers.collect(),
             folder,
-            _temporary: temporary,
+            temporary,
         })
+    }
+
+    /// Leaves data and logs where they are when it is dropped, and says where.
+    pub fn keep(&mut self) -> PathBuf {
+        if let Some(temporary) = self.temporary.take() {
+            return temporary.keep();
+        }
+        self.folder.clone()
     }
 
     /// Where data and logs lie.
@@ -189,7 +236,12 @@ impl Broker {
             .arg(&self.data_dir)
             .args(["--cluster", &self.cluster])
             .args(["--listen", &self.client_address()])
-            .args(["--peer-listen", &self.peer_address()])
+            .arg("--peer-listen")
+            .arg(format!(
+                "{}@127.0.0.1:{}",
+                self.peer_address(),
+                self.advertised_peer
+            ))
             .args(["--http-listen", &self.http_address()])
             .args(&self.extra)
             .stdin(Stdio::null());
@@ -231,6 +283,11 @@ impl Broker {
     /// SIGTERM, and waits for an orderly end.
     pub async fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
+        self.stopped().await
+    }
+
+    /// Waits for the orderly end that a signal asked for.
+    pub async fn stopped(&mut self) -> Result<()> {
         let id = self.id;
         let child = self.child.as_mut().context("a running broker")?;
         let status = wait::until("an orderly stop", STOP, async || {

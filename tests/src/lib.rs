@@ -7,6 +7,7 @@
 //! - [`ledger`]: which rows were acknowledged, stored and read
 //! - [`replicas`]: brokers' logs on disk, compared
 //! - [`scenario`]: loads and readers that several of them run
+//! - [`torture`]: a load and a nemesis, judged by the checker of histories
 //! - [`wait`]: conditions with a deadline
 
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod ports;
 pub mod program;
 pub mod replicas;
 pub mod scenario;
+pub mod torture;
 pub mod wait;
 
 use std::process::ExitCode;

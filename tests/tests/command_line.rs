@@ -54,6 +54,8 @@ async fn a_week_of_flights_goes_in_and_comes_out() -> Result<()> {
 
     reads_in_a_group(&program)?;
     reads_to_the_end(&program)?;
+    ends_on_a_topic_that_is_written_to_without_a_pause(&program)?;
+    alters_the_topic(&program)?;
     measures(&program)?;
     shows_the_cluster(&program, &mut cluster).await?;
     program.ok(&["topic", "delete", "flights"])?;
@@ -158,6 +160,75 @@ fn reads_to_the_end(program: &Program) -> Result<()> {
     Ok(())
 }
 
+fn ends_on_a_topic_that_is_written_to_without_a_pause(program: &Program) -> Result<()> {
+    let mut flood = program
+        .command(&[
+            "bench",
+            "produce",
+            "flood",
+            "--record-size",
+            "100",
+            "--seconds",
+            "120",
+        ])?
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let count = ["consume", "flood", "--from", "beginning", "-f", "", "--until-end"];
+    let read = until_something_is_there(program).and_then(|()| program.ok(&count));
+    let still_running = flood.try_wait()?.is_none();
+    flood.kill()?;
+    flood.wait()?;
+    read?;
+    ensure!(still_running, "the end was only reached after the flood");
+    program.ok(&["topic", "delete", "flood"])?;
+    Ok(())
+}
+
+fn until_something_is_there(program: &Program) -> Result<()> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let one = ["consume", "flood", "--from", "beginning", "-n", "1", "-f", ""];
+    while !program.run(&one)?.status.success() {
+        ensure!(std::time::Instant::now() < deadline, "the flood never began");
+    }
+    Ok(())
+}
+
+fn alters_the_topic(program: &Program) -> Result<()> {
+    let alter = ["topic", "alter", "flights"];
+    let change = [
+        "--config",
+        "min.insync.replicas=3",
+        "--delete-config",
+        "max.message.bytes",
+    ];
+    program.ok(&[&alter[..], &change, &["--dry-run"]].concat())?;
+    let before = program.json(&["topic", "describe", "flights", "-o", "json"])?;
+    assert_eq!(before["configs"], json!({ "max.message.bytes": "500000" }));
+    program.ok(&[&alter[..], &change].concat())?;
+    let after = program.json(&["topic", "describe", "flights", "-o", "json"])?;
+    assert_eq!(after["configs"], json!({ "min.insync.replicas": "3" }));
+    program.ok(&[
+        "topic",
+        "alter",
+        "flights",
+        "--delete-config",
+        "min.insync.replicas",
+    ])?;
+
+    let refused = |words: &[&str], code, says: &[&str]| {
+        tidelog_tests::program::refused(&program.run(&[&alter[..], words].concat())?, code, says)
+    };
+    refused(
+        &["--config", "retention.ms=5"],
+        1,
+        &["INVALID_CONFIG", "retention.ms"],
+    )?;
+    let nothing = program.run(&alter)?;
+    assert_eq!(nothing.status.code(), Some(2), "{}", stderr(&nothing));
+    Ok(())
+}
+
 async fn shows_the_cluster(program: &Program, cluster: &mut Cluster) -> Result<()> {
     let status = program.json(&["cluster", "status", "-o", "json"])?;
     let brokers = status["brokers"].as_array().context("no brokers")?;
@@ -230,6 +301,16 @@ fn measures(program: &Program) -> Result<()> {
 #[test]
 fn dev_is_a_cluster_in_one_process_that_keeps_its_data() -> Result<()> {
     let folder = tempfile::tempdir()?;
+    // A broker that cannot start: those that did are closed first, else a database that closes on its own thread would abort the process.
+    let blocked = folder.path().join("broker-2");
+    std::fs::write(&blocked, "not a folder")?;
+    let output = Command::new(binary()?)
+        .args(["dev", "--brokers", "3", "--data-dir"])
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .output()?;
+    tidelog_tests::program::refused(&output, 1, &["broker 2", "broker-2"])?;
+    std::fs::remove_file(&blocked)?;
     for expected in [1, 2] {
         let mut dev = Command::new(binary()?)
             .args(["dev", "--brokers", "3", "--data-dir"])

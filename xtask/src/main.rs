@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | check | image | measure`.
+//! The project's own commands: `cargo xtask demo | test | check | sim | torture | …`.
 //!
 //! Only small dependencies here, RocksDB not among them: this builds in seconds, and then looks for what the rest needs.
 
@@ -6,6 +6,7 @@ mod check;
 mod image;
 mod layering;
 mod prerequisites;
+mod proving;
 mod run;
 mod sizes;
 
@@ -29,6 +30,12 @@ enum Command {
     Test(run::TestArgs),
     /// Format, lints, docs, layering, file sizes, and dependencies if cargo-deny is installed
     Check,
+    /// Simulate whole clusters from seeds, and every known mutant
+    Sim(proving::SimArgs),
+    /// Three real brokers under load and a nemesis for minutes, judged by the checker of histories
+    Torture(proving::TortureArgs),
+    /// Search every mutant afresh among 500 seeds
+    Nightly,
     /// Build the runtime image tidelog:local, without any registry
     Image(image::ImageArgs),
     /// Measure what the docs record, on a release build
@@ -54,6 +61,9 @@ fn run_command() -> Result<()> {
         Command::Demo(args) => run::demo(&args),
         Command::Test(args) => run::test(&args),
         Command::Check => check::check(),
+        Command::Sim(args) => proving::sim(&args),
+        Command::Torture(args) => proving::torture(&args),
+        Command::Nightly => proving::nightly(),
         Command::Image(args) => image::image(&args),
         Command::Measure(args) => run::measure(&args),
         Command::FullYear(args) => run::full_year(&args),

@@ -38,7 +38,7 @@ pub(crate) struct TestArgs {
 
 #[derive(Args)]
 pub(crate) struct MeasureArgs {
-    /// What to measure: footprint | throughput
+    /// What to measure: footprint | throughput | failover
     what: String,
     /// Passed on, e.g. --seconds 60
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -174,7 +174,8 @@ impl Built {
         Ok(path)
     }
 
-    fn harness(&self, name: &str) -> Result<Command> {
+    /// A program of the harness, told where the product is.
+    pub(crate) fn harness(&self, name: &str) -> Result<Command> {
         let mut command = Command::new(self.binary(name)?);
         command.env("TIDELOG_BIN", self.binary("tidelog")?);
         Ok(command)

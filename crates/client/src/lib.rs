@@ -27,8 +27,9 @@ pub use tidelog_record::{Compression, HeaderView, Headers};
 pub use tidelog_types::{ErrorCode, PartitionIndex, TopicName, TopicPartition};
 
 pub use admin::{
-    Admin, BrokerDescription, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription,
-    GroupListing, GroupMember, NewTopic, PartitionDescription, TopicDescription, TopicListing,
+    Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, CreatedTopic,
+    GroupDescription, GroupListing, GroupMember, NewTopic, PartitionDescription, TopicDescription,
+    TopicListing,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{

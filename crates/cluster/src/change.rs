@@ -15,8 +15,8 @@ pub enum Change {
     ClusterNamed(ClusterId),
     /// A broker was registered, fenced, unfenced or drained.
     Broker(Arc<BrokerImage>),
-    /// A topic was made; its partitions follow, from 0 on.
-    TopicCreated {
+    /// A topic was made; its partitions follow, from 0 on. Of a topic that exists: its configs changed.
+    Topic {
         /// Its id.
         topic_id: TopicId,
         /// Its name.

@@ -26,6 +26,8 @@ pub enum Command {
     CreateTopic(CreateTopic),
     /// Removes a topic and its records.
     DeleteTopic(DeleteTopic),
+    /// Changes a topic's configs, with everything that follows from them.
+    AlterTopicConfigs(AlterTopicConfigs),
     /// A leader changes the ISR of its partition (R7, KIP-497, KIP-903).
     AlterPartition(AlterPartition),
     /// Reserves a block of producer ids for a broker to hand out.
@@ -89,6 +91,17 @@ pub struct CreateTopic {
 pub struct DeleteTopic {
     /// By id, so that a retried deletion cannot hit the topic's successor.
     pub topic_id: TopicId,
+}
+
+/// See [`Command::AlterTopicConfigs`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterTopicConfigs {
+    /// By id, so that a retried change cannot hit the topic's successor.
+    pub topic_id: TopicId,
+    /// Configs to set, by Kafka's names.
+    pub set: BTreeMap<String, String>,
+    /// Configs to go back to their defaults.
+    pub remove: Vec<String>,
 }
 
 /// See [`Command::AlterPartition`].

@@ -202,18 +202,20 @@ impl ClusterImage {
             Change::Broker(broker) => {
                 self.brokers.insert(broker.id, Arc::clone(broker));
             }
-            Change::TopicCreated {
+            Change::Topic {
                 topic_id,
                 name,
                 configs,
             } => {
-                let topic = TopicImage {
-                    id: *topic_id,
-                    name: name.clone(),
-                    partitions: Vec::new(),
-                    configs: configs.clone(),
-                };
-                self.topics.insert(*topic_id, Arc::new(topic));
+                let topic = self.topics.entry(*topic_id).or_insert_with(|| {
+                    Arc::new(TopicImage {
+                        id: *topic_id,
+                        name: name.clone(),
+                        partitions: Vec::new(),
+                        configs: TopicConfigs::default(),
+                    })
+                });
+                Arc::make_mut(topic).configs.clone_from(configs);
                 self.topic_ids.insert(name.clone(), *topic_id);
             }
             Change::TopicDeleted(id) => {
@@ -271,7 +273,7 @@ impl ClusterImage {
         changes.extend(self.brokers.values().cloned().map(Change::Broker));
         changes.push(Change::NextProducerId(self.next_producer_id.0));
         for topic in self.topics.values() {
-            changes.push(Change::TopicCreated {
+            changes.push(Change::Topic {
                 topic_id: topic.id,
                 name: topic.name.clone(),
                 configs: topic.configs.clone(),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_cluster::command::{Command, CreateTopic, DeleteTopic};
+use tidelog_cluster::command::{AlterTopicConfigs, Command, CreateTopic, DeleteTopic};
 use tidelog_cluster::image::{ClusterImage, MetadataIndex, TopicImage};
 use tidelog_cluster::outcome::{Accepted, Outcome};
 use tidelog_metadata::Metadata;
@@ -165,6 +165,30 @@ impl AdminService {
         Ok(outcome.index)
     }
 
+    async fn alter_configs(
+        &self,
+        request: v1::AlterTopicConfigsRequest,
+    ) -> Result<MetadataIndex, PartitionError> {
+        let name = topic_name(&request.name)?;
+        let image = self.metadata.image();
+        let topic = image
+            .topic_by_name(&name)
+            .ok_or_else(|| unknown_topic(name.as_str()))?;
+        let command = Command::AlterTopicConfigs(AlterTopicConfigs {
+            topic_id: topic.id,
+            set: request.set.into_iter().collect(),
+            remove: request.remove,
+        });
+        if request.validate_only {
+            let (_, outcome) = tidelog_cluster::decide(&image, image.index, &command);
+            outcome.result?;
+            return Ok(image.index);
+        }
+        let outcome = self.propose(command).await?;
+        outcome.result?;
+        Ok(outcome.index)
+    }
+
     async fn image_at(&self, index: u64) -> Result<Arc<ClusterImage>, PartitionError> {
         let reached = self.metadata.wait_for_index(MetadataIndex(index));
         match tokio::time::timeout(MAX_METADATA_WAIT, reached).await {
@@ -266,6 +290,20 @@ impl Admin for AdminService {
                 },
             },
         ))
+    }
+
+    async fn alter_topic_configs(
+        &self,
+        request: Request<v1::AlterTopicConfigsRequest>,
+    ) -> Result<Response<v1::AlterTopicConfigsResponse>, Status> {
+        let (error, index) = match self.alter_configs(request.into_inner()).await {
+            Ok(index) => (None, index),
+            Err(error) => (Some(error.into()), MetadataIndex(0)),
+        };
+        Ok(Response::new(v1::AlterTopicConfigsResponse {
+            error,
+            metadata_index: index.0,
+        }))
     }
 
     async fn describe_topic(

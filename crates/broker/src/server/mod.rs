@@ -125,7 +125,13 @@ impl Server {
         let stop = CancellationToken::new();
         let stop_clients = stop.child_token();
         let tasks = TaskTracker::new();
-        let metadata = start_metadata(&config, &store).await?;
+        let metadata = match start_metadata(&config, &store).await {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                close_store(store).await;
+                return Err(error);
+            }
+        };
         let controller = Controller::start(metadata.clone(), controller_config(&config));
         let (fatal, failure) = Fatal::new();
         let disk = watch_disk(&config, &store).await;
@@ -138,7 +144,15 @@ impl Server {
             Arc::clone(&registration),
             Arc::clone(&groups),
         );
-        let replicas = load_replicas(&config, &store, events, hooks).await?;
+        let replicas = match load_replicas(&config, &store, events, hooks).await {
+            Ok(replicas) => replicas,
+            Err(error) => {
+                controller.shutdown().await;
+                metadata.shutdown().await;
+                close_store(store).await;
+                return Err(error);
+            }
+        };
 
         let (topics, group_service) =
             start_groups(&config, &metadata, &replicas, &tasks, stop_clients.clone());
@@ -253,12 +267,17 @@ impl Server {
         if tokio::time::timeout(CLOSE_TIMEOUT, settled).await.is_err() {
             tracing::debug!("some streams did not end by themselves");
         }
-        let store = Arc::clone(&self.store);
-        match tokio::task::spawn_blocking(move || store.close()).await {
-            Ok(Ok(())) => tracing::info!("broker stopped"),
-            Ok(Err(error)) => tracing::error!(%error, "the store did not close in order"),
-            Err(error) => tracing::error!(%error, "the store did not close in order"),
-        }
+        close_store(Arc::clone(&self.store)).await;
+        tracing::info!("broker stopped");
+    }
+}
+
+/// Closes the record database, and waits for that.
+async fn close_store(store: Arc<RocksStore>) {
+    match tokio::task::spawn_blocking(move || store.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the store did not close in order"),
+        Err(error) => tracing::error!(%error, "the store did not close in order"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use futures::future::{join_all, select_all, try_join_all};
+use futures::future::{join_all, select_all};
 use tidelog_broker::config::Config;
 use tidelog_broker::server::Server;
 
@@ -61,7 +61,7 @@ fn config(index: u32, brokers: u32, dir: &Path) -> Result<Config> {
 async fn serve(configs: Vec<Config>) -> Result<()> {
     let signalled = interrupt::listen()?;
     // Together: a broker may be ready only when most of them are there.
-    let servers = try_join_all(configs.into_iter().map(start)).await?;
+    let servers = start_all(configs).await?;
     tokio::select! {
         _ = join_all(servers.iter().map(Server::ready)) => output::line(&bootstrap(&servers))?,
         () = signalled.cancelled() => {}
@@ -76,6 +76,24 @@ async fn serve(configs: Vec<Config>) -> Result<()> {
     };
     join_all(servers.into_iter().map(Server::shutdown)).await;
     failure.map_or(Ok(()), |failure| Err(anyhow::Error::msg(failure)))
+}
+
+/// Starts all of them or none. Those that did start are closed before the error is told: a process that ended while a database still
+/// closes on a thread of its own would be ended by RocksDB's statics going first.
+async fn start_all(configs: Vec<Config>) -> Result<Vec<Server>> {
+    let mut servers = Vec::new();
+    let mut failure = None;
+    for started in join_all(configs.into_iter().map(start)).await {
+        match started {
+            Ok(server) => servers.push(server),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    let Some(failure) = failure else {
+        return Ok(servers);
+    };
+    join_all(servers.into_iter().map(Server::abandon)).await;
+    Err(failure)
 }
 
 async fn start(config: Config) -> Result<Server> {

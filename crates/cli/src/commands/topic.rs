@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tidelog_client::{ErrorCode, NewTopic, PartitionDescription, TopicDescription, TopicListing};
+use tidelog_client::{
+    ConfigChange, ErrorCode, NewTopic, PartitionDescription, TopicDescription, TopicListing,
+};
 
 use super::runtime;
 use crate::args::{ConnectFlags, OutputFlag};
@@ -20,6 +22,8 @@ pub(crate) enum Command {
     List(ListFlags),
     /// Show a topic's partitions: leaders, replicas, offsets
     Describe(DescribeFlags),
+    /// Change a topic's configs while it is in use
+    Alter(AlterFlags),
     /// Delete topics and every record in them
     Delete(DeleteFlags),
 }
@@ -67,6 +71,30 @@ pub(crate) struct DescribeFlags {
     name: String,
     #[command(flatten)]
     output: OutputFlag,
+    #[command(flatten)]
+    connect: ConnectFlags,
+}
+
+/// Flags of `tidelog topic alter`.
+#[derive(Debug, Args)]
+pub(crate) struct AlterFlags {
+    /// The topic
+    name: String,
+    /// A config to set, by Kafka's name, e.g. min.insync.replicas=2; repeatable
+    #[arg(
+        short,
+        long,
+        value_name = "NAME=VALUE",
+        value_parser = name_and_value,
+        required_unless_present = "delete_config"
+    )]
+    config: Vec<(String, String)>,
+    /// A config to go back to its default; repeatable
+    #[arg(long, value_name = "NAME")]
+    delete_config: Vec<String>,
+    /// Check everything, change nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     connect: ConnectFlags,
 }
@@ -121,6 +149,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
             Command::Create(flags) => create(flags).await,
             Command::List(flags) => list(flags).await,
             Command::Describe(flags) => describe(flags).await,
+            Command::Alter(flags) => alter(flags).await,
             Command::Delete(flags) => delete(flags).await,
         }
     })
@@ -222,6 +251,25 @@ fn partitions(topic: &ShownTopic) -> Columns {
         ]);
     }
     columns
+}
+
+async fn alter(flags: &AlterFlags) -> Result<()> {
+    let mut change = ConfigChange::default().validate_only(flags.dry_run);
+    for (name, value) in &flags.config {
+        change = change.set(name, value);
+    }
+    for name in &flags.delete_config {
+        change = change.remove(name);
+    }
+    let admin = flags.connect.admin().await?;
+    admin.alter_topic_configs(&flags.name, change).await?;
+    let what = if flags.dry_run {
+        "could be altered"
+    } else {
+        "altered"
+    };
+    eprintln!("topic {} {what}", flags.name);
+    Ok(())
 }
 
 async fn delete(flags: &DeleteFlags) -> Result<()> {

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 pub use self::types::{
-    BrokerDescription, ClusterDescription, CommittedOffset, CreatedTopic, GroupDescription, GroupListing,
-    GroupMember, NewTopic, PartitionDescription, TopicDescription, TopicListing,
+    BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, CreatedTopic, GroupDescription,
+    GroupListing, GroupMember, NewTopic, PartitionDescription, TopicDescription, TopicListing,
 };
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -92,6 +92,14 @@ impl Admin {
     /// Deletes a topic and every record in it.
     pub async fn delete_topic(&self, name: &str) -> Result<()> {
         let call = |channel, left| wire::delete_topic(channel, name.to_owned(), left);
+        let index = self.anywhere(self.timeout, call).await?;
+        self.client.inner.metadata.require_index(index);
+        Ok(())
+    }
+
+    /// Changes a topic's configs, all of them or none: those not named stay as they are.
+    pub async fn alter_topic_configs(&self, name: &str, change: ConfigChange) -> Result<()> {
+        let call = |channel, left| wire::alter_topic_configs(channel, name.to_owned(), change.clone(), left);
         let index = self.anywhere(self.timeout, call).await?;
         self.client.inner.metadata.require_index(index);
         Ok(())

@@ -71,6 +71,43 @@ impl NewTopic {
     }
 }
 
+/// How a topic's configs shall change; those not named stay as they are.
+///
+/// ```
+/// use tidelog_client::ConfigChange;
+///
+/// let change = ConfigChange::default().set("min.insync.replicas", "2").remove("max.message.bytes");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfigChange {
+    pub(crate) set: BTreeMap<String, String>,
+    pub(crate) remove: Vec<String>,
+    pub(crate) validate_only: bool,
+}
+
+impl ConfigChange {
+    /// With one config set, by Kafka's name.
+    #[must_use]
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.set.insert(name.into(), value.into());
+        self
+    }
+
+    /// With one config back at its default.
+    #[must_use]
+    pub fn remove(mut self, name: impl Into<String>) -> Self {
+        self.remove.push(name.into());
+        self
+    }
+
+    /// Only to check: everything is looked at, nothing is changed.
+    #[must_use]
+    pub fn validate_only(mut self, validate_only: bool) -> Self {
+        self.validate_only = validate_only;
+        self
+    }
+}
+
 /// A topic that was created, or could be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreatedTopic {

@@ -9,8 +9,8 @@ use tonic::transport::Channel;
 
 use super::{accepted, malformed, request, status_error};
 use crate::admin::{
-    BrokerDescription, ClusterDescription, CreatedTopic, NewTopic, PartitionDescription, TopicDescription,
-    TopicListing,
+    BrokerDescription, ClusterDescription, ConfigChange, CreatedTopic, NewTopic, PartitionDescription,
+    TopicDescription, TopicListing,
 };
 use crate::error::Result;
 
@@ -48,6 +48,27 @@ pub(crate) async fn create_topic(
 pub(crate) async fn delete_topic(channel: Channel, name: String, timeout: Duration) -> Result<u64> {
     let asked = client(channel)
         .delete_topic(request(v1::DeleteTopicRequest { name }, timeout))
+        .await;
+    let answer = asked.map_err(|status| status_error(&status))?.into_inner();
+    accepted(answer.error)?;
+    Ok(answer.metadata_index)
+}
+
+/// Changes a topic's configs; tells the metadata entry that did it.
+pub(crate) async fn alter_topic_configs(
+    channel: Channel,
+    name: String,
+    change: ConfigChange,
+    timeout: Duration,
+) -> Result<u64> {
+    let message = v1::AlterTopicConfigsRequest {
+        name,
+        set: change.set.into_iter().collect(),
+        remove: change.remove,
+        validate_only: change.validate_only,
+    };
+    let asked = client(channel)
+        .alter_topic_configs(request(message, timeout))
         .await;
     let answer = asked.map_err(|status| status_error(&status))?.into_inner();
     accepted(answer.error)?;

@@ -413,6 +413,13 @@ impl Admin for Broker {
         Err(Status::unimplemented("not asked for"))
     }
 
+    async fn alter_topic_configs(
+        &self,
+        _: Request<v1::AlterTopicConfigsRequest>,
+    ) -> Result<Response<v1::AlterTopicConfigsResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
     async fn describe_topic(
         &self,
         _: Request<v1::DescribeTopicRequest>,

@@ -33,6 +33,7 @@ pub fn decide(image: &ClusterImage, index: MetadataIndex, command: &Command) -> 
         Command::DrainBroker(incarnation) => brokers::drain(image, *incarnation),
         Command::CreateTopic(create) => topics::create(image, create),
         Command::DeleteTopic(delete) => topics::delete(image, *delete),
+        Command::AlterTopicConfigs(alter) => topics::alter_configs(image, alter),
         Command::AlterPartition(alter) => partitions::alter(image, alter),
         Command::ElectPreferredLeaders => Ok(partitions::elect_preferred(image)),
         Command::AllocateProducerIds(incarnation) => allocate_producer_ids(image, *incarnation),

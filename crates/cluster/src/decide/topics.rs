@@ -1,4 +1,4 @@
-//! Topics: created, deleted.
+//! Topics: created, altered, deleted.
 
 use tidelog_types::limits::{MAX_PARTITIONS_PER_CLUSTER, MAX_PARTITIONS_PER_TOPIC, MAX_TOPICS};
 use tidelog_types::{
@@ -6,10 +6,11 @@ use tidelog_types::{
     TopicIdPartition,
 };
 
-use super::{Decided, brokers};
+use super::{Decided, brokers, partition_change};
 use crate::change::Change;
-use crate::command::{CreateTopic, DeleteTopic};
+use crate::command::{AlterTopicConfigs, CreateTopic, DeleteTopic};
 use crate::configs::TopicConfigs;
+use crate::election::Election;
 use crate::image::ClusterImage;
 use crate::outcome::Accepted;
 use crate::placement::place;
@@ -51,7 +52,7 @@ pub(super) fn create(image: &ClusterImage, create: &CreateTopic) -> Decided {
     let configs = TopicConfigs::validated(create.configs.clone(), create.internal)?;
     let min_insync_replicas = configs.min_insync_replicas(replication_factor);
 
-    let mut changes = vec![Change::TopicCreated {
+    let mut changes = vec![Change::Topic {
         topic_id: create.topic_id,
         name: name.clone(),
         configs,
@@ -162,6 +163,58 @@ pub(super) fn delete(image: &ClusterImage, delete: DeleteTopic) -> Decided {
         );
     }
     Ok((vec![Change::TopicDeleted(topic.id)], Accepted::TopicDeleted))
+}
+
+/// Changes a topic's configs. Another min.insync.replicas is one step with the new ELR and a new epoch of every partition (R8): so
+/// a leader that goes by an older registration is refused its next ISR change, and nobody is eligible by a minimum that no longer holds.
+pub(super) fn alter_configs(image: &ClusterImage, alter: &AlterTopicConfigs) -> Decided {
+    let Some(topic) = image.topic(alter.topic_id) else {
+        return refuse(
+            ErrorCode::UnknownTopicId,
+            format!("no topic has the id {}", alter.topic_id),
+        );
+    };
+    if topic.name.is_internal() {
+        return refuse(
+            ErrorCode::InvalidTopicException,
+            format!("{} belongs to the cluster and cannot be altered", topic.name),
+        );
+    }
+    let mut set = topic.configs.overrides().clone();
+    for key in &alter.remove {
+        set.remove(key);
+    }
+    set.extend(alter.set.clone());
+    let configs = TopicConfigs::validated(set, false)?;
+    let mut changes = Vec::new();
+    for (partition, old) in topic.iter() {
+        let min_insync_replicas = configs.min_insync_replicas(old.replicas.len() as u32);
+        if min_insync_replicas == old.min_insync_replicas {
+            continue;
+        }
+        let changed = PartitionRegistration {
+            min_insync_replicas,
+            ..old.clone()
+        };
+        let as_it_is = || Change::Partition {
+            partition,
+            registration: PartitionRegistration {
+                partition_epoch: old.partition_epoch.next(),
+                ..changed.clone()
+            },
+            unclean: false,
+        };
+        let election = Election::of(&changed, topic.configs.unclean_leader_election());
+        changes.push(partition_change(partition, election, image).unwrap_or_else(as_it_is));
+    }
+    if configs != topic.configs {
+        changes.push(Change::Topic {
+            topic_id: topic.id,
+            name: topic.name.clone(),
+            configs,
+        });
+    }
+    Ok((changes, Accepted::TopicConfigsAltered))
 }
 
 fn refuse<T>(code: ErrorCode, message: String) -> Result<T, PartitionError> {

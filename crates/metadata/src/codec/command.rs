@@ -3,7 +3,8 @@
 use prost::Message;
 use tidelog_cluster::Command;
 use tidelog_cluster::command::{
-    AlterPartition, BrokerIncarnation, CreateTopic, DeleteTopic, InitCluster, RegisterBroker,
+    AlterPartition, AlterTopicConfigs, BrokerIncarnation, CreateTopic, DeleteTopic, InitCluster,
+    RegisterBroker,
 };
 use tidelog_cluster::image::Listener;
 use tidelog_proto::storage::v1 as pb;
@@ -45,6 +46,11 @@ pub(crate) fn to_message(command: &Command) -> pb::ClusterCommand {
             internal: create.internal,
         }),
         Command::DeleteTopic(delete) => Kind::DeleteTopic(bytes(delete.topic_id.as_bytes())),
+        Command::AlterTopicConfigs(alter) => Kind::AlterTopicConfigs(pb::AlterTopicConfigsCommand {
+            topic_id: bytes(alter.topic_id.as_bytes()),
+            set: alter.set.clone(),
+            remove: alter.remove.clone(),
+        }),
         Command::AlterPartition(alter) => Kind::AlterPartition(pb::AlterPartitionCommand {
             topic_id: bytes(alter.partition.topic_id.as_bytes()),
             partition: alter.partition.partition.0,
@@ -88,6 +94,11 @@ pub(crate) fn from_message(message: pb::ClusterCommand) -> Result<Command, Decod
         }),
         Kind::DeleteTopic(id) => Command::DeleteTopic(DeleteTopic {
             topic_id: uuid!(TopicId, id, "topic id")?,
+        }),
+        Kind::AlterTopicConfigs(alter) => Command::AlterTopicConfigs(AlterTopicConfigs {
+            topic_id: uuid!(TopicId, alter.topic_id, "topic id")?,
+            set: alter.set,
+            remove: alter.remove,
         }),
         Kind::AlterPartition(alter) => Command::AlterPartition(alter_from(alter)?),
         Kind::AllocateProducerIds(broker) => Command::AllocateProducerIds(incarnation_from(broker)?),

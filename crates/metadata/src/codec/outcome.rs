@@ -40,6 +40,7 @@ pub(crate) fn to_message(outcome: Outcome) -> pb::CommandOutcome {
             replication_factor,
         }),
         Ok(Accepted::TopicDeleted) => Kind::TopicDeleted(Done {}),
+        Ok(Accepted::TopicConfigsAltered) => Kind::TopicConfigsAltered(Done {}),
         Ok(Accepted::PartitionAltered { registration }) => {
             // The proposer knows which partition it asked for.
             let anonymous = TopicIdPartition {
@@ -78,6 +79,7 @@ pub(crate) fn from_message(message: pb::CommandOutcome) -> Result<Outcome, Decod
             replication_factor: topic.replication_factor,
         }),
         Kind::TopicDeleted(Done {}) => Ok(Accepted::TopicDeleted),
+        Kind::TopicConfigsAltered(Done {}) => Ok(Accepted::TopicConfigsAltered),
         Kind::PartitionAltered(record) => Ok(Accepted::PartitionAltered {
             registration: partition_from(record)?.1,
         }),

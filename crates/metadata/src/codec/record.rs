@@ -33,7 +33,7 @@ pub(crate) fn to_message(change: &Change) -> pb::ClusterRecord {
     let record = match change {
         Change::ClusterNamed(id) => Record::ClusterId(bytes(id.as_bytes())),
         Change::Broker(broker) => Record::Broker(broker_to(broker)),
-        Change::TopicCreated {
+        Change::Topic {
             topic_id,
             name,
             configs,
@@ -59,7 +59,7 @@ pub(crate) fn from_message(message: pb::ClusterRecord) -> Result<Stored, DecodeE
         match message.record.ok_or(DecodeError::Field("record"))? {
             Record::ClusterId(id) => Change::ClusterNamed(uuid!(ClusterId, id, "cluster id")?),
             Record::Broker(broker) => Change::Broker(Arc::new(broker_from(broker)?)),
-            Record::Topic(topic) => Change::TopicCreated {
+            Record::Topic(topic) => Change::Topic {
                 topic_id: uuid!(TopicId, topic.topic_id, "topic id")?,
                 name: topic.name.parse().map_err(|_| DecodeError::Field("topic name"))?,
                 configs: TopicConfigs::trusted(topic.configs),

@@ -67,6 +67,11 @@ fn commands() -> Vec<Command> {
         }),
         Command::AllocateProducerIds(incarnation(1)),
         Command::ElectPreferredLeaders,
+        Command::AlterTopicConfigs(AlterTopicConfigs {
+            topic_id: topic_id(),
+            set: [("min.insync.replicas".to_owned(), "1".to_owned())].into(),
+            remove: vec!["max.message.bytes".to_owned()],
+        }),
     ]
 }
 
@@ -111,6 +116,7 @@ fn outcomes_survive_the_way_to_the_proposer() {
             replication_factor: 2,
         }),
         Ok(Accepted::TopicDeleted),
+        Ok(Accepted::TopicConfigsAltered),
         Ok(Accepted::PartitionAltered { registration }),
         Ok(Accepted::ProducerIdsAllocated {
             first: ProducerId(2000),

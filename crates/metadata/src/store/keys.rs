@@ -75,7 +75,7 @@ impl StateKey {
         Some(match change {
             Change::ClusterNamed(_) => Self::ClusterId,
             Change::Broker(broker) => Self::Broker(broker.id.get()),
-            Change::TopicCreated { topic_id, .. } => Self::Topic(*topic_id),
+            Change::Topic { topic_id, .. } => Self::Topic(*topic_id),
             Change::TopicDeleted(_) => return None,
             Change::Partition { partition, .. } => Self::Partition(*partition),
             Change::NextProducerId(_) => Self::NextProducerId,

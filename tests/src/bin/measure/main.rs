@@ -1,5 +1,6 @@
-//! What the README records, measured on brokers as real processes. Run by `cargo xtask measure footprint | throughput`.
+//! What the README records, measured on brokers as real processes. Run by `cargo xtask measure footprint | throughput | failover`.
 
+mod failover;
 mod footprint;
 mod process;
 mod throughput;
@@ -33,6 +34,15 @@ enum What {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// How long producers wait when a leader is killed, paused, cut off or stopped
+    Failover {
+        /// How often each is done
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+        repetitions: u16,
+        /// Only this
+        #[arg(long, value_enum)]
+        only: Option<failover::Fault>,
+    },
 }
 
 #[tokio::main]
@@ -44,5 +54,6 @@ async fn run() -> Result<()> {
     match Args::parse().what {
         What::Footprint { file, idle_seconds } => footprint::measure(file.as_deref(), idle_seconds).await,
         What::Throughput { seconds } => throughput::measure(seconds).await,
+        What::Failover { repetitions, only } => failover::measure(repetitions.into(), only).await,
     }
 }

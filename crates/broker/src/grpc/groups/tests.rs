@@ -59,7 +59,7 @@ fn image(leader: u32) -> Arc<ClusterImage> {
         })
         .collect();
     let configs = TopicConfigs::validated(std::collections::BTreeMap::new(), true).unwrap();
-    changes.push(Change::TopicCreated {
+    changes.push(Change::Topic {
         topic_id,
         name: TopicName::consumer_offsets(),
         configs,

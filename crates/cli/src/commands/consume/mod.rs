@@ -166,6 +166,11 @@ impl Reading {
                 }
             };
             if self.ends.as_ref().is_some_and(|ends| ends.is_beyond(&record)) {
+                // A topic that is written to without a pause always has a record at hand, and its end must be noticed all the same.
+                self.flush()?;
+                if self.at_end().await? {
+                    break;
+                }
                 continue;
             }
             self.printer.print(&record)?;

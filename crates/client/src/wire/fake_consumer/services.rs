@@ -350,6 +350,13 @@ impl Admin for Broker {
         not_here()
     }
 
+    async fn alter_topic_configs(
+        &self,
+        _: Request<v1::AlterTopicConfigsRequest>,
+    ) -> Result<Response<v1::AlterTopicConfigsResponse>, Status> {
+        not_here()
+    }
+
     async fn describe_topic(
         &self,
         _: Request<v1::DescribeTopicRequest>,
