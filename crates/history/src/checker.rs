@@ -99,11 +99,11 @@ impl Checker {
         Ok(())
     }
 
-    /// Takes note that the history ends here. What could only be judged at an end was judged at [`Ended`](crate::What::Ended), if the run
-    /// came so far: a run that breaks off owes nothing.
+    /// Takes note that the history ends here. A run that breaks off owes only what was due by the time of its last event; what a whole
+    /// run owes is judged at [`Ended`](crate::What::Ended).
     pub fn finish(&mut self) -> Result<(), Violation> {
         for (invariant, check) in &mut self.checks {
-            if let Err(message) = check.finish(&self.world) {
+            if let Err(message) = check.finish(self.last_at) {
                 return Err(Violation {
                     invariant: *invariant,
                     position: self.taken.saturating_sub(1),

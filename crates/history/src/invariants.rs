@@ -64,8 +64,8 @@ pub(crate) trait Check: Send {
         Ok(())
     }
 
-    /// Looks at the world after the last event.
-    fn finish(&mut self, _world: &World) -> Verdict {
+    /// Looks back when the history ends, at the time of its last event.
+    fn finish(&mut self, _at: Duration) -> Verdict {
         Ok(())
     }
 }

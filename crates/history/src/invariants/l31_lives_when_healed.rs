@@ -70,6 +70,13 @@ impl Check for LivesWhenHealed {
         }
         Ok(())
     }
+
+    fn finish(&mut self, at: Duration) -> Verdict {
+        match self.owed.iter().find(|debt| at >= debt.healed_at + PATIENCE) {
+            Some(debt) => Err(debt.message(at)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl LivesWhenHealed {
@@ -127,6 +134,10 @@ pub(super) fn cases() -> super::tests::Cases {
                     (6, send(1, 1, &[10])),
                     (36, acked(1, 0, 1)),
                 ]),
+            ),
+            (
+                "the run breaks off when the time is up",
+                timed([(5, healed(true, false)), (35, send(1, 1, &[10]))]),
             ),
             (
                 "a send from before healing does not count",

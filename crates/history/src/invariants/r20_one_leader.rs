@@ -71,6 +71,14 @@ pub(super) fn cases() -> super::tests::Cases {
             ),
             ("who never led appends", history([appends(1, entry(0, 5, &[10]))])),
             (
+                "a restarted broker appends before it leads again",
+                history([
+                    leads(1, 1, 5),
+                    recovered(1, 0, vec![]),
+                    appends(1, entry(0, 5, &[10])),
+                ]),
+            ),
+            (
                 "a leader appends in another epoch",
                 history([leads(1, 1, 5), appends(1, entry(0, 6, &[10]))]),
             ),

@@ -4,11 +4,12 @@
 //! epoch in which the leader leads, since it acts upon a registration only when it has heard of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tidelog_types::{BrokerId, Offset};
 
 use super::{Check, Moment, Verdict};
-use crate::event::What;
+use crate::event::{Entry, What};
 use crate::world::{Partition, Replica, World};
 
 #[derive(Default)]
@@ -61,13 +62,10 @@ fn same(leader: &Replica, other: &Replica, from: Offset, until: Offset) -> bool 
     if from >= until {
         return true;
     }
-    let inside = |replica: &'_ Replica| {
-        let entries = replica.entries_from(from).cloned();
-        entries
-            .take_while(|entry| entry.base_offset < until)
-            .collect::<Vec<_>>()
-    };
-    inside(leader) == inside(other)
+    let inside = |entry: &&Arc<Entry>| entry.base_offset < until;
+    let here = leader.entries_from(from).take_while(inside);
+    let there = other.entries_from(from).take_while(inside);
+    here.eq(there)
 }
 
 #[cfg(test)]

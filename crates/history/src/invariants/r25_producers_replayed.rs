@@ -1,7 +1,7 @@
 //! R25: what a replica remembers of idempotent producers equals a replay of its log.
 //!
 //! Of each producer the newest epoch counts, and of that its last batches. A replica may remember batches that were trimmed since,
-//! so only what stands in the log is compared. Times are not part of a history.
+//! so only batches that begin at or above the log start are compared. Times are not part of a history.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -47,17 +47,13 @@ impl Check for ProducersReplayed {
 
 /// What is remembered, without batches that are no longer in the log.
 fn in_log(producers: &[ProducerState], replica: &Replica) -> BTreeMap<ProducerId, Remembered> {
-    let first = replica
-        .entries
-        .front()
-        .map_or(replica.end, |entry| entry.base_offset);
     producers
         .iter()
         .filter_map(|state| {
             let batches: VecDeque<_> = state
                 .batches
                 .iter()
-                .filter(|batch| batch.base_offset >= first)
+                .filter(|batch| batch.base_offset >= replica.log_start)
                 .map(|batch| (batch.base_sequence, batch.base_offset, batch.last_offset))
                 .collect();
             (!batches.is_empty()).then_some((state.id, (state.epoch, batches)))
@@ -81,6 +77,10 @@ fn replay(replica: &Replica) -> BTreeMap<ProducerId, Remembered> {
             batches.pop_front();
         }
     }
+    for (_, batches) in producers.values_mut() {
+        batches.retain(|(_, base_offset, _)| *base_offset >= replica.log_start);
+    }
+    producers.retain(|_, (_, batches)| !batches.is_empty());
     producers
 }
 

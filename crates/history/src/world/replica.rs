@@ -33,7 +33,7 @@ pub(crate) struct Replica {
     /// Up to where it was compared with the committed log and found equal.
     pub(crate) agreed: Offset,
     pub(crate) floor: Floor,
-    /// The last epoch in which it led.
+    /// The last epoch in which this life of it led.
     pub(crate) leads: Option<LeaderEpoch>,
 }
 
@@ -73,6 +73,8 @@ impl Replica {
         self.durable_end = self.end;
         self.high_watermark = self.high_watermark.max(log_start).min(self.end);
         self.agreed = log_start;
+        // A restarted broker leads in no epoch until it is given one.
+        self.leads = None;
         self.floor = match self.entries.front() {
             Some(first) if first.base_offset < log_start => Floor::Epoch(first.leader_epoch),
             Some(_) => Floor::Nothing,
