@@ -201,9 +201,10 @@ impl World {
             What::HighWatermark {
                 broker,
                 partition,
+                epoch,
                 to,
                 ..
-            } => self.at(*partition).commit(*broker, *to),
+            } => self.at(*partition).commit(*broker, *epoch, *to),
             _ => {}
         }
     }

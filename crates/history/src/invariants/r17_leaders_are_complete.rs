@@ -1,10 +1,10 @@
-//! R17: when a replica becomes leader, its log holds everything that was committed or acknowledged before.
+//! R17: when a replica becomes leader, its log holds everything that was committed or acknowledged in the epochs before.
 
-use tidelog_types::{BrokerId, Offset, TopicIdPartition};
+use tidelog_types::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 
 use super::{Check, Moment, Verdict};
 use crate::event::What;
-use crate::world::{Partition, Replica, World};
+use crate::world::{Outcome, Partition, Replica, Send, World};
 
 #[derive(Default)]
 pub(super) struct LeadersAreComplete;
@@ -12,7 +12,10 @@ pub(super) struct LeadersAreComplete;
 impl Check for LeadersAreComplete {
     fn after(&mut self, moment: &Moment<'_>, world: &World) -> Verdict {
         let What::Leads {
-            broker, partition, ..
+            broker,
+            partition,
+            epoch,
+            ..
         } = moment.what
         else {
             return Ok(());
@@ -24,34 +27,33 @@ impl Check for LeadersAreComplete {
             return Ok(());
         };
         if let Some(difference) = &known.difference {
-            let lacks = format!(
-                "committed up to {}, and {}",
-                known.committed.end(),
-                difference.message
-            );
+            let end = known.committed_before(*epoch);
+            let lacks = format!("earlier epochs committed up to {end}, and {}", difference.message);
             return Err(incomplete(*broker, *partition, &lacks));
         }
-        match lacks_acknowledged(known, replica, world) {
-            Some(lacks) if !replica.entries.is_empty() || is_inside_known(known) => {
-                Err(incomplete(*broker, *partition, &lacks))
-            }
-            _ => Ok(()),
+        match lacks_acknowledged(known, replica, *epoch, world) {
+            Some(lacks) => Err(incomplete(*broker, *partition, &lacks)),
+            None => Ok(()),
         }
     }
 }
 
-/// Whether the history tells of logs at all: of real clusters it knows acknowledgements only.
-fn is_inside_known(known: &Partition) -> bool {
-    known.committed.end() > Offset::ZERO
-}
-
 /// What was acknowledged above the committed log, as far as it is known, and is not in this one.
-fn lacks_acknowledged(known: &Partition, replica: &Replica, world: &World) -> Option<String> {
+fn lacks_acknowledged(
+    known: &Partition,
+    replica: &Replica,
+    epoch: LeaderEpoch,
+    world: &World,
+) -> Option<String> {
+    let earlier = |send: &&Send| match send.outcome {
+        Outcome::Acknowledged { leader_epoch, .. } => leader_epoch < epoch,
+        _ => false,
+    };
     known
         .acknowledged
         .range(known.committed.end()..)
         .find_map(|(base, id)| {
-            let send = world.send(*id)?;
+            let send = world.send(*id).filter(earlier)?;
             let mut offsets = (base.0..).map(Offset).zip(&send.values);
             let (offset, value) = offsets.find(|(offset, value)| {
                 let entry = replica.entries_from(*offset).next();
@@ -121,6 +123,23 @@ pub(super) fn cases() -> super::tests::Cases {
                     [
                         second(),
                         recovered(2, 1, vec![entry(0, 1, &[10, 11])]),
+                        leads(2, 2, 2),
+                    ],
+                )),
+            ),
+            (
+                "a broker hears late that it led, of an epoch that is over",
+                history(then(
+                    one(),
+                    [
+                        second(),
+                        registered(registration(Some(3), 3, 3, &[1, 3], &[])),
+                        leads(3, 3, 3),
+                        appends(3, entry(2, 3, &[12])),
+                        copies(1, entry(2, 3, &[12])),
+                        durable(3, 3),
+                        durable(1, 3),
+                        commits(3, 3, 3),
                         leads(2, 2, 2),
                     ],
                 )),

@@ -16,6 +16,8 @@ pub(crate) struct Partition {
     /// What stood on disks that are lost, as it was then.
     pub(crate) lost: Vec<(BrokerId, Replica)>,
     pub(crate) committed: Committed,
+    /// Up to where each leader epoch committed it.
+    committed_in: BTreeMap<LeaderEpoch, Offset>,
     /// What the last event committed.
     pub(crate) newly_committed: Vec<Arc<Entry>>,
     /// What the last event, a high watermark or a leadership, showed to differ between its replica and the committed log.
@@ -40,15 +42,25 @@ impl Partition {
         self.log_start = self.log_start.max(log_start);
     }
 
+    /// Takes a leadership: what it must have is compared with what is committed.
     pub(super) fn lead(&mut self, broker: BrokerId, epoch: LeaderEpoch) {
         self.replica(broker).leads = Some(epoch);
-        let end = self.committed.end();
+        let end = self.committed_before(epoch);
         self.compare(broker, end);
     }
 
+    /// Up to where earlier epochs than this one committed the log. A broker may hear of an epoch when it is over: what later epochs
+    /// committed meanwhile is not demanded of it.
+    pub(crate) fn committed_before(&self, epoch: LeaderEpoch) -> Offset {
+        let ends = self.committed_in.range(..epoch).map(|(_, end)| *end);
+        ends.max().unwrap_or_default()
+    }
+
     /// Takes a high watermark: what it covers is compared with what is committed already, and the rest is committed by it.
-    pub(super) fn commit(&mut self, broker: BrokerId, to: Offset) {
+    pub(super) fn commit(&mut self, broker: BrokerId, epoch: LeaderEpoch, to: Offset) {
         self.compare(broker, to);
+        let end = self.committed_in.entry(epoch).or_default();
+        *end = (*end).max(to);
         self.replica(broker).high_watermark = to;
     }
 

@@ -17,13 +17,13 @@ use tidelog_types::{
 
 pub(crate) fn partition(index: u32) -> TopicIdPartition {
     TopicIdPartition {
-        topic_id: TopicId::from_slice(&[7; 16]).unwrap(),
+        topic_id: TopicId::from_slice(&[7; 16]).expect("16 bytes"),
         partition: PartitionIndex(index),
     }
 }
 
 fn broker(index: usize) -> BrokerId {
-    BrokerId::new(index as u32 + 1).unwrap()
+    BrokerId::new(index as u32 + 1).expect("at least 1")
 }
 
 fn all() -> Vec<BrokerId> {
@@ -51,7 +51,7 @@ struct Partition {
     end: Offset,
     leader: usize,
     epoch: LeaderEpoch,
-    partition_epoch: PartitionEpoch,
+    changes: PartitionEpoch,
     sequence: u64,
     read: [Offset; 2],
     owner: u32,
@@ -68,7 +68,7 @@ impl Run {
             end: Offset::ZERO,
             leader: 0,
             epoch: LeaderEpoch(0),
-            partition_epoch: PartitionEpoch(0),
+            changes: PartitionEpoch(0),
             sequence: 0,
             read: [Offset::ZERO; 2],
             owner: 0,
@@ -183,7 +183,7 @@ impl Run {
         self.happens(What::BrokerRegistered {
             broker: broker(id),
             epoch: BrokerEpoch(self.next_broker_epoch),
-            directory: DirectoryId::from_slice(&[id as u8; 16]).unwrap(),
+            directory: DirectoryId::from_slice(&[id as u8; 16]).expect("16 bytes"),
         });
         self.next_broker_epoch += 1;
         self.command();
@@ -195,7 +195,7 @@ impl Run {
         let partition = &mut self.partitions[at];
         partition.leader = leader;
         partition.epoch = partition.epoch.next();
-        partition.partition_epoch = partition.partition_epoch.next();
+        partition.changes = partition.changes.next();
         let (id, epoch) = (partition.id, partition.epoch);
         let registration = PartitionRegistration {
             replicas: all(),
@@ -204,7 +204,7 @@ impl Run {
             leader: Some(broker(leader)),
             last_known_leader: None,
             leader_epoch: epoch,
-            partition_epoch: partition.partition_epoch,
+            partition_epoch: partition.changes,
             min_insync_replicas: 2,
         };
         self.happens(What::Registered {
