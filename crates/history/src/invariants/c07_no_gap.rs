@@ -1,0 +1,140 @@
+//! C7: a reader is handed offsets that rise, and every one of them: only what lies below the log start may be missing.
+
+use tidelog_types::{Offset, TopicIdPartition};
+
+use super::{Check, Moment, Verdict};
+use crate::event::{ReadRecord, Reader, What};
+use crate::hash::Map;
+use crate::world::World;
+
+#[derive(Default)]
+pub(super) struct NoGap {
+    /// How far each reader is, and the event that told it so.
+    positions: Map<(Reader, TopicIdPartition), (Offset, usize)>,
+}
+
+impl Check for NoGap {
+    fn before(&mut self, moment: &Moment<'_>, _world: &World) -> Verdict {
+        match moment.what {
+            What::Read {
+                reader,
+                partition,
+                from,
+                next,
+                records,
+                log_start,
+            } => {
+                let reached = self.positions.entry((*reader, *partition));
+                let reached = reached.or_insert((*from, moment.position));
+                let (expected, before) = *reached;
+                // A reader may go back and read again; one that goes on further must not have skipped a record.
+                if *from > expected.max(*log_start) {
+                    return Err(format!(
+                        "reader {} reads {partition} from offset {from}, and was told by #{before} to read on from {expected}",
+                        reader.0
+                    ));
+                }
+                *reached = (*reached).max((*next, moment.position));
+                complete(*from, *next, *log_start, records)
+                    .map_err(|message| format!("reader {} of {partition}: {message}", reader.0))
+            }
+            What::ReadToEnd {
+                partition,
+                log_start,
+                end,
+                records,
+            } => complete(Offset::ZERO, *end, *log_start, records)
+                .map_err(|message| format!("reading {partition} to its end: {message}")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the records are all that lie between `from` and `next`, in order, but for what is below the log start.
+fn complete(from: Offset, next: Offset, log_start: Offset, records: &[ReadRecord]) -> Verdict {
+    let mut expected = from;
+    for record in records {
+        if record.offset < expected {
+            return Err(format!("offset {} comes after {expected} was due", record.offset));
+        }
+        no_record_between(expected, record.offset, log_start)?;
+        expected = record.offset.next();
+    }
+    if next < expected {
+        return Err(format!(
+            "everything below {expected} is answered, and the next offset is {next}"
+        ));
+    }
+    no_record_between(expected, next, log_start)
+}
+
+fn no_record_between(from: Offset, until: Offset, log_start: Offset) -> Verdict {
+    let from = from.max(log_start);
+    if from < until {
+        return Err(format!(
+            "the offsets from {from} up to {until} are missing, and the log starts at {log_start}"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) fn cases() -> super::tests::Cases {
+    use crate::script::*;
+    let sent = || vec![send(1, 1, &[10, 11, 12, 13])];
+    let with = |events: Vec<What>| history(then(sent(), events));
+    super::tests::Cases {
+        bad: vec![
+            (
+                "an offset is skipped",
+                with(vec![read(1, 0, 3, &[(0, 10), (2, 12)])]),
+            ),
+            (
+                "the last offset is missing",
+                with(vec![read(1, 0, 2, &[(0, 10)])]),
+            ),
+            (
+                "an answer begins before it was asked",
+                with(vec![read(1, 1, 2, &[(0, 10), (1, 11)])]),
+            ),
+            ("offsets fall", with(vec![read(1, 0, 2, &[(1, 11), (0, 10)])])),
+            (
+                "a reader skips a record between two answers",
+                with(vec![read(1, 0, 1, &[(0, 10)]), read(1, 2, 3, &[(2, 12)])]),
+            ),
+            (
+                "reading to the end leaves one out",
+                with(vec![read_to_end(0, 2, &[(1, 11)])]),
+            ),
+        ],
+        good: vec![
+            (
+                "one answer goes on where the other ended",
+                with(vec![
+                    read(1, 0, 1, &[(0, 10)]),
+                    read(1, 1, 1, &[]),
+                    read(1, 1, 3, &[(1, 11), (2, 12)]),
+                ]),
+            ),
+            (
+                "what lies below the log start may be missing",
+                with(vec![
+                    read_from_start(1, 0, 3, &[(2, 12)], 2),
+                    read_to_end(2, 3, &[(2, 12)]),
+                    read_from_start(1, 3, 3, &[], 2),
+                ]),
+            ),
+            (
+                "a reader skips what was deleted meanwhile",
+                with(vec![
+                    read(1, 0, 1, &[(0, 10)]),
+                    read_from_start(1, 2, 3, &[(2, 12)], 2),
+                ]),
+            ),
+            (
+                "a reader goes back",
+                with(vec![read(1, 0, 1, &[(0, 10)]), read(1, 0, 1, &[(0, 10)])]),
+            ),
+        ],
+    }
+}

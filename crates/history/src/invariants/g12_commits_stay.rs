@@ -1,0 +1,300 @@
+//! G12: committed offsets behave like one register that is read and written at once.
+//!
+//! Each commit takes effect at some moment after it began: an acknowledged one before its acknowledgement, one of unknown fate whenever,
+//! or never. An answer is wrong if every commit of its offset was certainly overwritten before the question was asked: some other
+//! commit began after that one had taken effect, and had itself taken effect by then. So of the past two numbers are enough: the latest
+//! beginning among the commits that are in effect for certain, and for each offset the latest moment at which a commit of it may have
+//! taken effect. Two commits of one offset cannot be told apart, and the check does not try to.
+
+use tidelog_types::{Offset, TopicIdPartition};
+
+use super::{Check, Moment, Verdict};
+use crate::event::{CommitResult, Name, Request, What};
+use crate::hash::Map;
+use crate::world::World;
+
+#[derive(Default)]
+pub(super) struct CommitsStay {
+    registers: Map<(Name, TopicIdPartition), Register>,
+    commits: Map<Request, Commit>,
+    asked: Map<Request, Asked>,
+}
+
+/// What is known of one group's offset of one partition.
+#[derive(Default)]
+struct Register {
+    /// The latest beginning of a commit that is in effect for certain.
+    overwritten_before: Option<usize>,
+    offsets: Map<Offset, Candidates>,
+}
+
+/// The commits of one offset.
+#[derive(Default)]
+struct Candidates {
+    /// The latest moment by which one of them had taken effect, of those that are known to have.
+    effective_by: Option<usize>,
+    /// Those that may take effect yet.
+    open: Vec<Request>,
+}
+
+struct Commit {
+    key: (Name, TopicIdPartition),
+    offset: Offset,
+    began: usize,
+    /// The answer that proved it.
+    proven_by: Option<usize>,
+}
+
+struct Asked {
+    key: (Name, TopicIdPartition),
+    /// Commits that had taken effect by then were overwritten before it was asked.
+    overwritten_before: Option<usize>,
+}
+
+impl Check for CommitsStay {
+    fn before(&mut self, moment: &Moment<'_>, _world: &World) -> Verdict {
+        match moment.what {
+            What::CommitBegan {
+                request,
+                group,
+                partition,
+                offset,
+            } => {
+                let key = (Name::clone(group), *partition);
+                let register = self.registers.entry(key.clone()).or_default();
+                register.offsets.entry(*offset).or_default().open.push(*request);
+                let commit = Commit {
+                    key,
+                    offset: *offset,
+                    began: moment.position,
+                    proven_by: None,
+                };
+                self.commits.insert(*request, commit);
+                Ok(())
+            }
+            What::CommitEnded { request, result } => self.ended(*request, *result, moment.position),
+            What::OffsetAsked {
+                request,
+                group,
+                partition,
+            } => {
+                let key = (Name::clone(group), *partition);
+                let overwritten_before = self
+                    .registers
+                    .get(&key)
+                    .and_then(|register| register.overwritten_before);
+                let asked = Asked {
+                    key,
+                    overwritten_before,
+                };
+                self.asked.insert(*request, asked);
+                Ok(())
+            }
+            What::OffsetAnswered { request, offset } => match self.asked.remove(request) {
+                Some(asked) => self.answered(&asked, *offset, moment.position),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+impl CommitsStay {
+    fn ended(&mut self, request: Request, result: CommitResult, position: usize) -> Verdict {
+        let Some(commit) = self.commits.get(&request) else {
+            return Ok(());
+        };
+        match (result, commit.proven_by) {
+            (CommitResult::Unknown, _) | (CommitResult::Acknowledged, Some(_)) => {}
+            (CommitResult::Acknowledged, None) => self.took_effect(request, position),
+            (CommitResult::Refused, Some(proof)) => {
+                let (group, partition) = &commit.key;
+                return Err(format!(
+                    "the commit of offset {} of {partition} for group {group} (#{}) is refused, and #{proof} answered with it",
+                    commit.offset, commit.began
+                ));
+            }
+            (CommitResult::Refused, None) => {
+                let register = self.registers.get_mut(&commit.key);
+                if let Some(candidates) =
+                    register.and_then(|register| register.offsets.get_mut(&commit.offset))
+                {
+                    candidates.open.retain(|open| *open != request);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note that a commit had taken effect by that event.
+    fn took_effect(&mut self, request: Request, position: usize) {
+        let Some(commit) = self.commits.get(&request) else {
+            return;
+        };
+        let Some(register) = self.registers.get_mut(&commit.key) else {
+            return;
+        };
+        register.overwritten_before = register.overwritten_before.max(Some(commit.began));
+        if let Some(candidates) = register.offsets.get_mut(&commit.offset) {
+            candidates.effective_by = candidates.effective_by.max(Some(position));
+            candidates.open.retain(|open| *open != request);
+        }
+    }
+
+    fn answered(&mut self, asked: &Asked, offset: Option<Offset>, position: usize) -> Verdict {
+        let (group, partition) = &asked.key;
+        let overwritten = |answer: String| {
+            let by = asked.overwritten_before.unwrap_or_default();
+            Err(format!(
+                "group {group} is told {answer} for {partition}, and a later commit (#{by}) was in effect before it asked"
+            ))
+        };
+        let Some(offset) = offset else {
+            return match asked.overwritten_before {
+                Some(_) => overwritten("that nothing is committed".to_owned()),
+                None => Ok(()),
+            };
+        };
+        let register = self.registers.get(&asked.key);
+        let Some(candidates) = register
+            .and_then(|register| register.offsets.get(&offset))
+            .filter(|candidates| candidates.effective_by.is_some() || !candidates.open.is_empty())
+        else {
+            return Err(format!(
+                "group {group} is told offset {offset} for {partition}, which nobody committed"
+            ));
+        };
+        if candidates.effective_by.is_some() && candidates.effective_by >= asked.overwritten_before {
+            return Ok(());
+        }
+        match candidates.open[..] {
+            [] => overwritten(format!("offset {offset}")),
+            // It can be no other: so it had taken effect by now.
+            [proven] => {
+                self.took_effect(proven, position);
+                if let Some(commit) = self.commits.get_mut(&proven) {
+                    commit.proven_by = Some(position);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) fn cases() -> super::tests::Cases {
+    use crate::event::CommitResult::{Acknowledged, Refused, Unknown};
+    use crate::script::*;
+    let two = || {
+        vec![
+            commit(1, 5),
+            committed(1, Acknowledged),
+            commit(2, 9),
+            committed(2, Acknowledged),
+        ]
+    };
+    let answers = |request, offset| [offset_asked(request), offset_answered(request, offset)];
+    super::tests::Cases {
+        bad: vec![
+            (
+                "it goes back by itself",
+                history(then(two(), answers(3, Some(5)))),
+            ),
+            ("it is forgotten", history(then(two(), answers(3, None)))),
+            ("nobody committed it", history(then(two(), answers(3, Some(7))))),
+            (
+                "a refused commit is answered",
+                history([&[commit(1, 5), committed(1, Refused)][..], &answers(2, Some(5))].concat()),
+            ),
+            (
+                "a commit that was answered is refused",
+                history(
+                    [
+                        &[commit(1, 5)][..],
+                        &answers(2, Some(5)),
+                        &[committed(1, Refused)],
+                    ]
+                    .concat(),
+                ),
+            ),
+            (
+                "what was seen of an unknown commit is forgotten",
+                history(
+                    [
+                        &[
+                            commit(1, 5),
+                            committed(1, Acknowledged),
+                            commit(2, 9),
+                            committed(2, Unknown),
+                        ][..],
+                        &answers(3, Some(9)),
+                        &answers(4, Some(5)),
+                    ]
+                    .concat(),
+                ),
+            ),
+        ],
+        good: vec![
+            (
+                "the last one is answered",
+                history(then(two(), answers(3, Some(9)))),
+            ),
+            ("nothing is committed yet", history(answers(1, None))),
+            (
+                "an unknown commit may take effect late, or never",
+                history(
+                    [
+                        &[
+                            commit(1, 5),
+                            committed(1, Unknown),
+                            commit(2, 9),
+                            committed(2, Acknowledged),
+                        ][..],
+                        &answers(3, Some(9)),
+                        &answers(4, Some(5)),
+                    ]
+                    .concat(),
+                ),
+            ),
+            (
+                "of two that overlap either may be the last",
+                history(
+                    [
+                        &[
+                            commit(1, 5),
+                            commit(2, 9),
+                            committed(1, Acknowledged),
+                            committed(2, Acknowledged),
+                        ][..],
+                        &answers(3, Some(5)),
+                        &answers(4, Some(5)),
+                    ]
+                    .concat(),
+                ),
+            ),
+            (
+                "a commit that ends while one asks may or may not be answered",
+                history([
+                    commit(1, 5),
+                    committed(1, Acknowledged),
+                    commit(2, 9),
+                    offset_asked(3),
+                    committed(2, Acknowledged),
+                    offset_answered(3, Some(5)),
+                ]),
+            ),
+            (
+                "a group commits a lower offset",
+                history(
+                    [
+                        &two()[..],
+                        &[commit(3, 5), committed(3, Acknowledged)],
+                        &answers(4, Some(5)),
+                    ]
+                    .concat(),
+                ),
+            ),
+        ],
+    }
+}

@@ -1,0 +1,119 @@
+//! G15: once a group has settled, each of its members' records was handed to one of them.
+
+use tidelog_types::{Offset, TopicIdPartition};
+
+use super::{Check, Moment, Verdict};
+use crate::event::{Name, What};
+use crate::hash::Map;
+use crate::paged::Paged;
+use crate::world::World;
+
+#[derive(Default)]
+pub(super) struct AllDelivered {
+    delivered: Map<(Name, TopicIdPartition), Paged<()>>,
+    /// Of each partition what was found when it was last read to its end.
+    ends: Map<TopicIdPartition, Vec<Offset>>,
+}
+
+impl Check for AllDelivered {
+    fn before(&mut self, moment: &Moment<'_>, world: &World) -> Verdict {
+        match moment.what {
+            What::Delivered {
+                group,
+                partition,
+                offset,
+            } => {
+                let key = (Name::clone(group), *partition);
+                self.delivered.entry(key).or_default().insert(offset.0, ());
+                Ok(())
+            }
+            What::ReadToEnd {
+                partition, records, ..
+            } => {
+                let offsets = records.iter().map(|record| record.offset).collect();
+                self.ends.insert(*partition, offsets);
+                Ok(())
+            }
+            What::GroupSettled { group, partitions } => partitions
+                .iter()
+                .try_for_each(|partition| self.settled(group, *partition, world)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AllDelivered {
+    fn settled(&self, group: &Name, partition: TopicIdPartition, world: &World) -> Verdict {
+        let known = world.partition(partition);
+        if known.is_some_and(|known| known.is_unclean) {
+            return Ok(());
+        }
+        let log_start = known.map(|known| known.log_start).unwrap_or_default();
+        let delivered = self.delivered.get(&(Name::clone(group), partition));
+        let missing = |offset: &Offset| {
+            *offset >= log_start && delivered.is_none_or(|delivered| delivered.get(offset.0).is_none())
+        };
+        let first = match (self.ends.get(&partition), known) {
+            (Some(offsets), _) => offsets.iter().copied().find(missing),
+            (None, Some(known)) => known
+                .committed
+                .entries_from(log_start)
+                .iter()
+                .flat_map(|entry| (entry.base_offset.0..entry.end_offset().0).map(Offset))
+                .find(missing),
+            (None, None) => None,
+        };
+        match first {
+            Some(offset) => Err(format!(
+                "offset {offset} of {partition} was never handed to a member of group {group}"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) fn cases() -> super::tests::Cases {
+    use crate::script::*;
+    let sent = || vec![send(1, 1, &[10, 11])];
+    super::tests::Cases {
+        bad: vec![
+            (
+                "a record that is read was not delivered",
+                history(then(
+                    sent(),
+                    [read_to_end(0, 2, &[(0, 10), (1, 11)]), delivered(0), settled()],
+                )),
+            ),
+            (
+                "a committed record was not delivered",
+                history(then(
+                    replicated(&entry(0, 1, &[10, 11])),
+                    [delivered(1), settled()],
+                )),
+            ),
+        ],
+        good: vec![
+            (
+                "all were, one twice",
+                history(then(
+                    sent(),
+                    [
+                        delivered(0),
+                        delivered(0),
+                        delivered(1),
+                        read_to_end(0, 2, &[(0, 10), (1, 11)]),
+                        settled(),
+                    ],
+                )),
+            ),
+            (
+                "what retention deleted need not be",
+                history(then(
+                    replicated(&entry(0, 1, &[10, 11])),
+                    [trimmed(1, 1), delivered(1), settled()],
+                )),
+            ),
+        ],
+    }
+}

@@ -1,0 +1,121 @@
+//! M27: a command whose proposer was told that it is committed is what stands at its index, and in the end every broker has it.
+
+use super::{Check, Moment, Verdict};
+use crate::event::What;
+use crate::hash::Map;
+use crate::world::World;
+use tidelog_types::BrokerId;
+
+#[derive(Default)]
+pub(super) struct CommandsStay {
+    /// Of each index what was applied there first, and the event.
+    applied: Map<u64, (u64, usize)>,
+    /// Of each index what was acknowledged there, and the event.
+    acknowledged: Map<u64, (u64, usize)>,
+    last_acknowledged: u64,
+    /// How far each broker is.
+    reached: Map<BrokerId, u64>,
+}
+
+impl Check for CommandsStay {
+    fn before(&mut self, moment: &Moment<'_>, _world: &World) -> Verdict {
+        match moment.what {
+            What::Applied {
+                broker,
+                index,
+                command,
+                ..
+            } => {
+                let reached = self.reached.entry(*broker).or_default();
+                *reached = (*reached).max(*index);
+                self.applied.entry(*index).or_insert((*command, moment.position));
+                match self.acknowledged.get(index) {
+                    Some((acknowledged, position)) if acknowledged != command => Err(format!(
+                        "broker {broker} applies another command at index {index} than #{position} acknowledged"
+                    )),
+                    _ => Ok(()),
+                }
+            }
+            What::CommandAcknowledged { index, command } => {
+                self.last_acknowledged = self.last_acknowledged.max(*index);
+                let now = (*command, moment.position);
+                let earlier = *self.acknowledged.entry(*index).or_insert(now);
+                let others = [Some(earlier), self.applied.get(index).copied()];
+                match others.into_iter().flatten().find(|(other, _)| other != command) {
+                    Some((_, position)) => Err(format!(
+                        "a command is acknowledged at index {index}, where #{position} has another one"
+                    )),
+                    None => Ok(()),
+                }
+            }
+            // Without a word of what is applied nothing can be demanded.
+            What::Ended { up } if !self.reached.is_empty() => {
+                let reached = |broker: &BrokerId| self.reached.get(broker).copied().unwrap_or_default();
+                match up.iter().find(|broker| reached(broker) < self.last_acknowledged) {
+                    Some(broker) => Err(format!(
+                        "broker {broker} has applied up to index {} in the end, and index {} was acknowledged",
+                        reached(broker),
+                        self.last_acknowledged
+                    )),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) fn cases() -> super::tests::Cases {
+    use crate::script::*;
+    let applied = |id, index, command| What::Applied {
+        broker: broker(id),
+        index,
+        command,
+        state: 0,
+    };
+    let acknowledged = |index, command| What::CommandAcknowledged { index, command };
+    let ended = || What::Ended { up: brokers(&[1, 2]) };
+    super::tests::Cases {
+        bad: vec![
+            (
+                "another command takes its place",
+                history([acknowledged(5, 50), applied(1, 5, 51)]),
+            ),
+            (
+                "another one stood there",
+                history([applied(1, 5, 51), acknowledged(5, 50)]),
+            ),
+            (
+                "two are acknowledged",
+                history([acknowledged(5, 50), acknowledged(5, 51)]),
+            ),
+            (
+                "a broker lacks it in the end",
+                history([applied(1, 5, 50), applied(2, 4, 40), acknowledged(5, 50), ended()]),
+            ),
+        ],
+        good: vec![
+            (
+                "all have it, and more",
+                history([
+                    applied(1, 5, 50),
+                    acknowledged(5, 50),
+                    applied(2, 5, 50),
+                    applied(2, 6, 60),
+                    ended(),
+                ]),
+            ),
+            (
+                "who is down need not have it",
+                history([
+                    acknowledged(5, 50),
+                    applied(1, 5, 50),
+                    applied(2, 5, 50),
+                    applied(3, 4, 40),
+                    ended(),
+                ]),
+            ),
+        ],
+    }
+}

@@ -1,0 +1,77 @@
+//! M29: a leader is in the ISR, and came from the ISR or ELR before, unless the topic asked for an unclean election.
+
+use super::{Check, Moment, Verdict};
+use crate::event::What;
+use crate::world::World;
+
+#[derive(Default)]
+pub(super) struct LeaderIsMember;
+
+impl Check for LeaderIsMember {
+    fn before(&mut self, moment: &Moment<'_>, world: &World) -> Verdict {
+        let What::Registered {
+            partition,
+            registration,
+            unclean,
+        } = moment.what
+        else {
+            return Ok(());
+        };
+        let Some(leader) = registration.leader else {
+            return Ok(());
+        };
+        if !registration.isr.contains(&leader) {
+            return Err(format!(
+                "broker {leader} leads {partition} in epoch {} and is not in its ISR",
+                registration.leader_epoch
+            ));
+        }
+        let before = world
+            .partition(*partition)
+            .and_then(|known| known.registration.as_ref());
+        let Some(before) = before.filter(|before| before.leader_epoch != registration.leader_epoch) else {
+            return Ok(());
+        };
+        if *unclean || before.isr.contains(&leader) || before.elr.contains(&leader) {
+            return Ok(());
+        }
+        Err(format!(
+            "broker {leader} is elected to lead {partition} in epoch {}, and was neither in the ISR nor in the ELR",
+            registration.leader_epoch
+        ))
+    }
+}
+
+#[cfg(test)]
+pub(super) fn cases() -> super::tests::Cases {
+    use crate::script::*;
+    let state =
+        |leader, epoch, isr: &[u32], elr: &[u32]| registered(registration(leader, epoch, epoch, isr, elr));
+    super::tests::Cases {
+        bad: vec![
+            (
+                "a leader outside of its ISR",
+                history([state(Some(3), 1, &[1, 2], &[])]),
+            ),
+            (
+                "one is elected that was no member",
+                history([state(Some(1), 1, &[1, 2], &[]), state(Some(3), 2, &[3], &[])]),
+            ),
+        ],
+        good: vec![
+            (
+                "from the ISR, then from the ELR",
+                history([
+                    state(Some(1), 1, &[1, 2, 3], &[]),
+                    state(Some(2), 2, &[2], &[1]),
+                    state(None, 3, &[], &[1, 2]),
+                    state(Some(1), 4, &[1], &[2]),
+                ]),
+            ),
+            (
+                "an unclean one",
+                history([state(Some(1), 1, &[1], &[]), elected_uncleanly(3, 2, 2)]),
+            ),
+        ],
+    }
+}

@@ -1,0 +1,181 @@
+//! R24: when a produce is acknowledged, its records have been on min.insync.replicas disks, by the disks' word.
+//!
+//! A disk counts that held them and was lost since: the leader cannot know of it. The minimum is the lowest that was registered in the
+//! epoch in which the leader leads, since it acts upon a registration only when it has heard of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidelog_types::{BrokerId, Offset};
+
+use super::{Check, Moment, Verdict};
+use crate::event::{Entry, What};
+use crate::world::{Partition, Replica, World};
+
+#[derive(Default)]
+pub(super) struct DurableWhenAcknowledged;
+
+impl Check for DurableWhenAcknowledged {
+    fn before(&mut self, moment: &Moment<'_>, world: &World) -> Verdict {
+        let What::Acknowledges {
+            broker,
+            partition,
+            base_offset,
+            end,
+        } = moment.what
+        else {
+            return Ok(());
+        };
+        let Some(known) = world.partition(*partition).filter(|known| !known.is_unclean) else {
+            return Ok(());
+        };
+        let (Some(leader), Some(minimum)) = (known.replicas.get(broker), minimum(known, *broker)) else {
+            return Ok(());
+        };
+        let keeps = |(broker, replica): (&BrokerId, &Replica)| {
+            let there = replica.durable_end >= *end && same(leader, replica, *base_offset, *end);
+            there.then_some(*broker)
+        };
+        let lost = known.lost.iter().map(|(broker, replica)| (broker, replica));
+        let keeping: BTreeSet<_> = known.replicas.iter().chain(lost).filter_map(keeps).collect();
+        if keeping.len() >= minimum {
+            return Ok(());
+        }
+        let keeping: Vec<_> = keeping.iter().map(ToString::to_string).collect();
+        Err(format!(
+            "broker {broker} acknowledges {partition} from {base_offset} up to {end}, which is on the disks of brokers [{}], and {minimum} are needed",
+            keeping.join(", ")
+        ))
+    }
+}
+
+fn minimum(known: &Partition, leader: BrokerId) -> Option<usize> {
+    let leads = known.replicas.get(&leader)?.leads;
+    let newest = || known.registration.as_ref();
+    let in_epoch = leads.and_then(|epoch| known.minimums.get(&epoch).copied());
+    in_epoch.or_else(|| Some(newest()?.effective_min_insync_replicas()))
+}
+
+/// Whether the two logs have the same batches there, as far as both still have them.
+fn same(leader: &Replica, other: &Replica, from: Offset, until: Offset) -> bool {
+    let from = from.max(leader.log_start).max(other.log_start);
+    if from >= until {
+        return true;
+    }
+    let inside = |entry: &&Arc<Entry>| entry.base_offset < until;
+    let here = leader.entries_from(from).take_while(inside);
+    let there = other.entries_from(from).take_while(inside);
+    here.eq(there)
+}
+
+#[cfg(test)]
+pub(super) fn cases() -> super::tests::Cases {
+    use crate::script::*;
+    let led = || {
+        vec![
+            registered(registration(Some(1), 1, 1, &[1, 2, 3], &[])),
+            leads(1, 1, 1),
+        ]
+    };
+    let with_min = |minimum, leader_epoch, partition_epoch| {
+        let mut registration = registration(Some(1), leader_epoch, partition_epoch, &[1, 2, 3], &[]);
+        registration.min_insync_replicas = minimum;
+        registered(registration)
+    };
+    let everywhere = || {
+        let entry = entry(0, 1, &[10]);
+        vec![
+            appends(1, entry.clone()),
+            copies(2, entry.clone()),
+            copies(3, entry),
+        ]
+    };
+    let one = || replicated(&entry(0, 1, &[10]));
+    super::tests::Cases {
+        bad: vec![
+            (
+                "only the leader's disk has it",
+                history(then(
+                    then(led(), everywhere()),
+                    [durable(1, 1), acknowledges(1, 0, 1)],
+                )),
+            ),
+            (
+                "another disk has something else there",
+                history(then(
+                    led(),
+                    [
+                        appends(1, entry(0, 1, &[10])),
+                        durable(1, 1),
+                        recovered(2, 0, vec![entry(0, 0, &[11])]),
+                        acknowledges(1, 0, 1),
+                    ],
+                )),
+            ),
+            (
+                "a second life of one broker is no second disk",
+                history(then(
+                    then(led(), everywhere()),
+                    [
+                        durable(2, 1),
+                        disk_lost(2),
+                        recovered(2, 0, vec![entry(0, 1, &[10])]),
+                        acknowledges(1, 0, 1),
+                    ],
+                )),
+            ),
+            (
+                "the minimum was raised by the epoch it leads in",
+                history(then(
+                    vec![with_min(1, 1, 1), with_min(2, 2, 2), leads(1, 1, 2)],
+                    [
+                        appends(1, entry(0, 2, &[10])),
+                        durable(1, 1),
+                        acknowledges(1, 0, 1),
+                    ],
+                )),
+            ),
+        ],
+        good: vec![
+            (
+                "two disks have it",
+                history(then(
+                    then(led(), everywhere()),
+                    [durable(1, 1), durable(3, 1), acknowledges(1, 0, 1)],
+                )),
+            ),
+            (
+                "two followers' disks have it, and not yet the leader's",
+                history(then(
+                    then(led(), everywhere()),
+                    [durable(2, 1), durable(3, 1), acknowledges(1, 0, 1)],
+                )),
+            ),
+            (
+                "a duplicate is answered after disks were lost and records deleted",
+                history(then(
+                    one(),
+                    [
+                        disk_lost(2),
+                        disk_lost(3),
+                        acknowledges(1, 0, 1),
+                        trimmed(1, 1),
+                        acknowledges(1, 0, 1),
+                    ],
+                )),
+            ),
+            (
+                "the leader has not heard yet that the minimum was raised",
+                history(then(
+                    vec![
+                        with_min(1, 1, 1),
+                        leads(1, 1, 1),
+                        appends(1, entry(0, 1, &[10])),
+                        durable(1, 1),
+                    ],
+                    [with_min(2, 1, 2), acknowledges(1, 0, 1)],
+                )),
+            ),
+        ],
+    }
+}

@@ -1,0 +1,185 @@
+//! R25: what a replica remembers of idempotent producers equals a replay of its log.
+//!
+//! Of each producer the newest epoch counts, and of that its last batches. A replica may remember batches that were trimmed since,
+//! so only batches that begin at or above the log start are compared. Times are not part of a history.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tidelog_types::{Offset, ProducerEpoch, ProducerId, ProducerState, Sequence};
+
+use super::{Check, Moment, Verdict};
+use crate::event::What;
+use crate::world::{Replica, World};
+
+#[derive(Default)]
+pub(super) struct ProducersReplayed;
+
+/// A producer's epoch, and of each batch the first sequence, the first and the last offset.
+type Remembered = (ProducerEpoch, VecDeque<(Sequence, Offset, Offset)>);
+
+impl Check for ProducersReplayed {
+    fn before(&mut self, moment: &Moment<'_>, world: &World) -> Verdict {
+        let What::Derived {
+            broker,
+            partition,
+            producers: Some(producers),
+            ..
+        } = moment.what
+        else {
+            return Ok(());
+        };
+        let Some(replica) = world.replica(*partition, *broker) else {
+            return Ok(());
+        };
+        let remembered = in_log(producers, replica);
+        let replayed = replay(replica);
+        let mut ids = remembered.keys().chain(replayed.keys());
+        match ids.find(|id| remembered.get(id) != replayed.get(id)) {
+            Some(id) => Err(format!(
+                "broker {broker} remembers of producer {id} in {partition} {}, and its log has {}",
+                tell(remembered.get(id)),
+                tell(replayed.get(id))
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is remembered, without batches that are no longer in the log.
+fn in_log(producers: &[ProducerState], replica: &Replica) -> BTreeMap<ProducerId, Remembered> {
+    producers
+        .iter()
+        .filter_map(|state| {
+            let batches: VecDeque<_> = state
+                .batches
+                .iter()
+                .filter(|batch| batch.base_offset >= replica.log_start)
+                .map(|batch| (batch.base_sequence, batch.base_offset, batch.last_offset))
+                .collect();
+            (!batches.is_empty()).then_some((state.id, (state.epoch, batches)))
+        })
+        .collect()
+}
+
+fn replay(replica: &Replica) -> BTreeMap<ProducerId, Remembered> {
+    let mut producers = BTreeMap::<ProducerId, Remembered>::new();
+    for entry in &replica.entries {
+        let Some(stamp) = entry.producer else { continue };
+        let (epoch, batches) = producers
+            .entry(stamp.id)
+            .or_insert_with(|| (stamp.epoch, VecDeque::new()));
+        if *epoch != stamp.epoch {
+            *epoch = stamp.epoch;
+            batches.clear();
+        }
+        batches.push_back((stamp.base_sequence, entry.base_offset, entry.end_offset() - 1));
+        if batches.len() > ProducerState::REMEMBERED_BATCHES {
+            batches.pop_front();
+        }
+    }
+    for (_, batches) in producers.values_mut() {
+        batches.retain(|(_, base_offset, _)| *base_offset >= replica.log_start);
+    }
+    producers.retain(|_, (_, batches)| !batches.is_empty());
+    producers
+}
+
+fn tell(remembered: Option<&Remembered>) -> String {
+    let Some((epoch, batches)) = remembered else {
+        return "nothing".to_owned();
+    };
+    let batches: Vec<_> = batches
+        .iter()
+        .map(|(sequence, first, last)| format!("sequence {sequence} at {first} to {last}"))
+        .collect();
+    format!("epoch {epoch} with [{}]", batches.join(", "))
+}
+
+#[cfg(test)]
+pub(super) fn cases() -> super::tests::Cases {
+    use crate::script::*;
+    use tidelog_types::RememberedBatch;
+    let state = |batches: &[(i32, u64)]| ProducerState {
+        id: ProducerId(9),
+        epoch: ProducerEpoch(0),
+        batches: batches
+            .iter()
+            .map(|(sequence, offset)| RememberedBatch {
+                base_sequence: Sequence::from_wire(*sequence).unwrap(),
+                base_offset: Offset(*offset),
+                last_offset: Offset(*offset),
+                timestamp_ms: 0,
+            })
+            .collect(),
+        last_timestamp_ms: 0,
+    };
+    let derived = |producers: Option<Vec<ProducerState>>| What::Derived {
+        broker: broker(1),
+        partition: p0(),
+        epochs: vec![tidelog_types::EpochEntry {
+            epoch: tidelog_types::LeaderEpoch(1),
+            start_offset: Offset(0),
+        }],
+        producers,
+    };
+    let log = |count: u64| -> Vec<What> {
+        (0..count)
+            .map(|at| copies(1, produced(at, 1, &[at], at as i32)))
+            .collect()
+    };
+    let two = || state(&[(0, 0), (1, 1)]);
+    super::tests::Cases {
+        bad: vec![
+            (
+                "a batch is forgotten",
+                history(then(log(2), [derived(Some(vec![state(&[(0, 0)])]))])),
+            ),
+            (
+                "a producer is forgotten",
+                history(then(log(2), [derived(Some(vec![]))])),
+            ),
+            (
+                "what was truncated is remembered",
+                history(then(log(2), [truncated(1, 1), derived(Some(vec![two()]))])),
+            ),
+            (
+                "a batch has another offset",
+                history(then(log(2), [derived(Some(vec![state(&[(0, 0), (1, 2)])]))])),
+            ),
+        ],
+        good: vec![
+            (
+                "as a replay has it",
+                history(then(log(2), [derived(Some(vec![two()]))])),
+            ),
+            (
+                "five batches are remembered",
+                history(then(
+                    log(6),
+                    [derived(Some(vec![state(&[
+                        (1, 1),
+                        (2, 2),
+                        (3, 3),
+                        (4, 4),
+                        (5, 5),
+                    ])]))],
+                )),
+            ),
+            (
+                "of what was trimmed more or less",
+                history(then(
+                    log(2),
+                    [
+                        trimmed(1, 1),
+                        derived(Some(vec![two()])),
+                        derived(Some(vec![state(&[(1, 1)])])),
+                    ],
+                )),
+            ),
+            (
+                "nothing is said of those that may have expired",
+                history(then(log(2), [derived(None)])),
+            ),
+        ],
+    }
+}

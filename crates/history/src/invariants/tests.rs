@@ -1,0 +1,88 @@
+//! Every invariant is shown histories that it must reject, and as like as possible ones that it must accept.
+
+use crate::checker::check;
+use crate::event::Event;
+use crate::invariant::Invariant;
+
+/// Histories by what they show.
+pub(crate) struct Cases {
+    /// What no correct cluster does: rejected, and by this invariant.
+    pub(crate) bad: Vec<(&'static str, Vec<Event>)>,
+    /// What a correct cluster may do: accepted by every invariant.
+    pub(crate) good: Vec<(&'static str, Vec<Event>)>,
+}
+
+fn judge(invariant: Invariant, cases: &Cases) {
+    assert!(
+        !cases.bad.is_empty() && !cases.good.is_empty(),
+        "{invariant} needs histories of both kinds"
+    );
+    for (name, history) in &cases.bad {
+        let violation = check(history).expect_err(&format!("{invariant} accepts what is bad: {name}"));
+        assert_eq!(violation.invariant, invariant, "{name}: {violation}");
+        assert_eq!(
+            violation.position,
+            history.len() - 1,
+            "{name}: the last event is the bad one: {violation}"
+        );
+    }
+    for (name, history) in &cases.good {
+        if let Err(violation) = check(history) {
+            panic!("{invariant} or another rejects what is good: {name}: {violation}");
+        }
+    }
+}
+
+macro_rules! each {
+    ($($file:ident: $invariant:ident,)*) => {
+        $(
+            #[test]
+            fn $file() {
+                judge(Invariant::$invariant, &super::$file::cases());
+            }
+        )*
+
+        const SHOWN: &[Invariant] = &[$(Invariant::$invariant,)*];
+    };
+}
+
+each! {
+    c01_none_lost: C1,
+    c02_one_value: C2,
+    c03_no_phantom: C3,
+    c04_at_most_once: C4,
+    c05_later_is_higher: C5,
+    c06_send_order: C6,
+    c07_no_gap: C7,
+    c08_end_covers_acknowledged: C8,
+    c09_stays_readable: C9,
+    c10_below_high_watermark: C10,
+    c11_within_log: C11,
+    g12_commits_stay: G12,
+    g13_fenced_commits: G13,
+    g14_one_owner: G14,
+    g15_all_delivered: G15,
+    r16_replicas_agree: R16,
+    r17_leaders_are_complete: R17,
+    r18_members_are_durable: R18,
+    r19_counts_every_member: R19,
+    r20_one_leader: R20,
+    r21_epochs_rise: R21,
+    r22_high_watermark_rises: R22,
+    r23_committed_is_kept: R23,
+    r24_durable_when_acknowledged: R24,
+    r25_producers_replayed: R25,
+    m26_one_sequence: M26,
+    m27_commands_stay: M27,
+    m28_epochs_rise: M28,
+    m29_leader_is_member: M29,
+    m30_votes_stay: M30,
+    l31_lives_when_healed: L31,
+}
+
+#[test]
+fn every_invariant_has_its_check_and_its_histories() {
+    assert_eq!(SHOWN, Invariant::ALL);
+    let checked: Vec<_> = super::all().into_iter().map(|(invariant, _)| invariant).collect();
+    assert_eq!(checked, Invariant::ALL);
+}
