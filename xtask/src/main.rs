@@ -5,6 +5,7 @@
 mod check;
 mod image;
 mod layering;
+mod numbers;
 mod prerequisites;
 mod proving;
 mod run;

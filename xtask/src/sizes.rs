@@ -11,7 +11,7 @@ const MAX_LINES: usize = 800;
 /// Fails with every Rust file under version control that is too long.
 pub(crate) fn check() -> Result<()> {
     let mut long = Vec::new();
-    for path in rust_files()? {
+    for path in sources()? {
         let lines = count_lines(&path)?;
         if lines > MAX_LINES {
             long.push(format!("{}: {lines} lines", path.display()));
@@ -26,7 +26,8 @@ pub(crate) fn check() -> Result<()> {
     )
 }
 
-fn rust_files() -> Result<Vec<PathBuf>> {
+/// Every Rust file under version control.
+pub(crate) fn sources() -> Result<Vec<PathBuf>> {
     let output = Command::new("git")
         .args(["ls-files", "*.rs"])
         .output()
