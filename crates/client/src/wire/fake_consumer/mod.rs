@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<String>,
     /// Refusals of the next commits.
     pub(crate) commit_refusals: VecDeque<i32>,
+    /// Commits of an older member epoch are refused as stale, however often they are tried.
+    pub(crate) commit_epoch: u32,
     pub(crate) commits: Vec<v1::CommitRequest>,
     /// Every partition that was asked for, and at which broker.
     pub(crate) fetches: Vec<(u32, v1::PartitionFetch)>,

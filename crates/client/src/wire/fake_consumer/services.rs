@@ -232,7 +232,9 @@ impl Groups for Broker {
         let request = request.into_inner();
         let mut world = self.state.world.lock();
         world.commits.push(request.clone());
+        let member_epoch = request.member_epoch;
         let code = match world.commit_refusals.pop_front() {
+            None if member_epoch < world.commit_epoch => Some(ErrorCode::StaleMemberEpoch.number()),
             None if world.coordinator != self.id => Some(ErrorCode::NotCoordinator.number()),
             code => code,
         };
