@@ -98,6 +98,8 @@ impl Replica {
             .is_some()
         {}
         if to <= self.log_start {
+            // Nothing readable is left, and nothing is remembered of a batch that held the log start.
+            self.entries.clear();
             self.floor = Floor::Nothing;
         }
         self.end = self.end.min(to);
