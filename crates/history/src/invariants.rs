@@ -70,84 +70,45 @@ pub(crate) trait Check: Send {
     }
 }
 
-/// Every check, by number.
-pub(crate) fn all() -> Vec<(Invariant, Box<dyn Check>)> {
-    vec![
-        (Invariant::C1, Box::<c01_none_lost::NoneLost>::default()),
-        (Invariant::C2, Box::<c02_one_value::OneValue>::default()),
-        (Invariant::C3, Box::<c03_no_phantom::NoPhantom>::default()),
-        (Invariant::C4, Box::<c04_at_most_once::AtMostOnce>::default()),
-        (
-            Invariant::C5,
-            Box::<c05_later_is_higher::LaterIsHigher>::default(),
-        ),
-        (Invariant::C6, Box::<c06_send_order::SendOrder>::default()),
-        (Invariant::C7, Box::<c07_no_gap::NoGap>::default()),
-        (
-            Invariant::C8,
-            Box::<c08_end_covers_acknowledged::EndCoversAcknowledged>::default(),
-        ),
-        (Invariant::C9, Box::<c09_stays_readable::StaysReadable>::default()),
-        (
-            Invariant::C10,
-            Box::<c10_below_high_watermark::BelowHighWatermark>::default(),
-        ),
-        (Invariant::C11, Box::<c11_within_log::WithinLog>::default()),
-        (Invariant::G12, Box::<g12_commits_stay::CommitsStay>::default()),
-        (
-            Invariant::G13,
-            Box::<g13_fenced_commits::FencedCommits>::default(),
-        ),
-        (Invariant::G14, Box::<g14_one_owner::OneOwner>::default()),
-        (Invariant::G15, Box::<g15_all_delivered::AllDelivered>::default()),
-        (
-            Invariant::R16,
-            Box::<r16_replicas_agree::ReplicasAgree>::default(),
-        ),
-        (
-            Invariant::R17,
-            Box::<r17_leaders_are_complete::LeadersAreComplete>::default(),
-        ),
-        (
-            Invariant::R18,
-            Box::<r18_members_are_durable::MembersAreDurable>::default(),
-        ),
-        (
-            Invariant::R19,
-            Box::<r19_counts_every_member::CountsEveryMember>::default(),
-        ),
-        (Invariant::R20, Box::<r20_one_leader::OneLeader>::default()),
-        (Invariant::R21, Box::<r21_epochs_rise::EpochsRise>::default()),
-        (
-            Invariant::R22,
-            Box::<r22_high_watermark_rises::HighWatermarkRises>::default(),
-        ),
-        (
-            Invariant::R23,
-            Box::<r23_committed_is_kept::CommittedIsKept>::default(),
-        ),
-        (
-            Invariant::R24,
-            Box::<r24_durable_when_acknowledged::DurableWhenAcknowledged>::default(),
-        ),
-        (
-            Invariant::R25,
-            Box::<r25_producers_replayed::ProducersReplayed>::default(),
-        ),
-        (Invariant::M26, Box::<m26_one_sequence::OneSequence>::default()),
-        (Invariant::M27, Box::<m27_commands_stay::CommandsStay>::default()),
-        (
-            Invariant::M28,
-            Box::<m28_epochs_rise::EpochsOfMetadataRise>::default(),
-        ),
-        (
-            Invariant::M29,
-            Box::<m29_leader_is_member::LeaderIsMember>::default(),
-        ),
-        (Invariant::M30, Box::<m30_votes_stay::VotesStay>::default()),
-        (
-            Invariant::L31,
-            Box::<l31_lives_when_healed::LivesWhenHealed>::default(),
-        ),
-    ]
+macro_rules! checks {
+    ($($invariant:ident: $file:ident::$check:ident,)*) => {
+        /// Every check, by number.
+        pub(crate) fn all() -> Vec<(Invariant, Box<dyn Check>)> {
+            vec![$((Invariant::$invariant, Box::<$file::$check>::default()),)*]
+        }
+    };
+}
+
+checks! {
+    C1: c01_none_lost::NoneLost,
+    C2: c02_one_value::OneValue,
+    C3: c03_no_phantom::NoPhantom,
+    C4: c04_at_most_once::AtMostOnce,
+    C5: c05_later_is_higher::LaterIsHigher,
+    C6: c06_send_order::SendOrder,
+    C7: c07_no_gap::NoGap,
+    C8: c08_end_covers_acknowledged::EndCoversAcknowledged,
+    C9: c09_stays_readable::StaysReadable,
+    C10: c10_below_high_watermark::BelowHighWatermark,
+    C11: c11_within_log::WithinLog,
+    G12: g12_commits_stay::CommitsStay,
+    G13: g13_fenced_commits::FencedCommits,
+    G14: g14_one_owner::OneOwner,
+    G15: g15_all_delivered::AllDelivered,
+    R16: r16_replicas_agree::ReplicasAgree,
+    R17: r17_leaders_are_complete::LeadersAreComplete,
+    R18: r18_members_are_durable::MembersAreDurable,
+    R19: r19_counts_every_member::CountsEveryMember,
+    R20: r20_one_leader::OneLeader,
+    R21: r21_epochs_rise::EpochsRise,
+    R22: r22_high_watermark_rises::HighWatermarkRises,
+    R23: r23_committed_is_kept::CommittedIsKept,
+    R24: r24_durable_when_acknowledged::DurableWhenAcknowledged,
+    R25: r25_producers_replayed::ProducersReplayed,
+    M26: m26_one_sequence::OneSequence,
+    M27: m27_commands_stay::CommandsStay,
+    M28: m28_epochs_rise::EpochsOfMetadataRise,
+    M29: m29_leader_is_member::LeaderIsMember,
+    M30: m30_votes_stay::VotesStay,
+    L31: l31_lives_when_healed::LivesWhenHealed,
 }

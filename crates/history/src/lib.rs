@@ -23,8 +23,8 @@
 //! - Events stand in the order in which they happened. Of clients, a `…Began` or `…Asked` is recorded before the request is sent and the
 //!   answer after it arrived, so histories of several processes may be merged by time and nothing is concluded from the order of
 //!   two requests that overlap.
-//! - [`What::ReadToEnd`] and [`What::GroupSettled`] are recorded while nothing is being sent: what was acknowledged or read before them is
-//!   demanded of them.
+//! - [`What::ReadToEnd`] begins when every send has come to its end: all that was acknowledged before it is recorded is demanded of it.
+//!   [`What::GroupSettled`] comes when the group was handed all of the last one.
 //! - An invariant whose events are missing holds vacuously: of real clusters nothing is known of the inside.
 //! - An unclean election ([`What::Registered`] with `unclean`) gives up, for its partition and from then on, what rests on committed records staying: C1,
 //!   C2, C9, R17 and R23 by promise, and C4, C5, C8, G15, R16, R18 and R24 because they follow from those.

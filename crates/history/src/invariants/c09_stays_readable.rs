@@ -1,4 +1,7 @@
 //! C9: a record that a reader was handed is there for every later one.
+//!
+//! Reading to the end is demanded to find what was read before healing: a record that is committed late may be handed to somebody else
+//! while the last answer is on its way.
 
 use tidelog_types::{Offset, TopicIdPartition};
 
@@ -12,6 +15,15 @@ use crate::world::World;
 pub(super) struct StaysReadable {
     /// Of each offset that was read the event that did so first.
     read: Map<TopicIdPartition, Paged<usize>>,
+    healed: Option<usize>,
+}
+
+/// What an answer says something of.
+struct Answer<'a> {
+    from: Offset,
+    /// Everything below is there or is gone.
+    until: Offset,
+    records: &'a [ReadRecord],
 }
 
 impl Check for StaysReadable {
@@ -29,14 +41,25 @@ impl Check for StaysReadable {
             What::ReadToEnd {
                 partition,
                 log_start,
+                end,
                 records,
-                ..
-            } => (*partition, Offset::ZERO, Offset::MAX, records, *log_start),
+            } => (*partition, Offset::ZERO, *end, records, *log_start),
+            What::Healed { .. } => {
+                self.healed = Some(moment.position);
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         let read = self.read.entry(partition).or_default();
         if !world.is_unclean(partition) {
-            still_there(read, from.max(log_start), until, records)
+            let is_end = matches!(moment.what, What::ReadToEnd { .. });
+            let answer = Answer {
+                from: from.max(log_start),
+                until,
+                records,
+            };
+            let behind = is_end.then_some(self.healed.unwrap_or(moment.position));
+            still_there(read, &answer, behind)
                 .map_err(|message| format!("{message} in {partition}, which starts at {log_start}"))?;
         }
         for record in records {
@@ -46,12 +69,21 @@ impl Check for StaysReadable {
     }
 }
 
-fn still_there(read: &Paged<usize>, from: Offset, until: Offset, records: &[ReadRecord]) -> Verdict {
-    let mut records = records.iter().map(|record| record.offset.0).peekable();
-    for offset in read.keys_from(from.0).take_while(|offset| *offset < until.0) {
+/// Whether what was read is among the records; of a log that ends there also what lies behind its end, if it was read before the event
+/// `behind`.
+fn still_there(read: &Paged<usize>, answer: &Answer<'_>, behind: Option<usize>) -> Verdict {
+    let mut records = answer.records.iter().map(|record| record.offset.0).peekable();
+    for offset in read.keys_from(answer.from.0) {
+        let position = read.get(offset).unwrap_or_default();
+        if offset >= answer.until.0 {
+            match behind {
+                None => break,
+                Some(before) if position >= before => continue,
+                Some(_) => {}
+            }
+        }
         while records.next_if(|there| *there < offset).is_some() {}
         if records.next_if_eq(&offset).is_none() {
-            let position = read.get(offset).unwrap_or_default();
             return Err(format!("offset {offset}, which #{position} read, is gone"));
         }
     }
@@ -61,12 +93,19 @@ fn still_there(read: &Paged<usize>, from: Offset, until: Offset, records: &[Read
 #[cfg(test)]
 pub(super) fn cases() -> super::tests::Cases {
     use crate::script::*;
+    let healed = || What::Healed { owed: Vec::new() };
     let seen = || vec![send(1, 1, &[10, 11]), read(1, 0, 2, &[(0, 10), (1, 11)])];
     super::tests::Cases {
-        bad: vec![(
-            "what was read is behind the end",
-            history(then(seen(), [read_to_end(0, 1, &[(0, 10)])])),
-        )],
+        bad: vec![
+            (
+                "what was read is behind the end",
+                history(then(seen(), [read_to_end(0, 1, &[(0, 10)])])),
+            ),
+            (
+                "what was read before healing is behind the end",
+                history(then(seen(), [healed(), read_to_end(0, 1, &[(0, 10)])])),
+            ),
+        ],
         good: vec![
             (
                 "it is still there",
@@ -78,6 +117,16 @@ pub(super) fn cases() -> super::tests::Cases {
                         read_to_end(0, 2, &[(0, 10), (1, 11)]),
                     ],
                 )),
+            ),
+            (
+                "what is committed late is read before the last answer arrives",
+                history([
+                    send(1, 1, &[10, 11]),
+                    read(1, 0, 1, &[(0, 10)]),
+                    healed(),
+                    read(1, 1, 2, &[(1, 11)]),
+                    read_to_end(0, 1, &[(0, 10)]),
+                ]),
             ),
             (
                 "retention deleted it",

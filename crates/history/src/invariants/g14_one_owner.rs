@@ -1,6 +1,9 @@
 //! G14: a partition goes to a new owner only after the old one gave it up, ended, or was removed.
+//!
+//! A member that was removed for its silence does not know it yet, and may take on what it was assigned long ago. That binds nobody, and
+//! nothing that it does so is committed (G13): from its removal until it ends, its claims are not held against others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidelog_types::TopicIdPartition;
 
@@ -11,8 +14,15 @@ use crate::world::World;
 
 #[derive(Default)]
 pub(super) struct OneOwner {
-    /// Of each group the partitions that are owned, by whom, and the event that gave them.
-    owners: Map<Name, BTreeMap<TopicIdPartition, (Name, usize)>>,
+    groups: Map<Name, Group>,
+}
+
+#[derive(Default)]
+struct Group {
+    /// The partitions that are owned, by whom, and the event that gave them.
+    owners: BTreeMap<TopicIdPartition, (Name, usize)>,
+    /// Members that were removed and have not ended.
+    removed: BTreeSet<Name>,
 }
 
 impl Check for OneOwner {
@@ -23,16 +33,13 @@ impl Check for OneOwner {
                 member,
                 partitions,
             } => {
-                let owners = self.owners.entry(Name::clone(group)).or_default();
+                let known = self.groups.entry(Name::clone(group)).or_default();
                 for partition in partitions {
-                    let owner = (Name::clone(member), moment.position);
-                    if let Some((before, position)) = owners.insert(*partition, owner)
-                        && before != *member
-                    {
-                        return Err(format!(
-                            "member {member} of group {group} takes {partition} on, and {before} owns it since #{position}"
-                        ));
-                    }
+                    known.assign(member, *partition, moment.position).map_err(|(owner, position)| {
+                        format!(
+                            "member {member} of group {group} takes {partition} on, and {owner} owns it since #{position}"
+                        )
+                    })?;
                 }
             }
             What::GaveUp {
@@ -40,17 +47,47 @@ impl Check for OneOwner {
                 member,
                 partitions,
             } => {
-                if let Some(owners) = self.owners.get_mut(group) {
-                    owners.retain(|partition, (owner, _)| owner != member || !partitions.contains(partition));
+                if let Some(known) = self.groups.get_mut(group) {
+                    known
+                        .owners
+                        .retain(|partition, (owner, _)| owner != member || !partitions.contains(partition));
                 }
             }
-            What::MemberEnded { group, member } | What::MemberRemoved { group, member } => {
-                if let Some(owners) = self.owners.get_mut(group) {
-                    owners.retain(|_, (owner, _)| owner != member);
+            What::MemberEnded { group, member } => {
+                if let Some(known) = self.groups.get_mut(group) {
+                    known.owners.retain(|_, (owner, _)| owner != member);
+                    known.removed.remove(member);
                 }
+            }
+            What::MemberRemoved { group, member } => {
+                let known = self.groups.entry(Name::clone(group)).or_default();
+                known.owners.retain(|_, (owner, _)| owner != member);
+                known.removed.insert(Name::clone(member));
             }
             _ => {}
         }
+        Ok(())
+    }
+}
+
+impl Group {
+    /// Gives a partition to a member, unless another one owns it.
+    fn assign(
+        &mut self,
+        member: &Name,
+        partition: TopicIdPartition,
+        position: usize,
+    ) -> Result<(), (Name, usize)> {
+        let other = self.owners.get(&partition).filter(|(owner, _)| owner != member);
+        if let Some((owner, since)) = other
+            && !self.removed.contains(owner)
+        {
+            if self.removed.contains(member) {
+                return Ok(());
+            }
+            return Err((Name::clone(owner), *since));
+        }
+        self.owners.insert(partition, (Name::clone(member), position));
         Ok(())
     }
 }
@@ -95,6 +132,10 @@ pub(super) fn cases() -> super::tests::Cases {
                 ]),
             ),
             (
+                "a member that was removed once has joined again",
+                history([removed(), ended(), assigned("a", 0), assigned("b", 0)]),
+            ),
+            (
                 "one who does not own it gives it up",
                 history([assigned("a", 0), gave_up("c", 0), assigned("b", 0)]),
             ),
@@ -113,6 +154,17 @@ pub(super) fn cases() -> super::tests::Cases {
                 history([assigned("a", 0), removed(), assigned("b", 0)]),
             ),
             ("each group has its own", history([assigned("a", 0), other_group])),
+            (
+                "a removed member takes on what it was assigned long ago, before and after somebody else",
+                history([
+                    removed(),
+                    assigned("a", 0),
+                    assigned("b", 0),
+                    assigned("b", 1),
+                    assigned("a", 1),
+                    ended(),
+                ]),
+            ),
             (
                 "a removed member that does not know yet changes nothing",
                 history([

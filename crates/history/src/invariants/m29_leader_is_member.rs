@@ -1,14 +1,35 @@
 //! M29: a leader is in the ISR, and came from the ISR or ELR before, unless the topic asked for an unclean election.
+//!
+//! One command may let a replica join the ISR and move the leadership to it, when the leader is about to stop. So a replica that the leader
+//! of the epoch before already waited for may be elected, too.
+
+use tidelog_types::{BrokerId, LeaderEpoch, TopicIdPartition};
 
 use super::{Check, Moment, Verdict};
 use crate::event::What;
+use crate::hash::Map;
 use crate::world::World;
 
 #[derive(Default)]
-pub(super) struct LeaderIsMember;
+pub(super) struct LeaderIsMember {
+    /// Whom the newest leader waits for, and its epoch.
+    counted: Map<TopicIdPartition, (LeaderEpoch, Vec<BrokerId>)>,
+}
 
 impl Check for LeaderIsMember {
     fn before(&mut self, moment: &Moment<'_>, world: &World) -> Verdict {
+        if let What::Counts {
+            partition,
+            epoch,
+            members,
+            ..
+        } = moment.what
+        {
+            let newest = self.counted.entry(*partition).or_default();
+            if *epoch >= newest.0 {
+                *newest = (*epoch, members.clone());
+            }
+        }
         let What::Registered {
             partition,
             registration,
@@ -35,6 +56,11 @@ impl Check for LeaderIsMember {
         if *unclean || before.isr.contains(&leader) || before.elr.contains(&leader) {
             return Ok(());
         }
+        let counted = self.counted.get(partition);
+        if counted.is_some_and(|(epoch, members)| *epoch == before.leader_epoch && members.contains(&leader))
+        {
+            return Ok(());
+        }
         Err(format!(
             "broker {leader} is elected to lead {partition} in epoch {}, and was neither in the ISR nor in the ELR",
             registration.leader_epoch
@@ -47,8 +73,24 @@ pub(super) fn cases() -> super::tests::Cases {
     use crate::script::*;
     let state =
         |leader, epoch, isr: &[u32], elr: &[u32]| registered(registration(leader, epoch, epoch, isr, elr));
+    let counts = |epoch, members: &[u32]| What::Counts {
+        broker: broker(1),
+        partition: p0(),
+        epoch: LeaderEpoch(epoch),
+        members: brokers(members),
+    };
     super::tests::Cases {
         bad: vec![
+            (
+                "one is elected that a leader long ago waited for",
+                history([
+                    state(Some(1), 1, &[1, 2], &[]),
+                    counts(1, &[1, 2, 3]),
+                    state(Some(1), 2, &[1, 2], &[]),
+                    counts(2, &[1, 2]),
+                    state(Some(3), 3, &[3], &[]),
+                ]),
+            ),
             (
                 "a leader outside of its ISR",
                 history([state(Some(3), 1, &[1, 2], &[])]),
@@ -66,6 +108,14 @@ pub(super) fn cases() -> super::tests::Cases {
                     state(Some(2), 2, &[2], &[1]),
                     state(None, 3, &[], &[1, 2]),
                     state(Some(1), 4, &[1], &[2]),
+                ]),
+            ),
+            (
+                "one that joins and takes over at once",
+                history([
+                    state(Some(1), 1, &[1, 2], &[]),
+                    counts(1, &[1, 2, 3]),
+                    state(Some(3), 2, &[2, 3], &[]),
                 ]),
             ),
             (

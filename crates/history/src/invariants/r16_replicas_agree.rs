@@ -103,6 +103,18 @@ pub(super) fn cases() -> super::tests::Cases {
                 )),
             ),
             (
+                "a follower that begins anew at such a log start copies the whole batch",
+                history(then(
+                    replicated(&entry(0, 1, &[10, 11])),
+                    [
+                        trimmed(1, 1),
+                        recovered(2, 1, vec![]),
+                        copies(2, entry(0, 1, &[10, 11])),
+                        learns(2, 1, 2),
+                    ],
+                )),
+            ),
+            (
                 "an unclean leader has another log",
                 history([
                     recovered(3, 0, vec![entry(0, 1, &[13])]),

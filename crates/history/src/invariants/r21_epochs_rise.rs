@@ -184,6 +184,10 @@ pub(super) fn cases() -> super::tests::Cases {
                 )),
             ),
             (
+                "of a log that is truncated to its start, in the midst of a batch",
+                history(then(log(), [trimmed(1, 1), truncated(1, 1), derived(&[])])),
+            ),
+            (
                 "of a log that was recovered empty",
                 history([
                     recovered(1, 5, vec![]),

@@ -34,7 +34,7 @@ impl Check for CommittedIsKept {
         };
         for entry in replica.entries_from((*to).max(known.log_start)) {
             let first = entry.base_offset.max(*to);
-            if first < replica.high_watermark {
+            if first < replica.surely_committed {
                 return cut(first, "which is below its own high watermark");
             }
             if known.committed.has(entry) {
@@ -79,6 +79,17 @@ pub(super) fn cases() -> super::tests::Cases {
                     one(),
                     [recovered(2, 0, vec![entry(0, 0, &[11])]), truncated(2, 0)],
                 )),
+            ),
+            (
+                "what came back because an earlier truncation did not reach the disk",
+                history([
+                    recovered(2, 0, vec![entry(0, 0, &[11])]),
+                    truncated(2, 0),
+                    copies(2, entry(0, 1, &[10])),
+                    learns(2, 1, 1),
+                    recovered(2, 0, vec![entry(0, 0, &[11])]),
+                    truncated(2, 0),
+                ]),
             ),
             (
                 "what retention deleted elsewhere",

@@ -61,7 +61,9 @@ impl Partition {
         self.compare(broker, to);
         let end = self.committed_in.entry(epoch).or_default();
         *end = (*end).max(to);
-        self.replica(broker).high_watermark = to;
+        let replica = self.replica(broker);
+        replica.high_watermark = to;
+        replica.surely_committed = to;
     }
 
     /// Looks at what the replica has between where it was last found equal and `to`. Each batch is looked at once.

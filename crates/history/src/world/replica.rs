@@ -30,6 +30,9 @@ pub(crate) struct Replica {
     pub(crate) durable_end: Offset,
     /// The highest offset that this replica may know to be committed. A restarted replica may know less; never more.
     pub(crate) high_watermark: Offset,
+    /// What it learned to be committed in this life, or from its disk's log start. A recovered log may hold what a truncation that did
+    /// not reach the disk had removed: of that, a former life's high watermark says nothing.
+    pub(crate) surely_committed: Offset,
     /// Up to where it was compared with the committed log and found equal.
     pub(crate) agreed: Offset,
     pub(crate) floor: Floor,
@@ -45,6 +48,7 @@ impl Default for Replica {
             entries: VecDeque::new(),
             durable_end: Offset::ZERO,
             high_watermark: Offset::ZERO,
+            surely_committed: Offset::ZERO,
             agreed: Offset::ZERO,
             floor: Floor::Nothing,
             leads: None,
@@ -72,6 +76,7 @@ impl Replica {
             .map_or(log_start, |entry| entry.end_offset().max(log_start));
         self.durable_end = self.end;
         self.high_watermark = self.high_watermark.max(log_start).min(self.end);
+        self.surely_committed = log_start;
         self.agreed = log_start;
         // A restarted broker leads in no epoch until it is given one.
         self.leads = None;
@@ -98,11 +103,14 @@ impl Replica {
             .is_some()
         {}
         if to <= self.log_start {
+            // Nothing readable is left, and nothing is remembered of a batch that held the log start.
+            self.entries.clear();
             self.floor = Floor::Nothing;
         }
         self.end = self.end.min(to);
         self.durable_end = self.durable_end.min(to);
         self.high_watermark = self.high_watermark.min(to);
+        self.surely_committed = self.surely_committed.min(to);
         self.agreed = self.agreed.min(to);
     }
 
@@ -114,6 +122,7 @@ impl Replica {
             self.end = log_start;
             self.durable_end = log_start;
             self.high_watermark = log_start;
+            self.surely_committed = log_start;
             self.agreed = log_start;
         }
         self.log_start = log_start;
@@ -126,6 +135,7 @@ impl Replica {
             self.floor = Floor::Epoch(first.leader_epoch);
         }
         self.high_watermark = self.high_watermark.max(log_start);
+        self.surely_committed = self.surely_committed.max(log_start);
         self.agreed = self.agreed.max(log_start);
     }
 }
