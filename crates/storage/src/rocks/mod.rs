@@ -42,7 +42,7 @@ use parking_lot::Mutex;
 use tidelog_types::{ClusterId, LocalPartition, Offset, TopicIdPartition};
 
 pub use background::BackgroundWatch;
-pub use directory::{DirectoryMeta, OpenError};
+pub use directory::{DirectoryMeta, OpenError, create_dir_durably};
 pub use options::{MIN_MEMORY_BUDGET_BYTES, RocksOptions, direct_io_works, open_unchanged, safe_options};
 pub use read_only::{BatchIter, ReadOnlyStore};
 pub use sync_mark::SyncMark;
@@ -136,6 +136,7 @@ impl RocksStore {
             SyncMark::open(&layout.mark()).map_err(|error| layout.io("reading the sync mark", error))?;
         let Found { tails, logs } = recovery::check_before_opening(&layout, &mark, &options)?;
 
+        layout.make_database_folder()?;
         let budget = Budget::of(options.memory_budget);
         let database = options::store_options(&budget, direct_io_works(dir));
         let db = Db::open(&database, &layout.database(), options::families(&budget))
