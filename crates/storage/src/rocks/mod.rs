@@ -78,7 +78,7 @@ pub struct Space {
     pub total_bytes: u64,
 }
 
-/// How often a read is begun anew because a truncation crossed it. Truncations of one partition are seconds apart.
+/// How often a read is begun anew because a truncation or a trim crossed it. Those of one partition are seconds apart.
 const MAX_READ_ATTEMPTS: usize = 8;
 
 /// All partitions of one data directory, on RocksDB.
@@ -484,7 +484,10 @@ impl LogStore for RocksStore {
                 (from, until),
                 max_bytes,
             );
-            if tail.bounds().generation == bounds.generation {
+            let now = self.shared.tails.get(partition)?.bounds();
+            // What was trimmed meanwhile may be gone, and is not missing.
+            let is_missing = read.is_err() && now.start == bounds.start;
+            if now.generation == bounds.generation && (read.is_ok() || is_missing) {
                 return read;
             }
         }
