@@ -1,5 +1,6 @@
 //! Brokers as real processes: started, killed, paused and started again.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -63,6 +64,7 @@ pub struct Broker {
     log: PathBuf,
     cluster: String,
     extra: Vec<String>,
+    environment: Vec<(String, OsString)>,
     child: Option<Child>,
 }
 
@@ -128,6 +130,7 @@ impl Cluster {
                 log: folder.join(format!("broker-{id}.log")),
                 cluster: voters.clone(),
                 extra: layout.extra.iter().map(ToString::to_string).collect(),
+                environment: Vec::new(),
                 child: None,
             });
         Ok(Self {
@@ -244,8 +247,39 @@ impl Broker {
             ))
             .args(["--http-listen", &self.http_address()])
             .args(&self.extra)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         Ok(command)
+    }
+
+    /// Adds a flag from its next start on.
+    pub fn add_flag(&mut self, flag: &str) {
+        self.extra.push(flag.to_owned());
+    }
+
+    /// Sets a variable of its environment from its next start on.
+    pub fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Waits until its process ends by itself, and gives its exit code.
+    pub async fn wait_ended(&mut self, deadline: Duration) -> Result<Option<i32>> {
+        let child = self.child.as_mut().context("the broker does not run")?;
+        let status = wait::until("a broker's end", deadline, async || {
+            child.try_wait()?.context("the process is still there")
+        })
+        .await?;
+        self.child = None;
+        Ok(status.code())
+    }
+
+    /// Whether its process is still there.
+    pub fn is_running(&mut self) -> Result<bool> {
+        match &mut self.child {
+            Some(child) => Ok(child.try_wait()?.is_none()),
+            None => Ok(false),
+        }
     }
 
     /// Starts it; its output goes to its log.

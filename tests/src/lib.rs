@@ -6,6 +6,7 @@
 //! - [`flights`]: the real data
 //! - [`ledger`]: which rows were acknowledged, stored and read
 //! - [`replicas`]: brokers' logs on disk, compared
+//! - [`small_disk`]: filesystems that are soon full
 //! - [`scenario`]: loads and readers that several of them run
 //! - [`torture`]: a load and a nemesis, judged by the checker of histories
 //! - [`wait`]: conditions with a deadline
@@ -17,6 +18,7 @@ pub mod ports;
 pub mod program;
 pub mod replicas;
 pub mod scenario;
+pub mod small_disk;
 pub mod torture;
 pub mod wait;
 

@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub metadata_index: u64,
     /// Free space of the data directory's filesystem.
     pub disk_free_bytes: u64,
+    /// Free space below which produces are refused, bytes.
+    pub disk_reserve_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +60,7 @@ struct Gauges {
     metadata_leader: Gauge,
     metadata_index: Gauge,
     disk_free: Gauge,
+    disk_reserve: Gauge,
 }
 
 impl Metrics {
@@ -165,6 +168,11 @@ impl Gauges {
                 &self.metadata_index,
             ),
             (
+                "disk_reserve_bytes",
+                "Free space below which produces are refused",
+                &self.disk_reserve,
+            ),
+            (
                 "disk_free_bytes",
                 "Free space where the data lies",
                 &self.disk_free,
@@ -186,6 +194,7 @@ impl Gauges {
             (&self.metadata_leader, snapshot.metadata_leader),
             (&self.metadata_index, snapshot.metadata_index),
             (&self.disk_free, snapshot.disk_free_bytes),
+            (&self.disk_reserve, snapshot.disk_reserve_bytes),
         ];
         for (gauge, value) in values {
             gauge.set(value as i64);

@@ -14,4 +14,6 @@ pub use log_store::{
     StoredPartition, Truncate,
 };
 pub use memory::MemoryStore;
-pub use rocks::{DirectoryMeta, OpenError, ReadOnlyStore, RocksOptions, RocksStore, Space};
+pub use rocks::{
+    DirectoryMeta, OpenError, ReadOnlyStore, RocksOptions, RocksStore, Space, create_dir_durably,
+};

@@ -11,7 +11,9 @@ use tidelog_types::{
 use tokio::sync::Notify;
 
 use super::log::{OffsetsLog, ReadRecords};
-use crate::partition::{Acks, FetchSpec, OffsetQuery, Partition, PartitionFetch, Produce, ReplicaManager};
+use crate::partition::{
+    Acks, DiskUse, FetchSpec, OffsetQuery, Partition, PartitionFetch, Produce, ReplicaManager,
+};
 
 /// The newest cluster image.
 pub(crate) type Images = Arc<dyn Fn() -> Arc<ClusterImage> + Send + Sync>;
@@ -60,6 +62,7 @@ impl OffsetsLog for ReplicaLog {
             leader_epoch: Some(epoch),
             batch,
             acks: Acks::All,
+            purpose: DiskUse::Groups,
             permit,
         };
         // The acknowledgement is not waited for here: the high watermark is.

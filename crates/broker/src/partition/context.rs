@@ -31,8 +31,28 @@ pub struct Hooks {
     /// Whether this broker's session still lasts by its own clock: a process that was paused must not answer before it looked. As
     /// cheap as an atomic.
     pub serves: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Whether there is room on the disk above the reserve. Asked for every produce: it must be as cheap as an atomic.
-    pub disk_ok: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The disk's room. Asked for every append.
+    pub disk: Arc<dyn DiskRoom>,
+}
+
+/// The room on this broker's disk, as whoever appends asks for it. As cheap as an atomic.
+pub trait DiskRoom: Send + Sync + 'static {
+    /// Whether so many bytes may be written for that purpose.
+    fn admits(&self, purpose: DiskUse, bytes: usize) -> bool;
+    /// So many bytes will be written: until the disk is looked at again, there is less room by them.
+    fn taken(&self, bytes: usize);
+}
+
+/// What disk space is wanted for. Each has a mark of its own, in this order, so that what was let in by an earlier one still fits when
+/// it comes to a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskUse {
+    /// Clients' records: refused first.
+    Produce,
+    /// What groups write, members and offsets: reading goes on while producing does not.
+    Groups,
+    /// What other leaders have accepted, copied by a follower: last, since disks of one size then hold what their leaders took.
+    Replication,
 }
 
 /// A partition's role here changed.
@@ -132,6 +152,8 @@ pub(crate) struct Context {
     pub(crate) to_checkpoint: Mutex<Vec<Arc<Partition>>>,
     /// Partitions that time must look after.
     pub(crate) ticking: Mutex<Vec<Arc<Partition>>>,
+    /// Whether a follower has stopped fetching because the disk has no room for more.
+    pub(crate) fetching_paused: AtomicBool,
     /// When each broker last gave a sign of life on its replication stream.
     pub(crate) heard: RwLock<HashMap<BrokerId, Duration>>,
     /// No acknowledgement and no read goes out while this is set (R3).

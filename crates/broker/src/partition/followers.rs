@@ -1,5 +1,6 @@
 //! Both sides of replication as a partition sees them; the streams between brokers stand in `replication`.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -11,7 +12,11 @@ use tidelog_replica::{
 use tidelog_storage::{Append, BatchToAppend, ReadBatches};
 use tidelog_types::{BrokerId, LeaderEpoch, Offset, PartitionError, TopicIdPartition};
 
+use super::context::{DiskUse, LinkWork};
 use super::partition::{FollowerSubscription, Partition, State};
+
+/// What an answer may bring a partition, bytes, so that none is asked for without room for it. (A single batch may be larger.)
+const ANSWER_BYTES: usize = 1024 * 1024;
 
 /// A follower's stream, told by the partitions that it fetches from. Called under their locks: it only takes notes.
 pub trait FollowerWaker: Send + Sync + 'static {
@@ -153,8 +158,8 @@ impl Partition {
             .then(|| (state.replica.leader().1, log.high_watermark(), log.log_start()))
     }
 
-    /// On a follower: what to fetch next. Nothing while a truncation waits, or while more than enough is enqueued and not written:
-    /// then the partition reports itself again.
+    /// On a follower: what to fetch next. Nothing while a truncation waits, while more than enough is enqueued and not written, or
+    /// while the disk has no room for more: then the partition reports itself again.
     pub fn next_fetch(&self) -> Option<FetchPosition> {
         let mut state = self.state.lock();
         if state.deleted {
@@ -167,7 +172,25 @@ impl Partition {
             state.fetch_deferred = true;
             return None;
         }
+        if !self.context.hooks.disk.admits(DiskUse::Replication, ANSWER_BYTES) {
+            self.pause_fetching(&mut state);
+            return None;
+        }
         state.replica.next_fetch()
+    }
+
+    /// The disk has no room: the timer looks when it has.
+    fn pause_fetching(&self, state: &mut State) {
+        state.fetch_deferred = true;
+        self.context.fetching_paused.store(true, Ordering::Release);
+    }
+
+    /// On a follower that stopped fetching for want of room: fetches on.
+    pub(crate) fn resume_fetching(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.fetch_deferred) {
+            self.tell_leader(&state, LinkWork::Fetch);
+        }
     }
 
     /// Whether it follows that broker.
@@ -218,6 +241,7 @@ impl Partition {
             TakenFetch::Diverging(diverging) => (Vec::new(), Shape::Diverging(diverging)),
             TakenFetch::BeforeLogStart(log_start) => (Vec::new(), Shape::BeforeLogStart(log_start)),
         };
+        let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
         let infos: Vec<_> = batches.iter().map(|batch| batch.info).collect();
         let answer = match answer {
             Shape::Batches {
@@ -242,6 +266,11 @@ impl Partition {
         if state.deleted {
             return Ok(false);
         }
+        // Asked when there was room, for each of many partitions. What is not taken is fetched again.
+        if bytes > 0 && !self.context.hooks.disk.admits(DiskUse::Replication, bytes) {
+            self.pause_fetching(&mut state);
+            return Ok(false);
+        }
         let now = self.context.now();
         let taken = state.replica.fetched(FetchedFromLeader {
             leader_epoch,
@@ -250,6 +279,7 @@ impl Partition {
         })?;
         if !batches.is_empty() {
             let (epochs, producers) = (taken.epochs, taken.producers);
+            self.context.hooks.disk.taken(bytes);
             self.context.store.append(Append {
                 partition: self.local,
                 batches,

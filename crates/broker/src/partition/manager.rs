@@ -120,6 +120,7 @@ impl ReplicaManager {
             fetch_budget: FetchBudget::new(limits.fetch_answer_bytes),
             to_checkpoint: Mutex::default(),
             ticking: Mutex::default(),
+            fetching_paused: AtomicBool::new(false),
             heard: RwLock::default(),
             fenced: AtomicBool::new(true),
             started: Instant::now(),

@@ -40,7 +40,7 @@ pub(crate) mod testing;
 mod tests;
 mod timers;
 
-pub use context::{FollowerLinks, Hooks, Limits, LinkWork, Role, RoleChange};
+pub use context::{DiskRoom, DiskUse, FollowerLinks, Hooks, Limits, LinkWork, Role, RoleChange};
 pub use fetch::{Answer, FetchSpec, Fetched, PartitionFetch, PartitionFetched};
 pub use fetch_budget::FetchPermit;
 pub use followers::{FollowerAnswer, FollowerWaker, TakeError, TakenFetch};

@@ -9,6 +9,7 @@ use tidelog_storage::{Append, BatchToAppend};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::context::DiskUse;
 use super::partition::{Partition, State, Waiter, indeterminate};
 
 /// When a produce is answered.
@@ -35,6 +36,8 @@ pub struct Produce {
     pub batch: Batch,
     /// When to answer.
     pub acks: Acks,
+    /// Which mark of the disk's room it goes by.
+    pub purpose: DiskUse,
     /// Room for it.
     pub permit: AppendPermit,
 }
@@ -97,10 +100,14 @@ impl Partition {
         };
         let mut state = self.state.lock();
         self.check(&state)?;
+        let size_bytes = request.batch.size_bytes as usize;
+        let disk = &self.context.hooks.disk;
         // What is stored already takes no room, and must not be said not to be.
-        if !(self.context.hooks.disk_ok)() && !state.replica.is_duplicate(&request.batch) {
-            let message =
-                "the disk is filled up to its reserve: free space, or shorten retention; reads go on";
+        if !disk.admits(produce.purpose, size_bytes) && !state.replica.is_duplicate(&request.batch) {
+            let message = format!(
+                "the disk of broker {} is filled up to its reserve: delete topics or enlarge it; reads go on",
+                self.context.local
+            );
             return Err(PartitionError::new(ErrorCode::DiskFull, message));
         }
         let appended = state.replica.append(&request, self.context.now())?;
@@ -111,6 +118,7 @@ impl Partition {
                 epoch,
                 producer,
             } => {
+                disk.taken(size_bytes);
                 let batch = produce.batch.assign(info.base_offset, info.leader_epoch);
                 state.unwritten.push_back((info.end_offset(), produce.permit.0));
                 self.context.store.append(Append {

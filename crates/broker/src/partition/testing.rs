@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use parking_lot::Mutex;
 use tidelog_cluster::command::{BrokerIncarnation, Command, CreateTopic, DeleteTopic, RegisterBroker};
 use tidelog_cluster::decide::decide;
 use tidelog_cluster::image::{ClusterImage, MetadataIndex};
@@ -14,7 +15,7 @@ use tidelog_storage::{LogStore as _, MemoryStore};
 use tidelog_types::{BrokerId, DirectoryId, PartitionIndex, TopicId, TopicIdPartition};
 use uuid::Uuid;
 
-use super::context::{Hooks, Limits};
+use super::context::{DiskRoom, DiskUse, Hooks, Limits};
 use super::manager::{ReplicaManager, StoreEvents};
 use super::partition::Partition;
 
@@ -26,6 +27,28 @@ pub(crate) fn broker(id: u32) -> BrokerId {
 pub(crate) struct Rig {
     pub(crate) manager: Arc<ReplicaManager>,
     pub(crate) image: ClusterImage,
+    pub(crate) disk: Arc<TestDisk>,
+}
+
+/// A disk that is full when the test says so.
+#[derive(Default)]
+pub(crate) struct TestDisk {
+    refused: Mutex<Vec<DiskUse>>,
+}
+
+impl TestDisk {
+    /// Has room for everything but this.
+    pub(crate) fn refuse(&self, refused: &[DiskUse]) {
+        refused.clone_into(&mut self.refused.lock());
+    }
+}
+
+impl DiskRoom for TestDisk {
+    fn admits(&self, purpose: DiskUse, _: usize) -> bool {
+        !self.refused.lock().contains(&purpose)
+    }
+
+    fn taken(&self, _: usize) {}
 }
 
 impl Rig {
@@ -41,12 +64,13 @@ impl Rig {
         for partition in partitions {
             store.create(*partition).unwrap();
         }
+        let disk = Arc::new(TestDisk::default());
         let hooks = Hooks {
             propose_isr: Arc::new(|_, _| futures::future::ready(IsrChangeOutcome::Unknown).boxed()),
             role_changed: Arc::new(|_| {}),
             fatal: Arc::new(|error| panic!("{error}")),
             serves: Arc::new(|| true),
-            disk_ok: Arc::new(|| true),
+            disk: Arc::clone(&disk) as _,
         };
         let manager = ReplicaManager::new(
             broker(1),
@@ -60,6 +84,7 @@ impl Rig {
         let mut rig = Self {
             manager,
             image: ClusterImage::default(),
+            disk,
         };
         for id in [1, 2] {
             rig.decide(Command::RegisterBroker(RegisterBroker {

@@ -2,18 +2,22 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidelog_types::BrokerId;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
+use super::context::{Context, DiskUse};
 use super::manager::ReplicaManager;
 use super::partition::Partition;
 
 /// How often idle producers are looked for. They expire after a day.
 const EXPIRY_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Room above the mark for followers to fetch on, bytes: several answers, so that they do not stop again at once.
+const RESUME_BYTES: usize = 4 * 1024 * 1024;
 
 impl ReplicaManager {
     /// Looks after what time changes, until `stop` is cancelled; then notes every high watermark that moved.
@@ -51,10 +55,25 @@ impl ReplicaManager {
                 partition.tick();
             });
         }
+        self.resume_fetching();
         let visited = std::mem::take(&mut *self.context.ticking.lock());
         let mut staying = visited;
         staying.retain(Partition::tick);
         self.context.ticking.lock().append(&mut staying);
+    }
+}
+
+impl ReplicaManager {
+    /// Has followers fetch on that stopped for want of disk space, once there is some. One that stops after the flag was taken down puts
+    /// it up again.
+    pub(crate) fn resume_fetching(&self) {
+        let context = &self.context;
+        if context.fetching_paused.load(Ordering::Acquire)
+            && context.hooks.disk.admits(DiskUse::Replication, RESUME_BYTES)
+        {
+            context.fetching_paused.store(false, Ordering::Release);
+            self.each(Partition::resume_fetching);
+        }
     }
 }
 

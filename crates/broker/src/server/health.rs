@@ -90,6 +90,7 @@ impl Health for BrokerHealth {
                 .map_or(0, |leader| leader.broker.get().into()),
             metadata_index: self.metadata.applied_index().0,
             disk_free_bytes: self.disk.free_bytes(),
+            disk_reserve_bytes: self.disk.reserve_bytes(),
         })
     }
 }

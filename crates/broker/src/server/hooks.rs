@@ -70,7 +70,7 @@ pub(super) fn hooks(
                 .get()
                 .is_some_and(|registration| session.get_or_init(|| registration.self_fence()).serves())
         }),
-        disk_ok: Arc::new(move || disk.has_room()),
+        disk: Arc::new(disk),
     }
 }
 

@@ -30,7 +30,7 @@ use tidelog_group::{GroupConfig, Topics};
 use tidelog_metadata::peer::{Lane, PeerPool};
 use tidelog_metadata::{Metadata, MetadataConfig, RaftConfig};
 use tidelog_replica::Settings;
-use tidelog_storage::{OpenError, RocksOptions, RocksStore, StoreError};
+use tidelog_storage::{OpenError, RocksOptions, RocksStore, StoreError, create_dir_durably};
 use tidelog_types::DirectoryId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -299,6 +299,10 @@ struct Opened {
 impl Opened {
     async fn open(config: &Config) -> Result<Self, StartError> {
         make_dir(&config.data_dir)?;
+        // The votes, and what the metadata log was purged for, must not be lost with the names of their folders.
+        for folder in ["metadata", "metadata/db", "metadata/snapshots"] {
+            make_dir(&config.data_dir.join(folder))?;
+        }
         let bound = Bound::bind(config).await?;
         let events = StoreEvents::new();
         let store = open_store(config, Arc::clone(&events)).await?;
@@ -312,7 +316,7 @@ impl Opened {
 }
 
 fn make_dir(path: &Path) -> Result<(), StartError> {
-    std::fs::create_dir_all(path).map_err(|source| StartError::DataDir {
+    create_dir_durably(path).map_err(|source| StartError::DataDir {
         path: path.to_owned(),
         source,
     })

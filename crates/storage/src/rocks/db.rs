@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES;
 use rocksdb::{
     BoundColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, Options, ReadOptions, WriteBatch,
 };
@@ -53,6 +54,17 @@ impl Db {
 
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, rocksdb::Error> {
         self.inner.get_cf(&self.family(family), key)
+    }
+
+    /// What memtables hold that is in no key or blob file yet, bytes, roughly and rather too much.
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        let held = |family| {
+            let size = self
+                .inner
+                .property_int_value_cf(&self.family(family), CUR_SIZE_ALL_MEM_TABLES);
+            size.ok().flatten().unwrap_or(0)
+        };
+        Family::ALL.into_iter().map(held).sum()
     }
 
     /// An iterator over `lower..upper`, a moment's view of the database. Not positioned yet.

@@ -120,7 +120,7 @@ pub enum OpenError {
         what: String,
     },
     /// RocksDB cannot open its files.
-    #[error("RocksDB cannot open {dir}: {detail}")]
+    #[error("RocksDB cannot open {dir}: {detail}; if files are damaged, check the disk and {REMEDY}")]
     Database {
         /// The directory.
         dir: PathBuf,
@@ -137,6 +137,28 @@ pub enum OpenError {
         /// Why not.
         source: io::Error,
     },
+}
+
+/// Makes a folder and those above it that are missing, their names on stable storage: a name lasts no longer than the sync of the
+/// folder it stands in, whatever is synced below it.
+pub fn create_dir_durably(path: &Path) -> io::Result<()> {
+    let sync_name = |folder: &Path| {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    let missing: Vec<_> = path
+        .ancestors()
+        .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        .collect();
+    if missing.is_empty() {
+        // It may have been made by a start that died before it came to the sync. Where that is not ours to do, others made it.
+        return sync_name(path).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => Ok(()),
+            _ => Err(error),
+        });
+    }
+    std::fs::create_dir_all(path)?;
+    missing.into_iter().try_for_each(sync_name)
 }
 
 /// The paths of a directory, and its errors.
@@ -177,7 +199,7 @@ impl Layout {
 
     /// Takes the directory for this process, until the file is dropped or the process ends.
     pub(crate) fn lock(&self) -> Result<File, OpenError> {
-        std::fs::create_dir_all(&self.dir).map_err(|error| self.io("creating the directory", error))?;
+        create_dir_durably(&self.dir).map_err(|error| self.io("creating the directory", error))?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -191,6 +213,11 @@ impl Layout {
             }),
             Err(error) => Err(self.io("locking the directory", error.into())),
         }
+    }
+
+    /// Makes the database's folder.
+    pub(crate) fn make_database_folder(&self) -> Result<(), OpenError> {
+        create_dir_durably(&self.database()).map_err(|error| self.io("making the database's folder", error))
     }
 
     pub(crate) fn io(&self, what: &'static str, source: io::Error) -> OpenError {

@@ -42,7 +42,7 @@ use parking_lot::Mutex;
 use tidelog_types::{ClusterId, LocalPartition, Offset, TopicIdPartition};
 
 pub use background::BackgroundWatch;
-pub use directory::{DirectoryMeta, OpenError};
+pub use directory::{DirectoryMeta, OpenError, create_dir_durably};
 pub use options::{MIN_MEMORY_BUDGET_BYTES, RocksOptions, direct_io_works, open_unchanged, safe_options};
 pub use read_only::{BatchIter, ReadOnlyStore};
 pub use sync_mark::SyncMark;
@@ -71,11 +71,14 @@ use crate::{
 pub struct Space {
     /// What an unprivileged process may still fill, bytes.
     pub free_bytes: u64,
+    /// What the store will yet take of it for what it has accepted, bytes: everything in memtables is written a second time before its
+    /// WAL goes, what is queued both times, and the next WAL is allocated ahead.
+    pub owed_bytes: u64,
     /// All of it, bytes.
     pub total_bytes: u64,
 }
 
-/// How often a read is begun anew because a truncation crossed it. Truncations of one partition are seconds apart.
+/// How often a read is begun anew because a truncation or a trim crossed it. Those of one partition are seconds apart.
 const MAX_READ_ATTEMPTS: usize = 8;
 
 /// All partitions of one data directory, on RocksDB.
@@ -87,6 +90,7 @@ pub struct RocksStore {
     meta: DirectoryMeta,
     layout: Layout,
     threads: Mutex<Option<Threads>>,
+    wal_ahead_bytes: u64,
     /// Keeps others out of the directory. Dropped after the database.
     _lock: File,
 }
@@ -136,7 +140,9 @@ impl RocksStore {
             SyncMark::open(&layout.mark()).map_err(|error| layout.io("reading the sync mark", error))?;
         let Found { tails, logs } = recovery::check_before_opening(&layout, &mark, &options)?;
 
-        let budget = Budget::of(options.memory_budget);
+        layout.make_database_folder()?;
+        let disk = filesystem(dir).map_err(|error| layout.io("asking for free space", error))?;
+        let budget = Budget::of(options.memory_budget).on_disk(disk.total_bytes);
         let database = options::store_options(&budget, direct_io_works(dir));
         let db = Db::open(&database, &layout.database(), options::families(&budget))
             .map_err(|error| layout.database_error(&error))?;
@@ -178,6 +184,7 @@ impl RocksStore {
             meta,
             layout,
             threads: Mutex::new(Some(threads)),
+            wal_ahead_bytes: budget.wal_ahead(),
             _lock: lock,
         }))
     }
@@ -216,10 +223,14 @@ impl RocksStore {
 
     /// How large and how full the directory's filesystem is. May block for long on a remote filesystem.
     pub fn space(&self) -> std::io::Result<Space> {
-        let space = rustix::fs::statvfs(&self.layout.dir)?;
+        let db = &self.shared.engine.db;
+        // What is queued is counted first: what is written meanwhile counts twice rather than not at all.
+        let queued = self.shared.queue.bytes() as u64;
+        let memtables = db.memtable_bytes();
+        let disk = filesystem(&self.layout.dir)?;
         Ok(Space {
-            free_bytes: space.f_bavail * space.f_frsize,
-            total_bytes: space.f_blocks * space.f_frsize,
+            owed_bytes: memtables + 2 * queued + self.wal_ahead_bytes,
+            ..disk
         })
     }
 
@@ -318,6 +329,16 @@ impl Drop for RocksStore {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A filesystem as the operating system has it: nothing is owed.
+fn filesystem(path: &Path) -> std::io::Result<Space> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(Space {
+        free_bytes: found.f_bavail * found.f_frsize,
+        owed_bytes: 0,
+        total_bytes: found.f_blocks * found.f_frsize,
+    })
 }
 
 /// Waits for a thread, unless it is this one: the last handle may be dropped by a listener, on a thread of the store, which ends
@@ -463,7 +484,10 @@ impl LogStore for RocksStore {
                 (from, until),
                 max_bytes,
             );
-            if tail.bounds().generation == bounds.generation {
+            let now = self.shared.tails.get(partition)?.bounds();
+            // What was trimmed meanwhile may be gone, and is not missing.
+            let is_missing = read.is_err() && now.start == bounds.start;
+            if now.generation == bounds.generation && (read.is_ok() || is_missing) {
                 return read;
             }
         }

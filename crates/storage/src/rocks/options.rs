@@ -25,6 +25,12 @@ const MIN_BLOB_BYTES: u64 = KIB as u64;
 const SMALL_MEMTABLE_BYTES: usize = 4 * MIB;
 /// Memtables of `records` are between these, bytes.
 const RECORDS_MEMTABLE_BYTES: std::ops::RangeInclusive<usize> = 4 * MIB..=128 * MIB;
+/// WALs together take at most this part of the filesystem, so that a small one is not filled by what is on its way.
+const WAL_PART_OF_DISK: u64 = 16;
+/// A blob file is at most this part of the filesystem, within these bounds: collecting garbage from one needs room for a copy of what
+/// lives in it, and must find it on a disk that is nearly full.
+const BLOB_FILE_PART_OF_DISK: u64 = 256;
+const BLOB_FILE_BYTES: std::ops::RangeInclusive<u64> = MIB as u64..=256 * MIB as u64;
 /// RocksDB's own log, bytes a file and files kept.
 const INFO_LOG_BYTES: usize = 8 * MIB;
 const INFO_LOG_FILES: usize = 4;
@@ -69,16 +75,39 @@ pub(crate) struct Budget {
     pub(crate) block_cache: usize,
     /// Recent batches, bytes.
     pub(crate) tail_cache: usize,
+    /// All WALs, bytes.
+    pub(crate) wals: u64,
+    /// One blob file, bytes.
+    pub(crate) blob_file: u64,
 }
 
 impl Budget {
     pub(crate) fn of(memory_budget: usize) -> Self {
         let total = memory_budget.max(MIN_MEMORY_BUDGET_BYTES);
+        let records_memtable =
+            (total / 8).clamp(*RECORDS_MEMTABLE_BYTES.start(), *RECORDS_MEMTABLE_BYTES.end());
         Self {
-            records_memtable: (total / 8)
-                .clamp(*RECORDS_MEMTABLE_BYTES.start(), *RECORDS_MEMTABLE_BYTES.end()),
+            records_memtable,
             block_cache: total / 16,
             tail_cache: total / 4,
+            wals: 4 * records_memtable as u64,
+            blob_file: *BLOB_FILE_BYTES.end(),
+        }
+    }
+
+    /// What RocksDB allocates ahead of a new WAL, bytes: it takes that of the disk at once, and writes into it later.
+    pub(crate) fn wal_ahead(&self) -> u64 {
+        (self.records_memtable as u64 / 10 * 11).min(self.wals)
+    }
+
+    /// The same, with what is on its way on the disk bounded by the disk's size.
+    pub(crate) fn on_disk(self, total_bytes: u64) -> Self {
+        let smallest = SMALL_MEMTABLE_BYTES as u64;
+        Self {
+            wals: self.wals.min((total_bytes / WAL_PART_OF_DISK).max(smallest)),
+            blob_file: (total_bytes / BLOB_FILE_PART_OF_DISK)
+                .clamp(*BLOB_FILE_BYTES.start(), *BLOB_FILE_BYTES.end()),
+            ..self
         }
     }
 }
@@ -152,7 +181,7 @@ pub(crate) fn store_options(budget: &Budget, direct_io: bool) -> Options {
     let mut options = safe_options();
     options.set_use_direct_io_for_flush_and_compaction(direct_io);
     // Families that are hardly written would pin WALs for ever without it.
-    options.set_max_total_wal_size(4 * budget.records_memtable as u64);
+    options.set_max_total_wal_size(budget.wals);
     options
 }
 
@@ -183,6 +212,7 @@ fn records_options(budget: &Budget, cache: &Cache) -> Options {
     options.set_max_write_buffer_number(3);
     options.set_enable_blob_files(true);
     options.set_min_blob_size(MIN_BLOB_BYTES);
+    options.set_blob_file_size(budget.blob_file);
     options.set_blob_compression_type(DBCompressionType::None);
     // Switched on by the reclaim thread when it pays, and then for all files.
     options.set_enable_blob_gc(false);
@@ -224,6 +254,23 @@ mod tests {
         }
         assert_eq!(Budget::of(512 * MIB).records_memtable, 64 * MIB);
         assert_eq!(Budget::of(0), Budget::of(MIN_MEMORY_BUDGET_BYTES));
+    }
+
+    #[test]
+    fn a_small_disk_is_not_filled_by_what_is_on_its_way() {
+        let budget = Budget::of(512 * MIB);
+        let large = budget.on_disk(1024 * 1024 * MIB as u64);
+        assert_eq!(
+            (large.wals, large.blob_file),
+            (256 * MIB as u64, 256 * MIB as u64)
+        );
+        let small = budget.on_disk(320 * MIB as u64);
+        assert_eq!(
+            (small.wals, small.blob_file),
+            (20 * MIB as u64, 5 * MIB as u64 / 4)
+        );
+        let tiny = budget.on_disk(MIB as u64);
+        assert_eq!((tiny.wals, tiny.blob_file), (4 * MIB as u64, MIB as u64));
     }
 
     #[test]

@@ -12,11 +12,25 @@ use super::tails::Bounds;
 use crate::batch_header::BatchHeader;
 use crate::{PartitionLog, ReadBatches, StoreError};
 
-/// The batches of one partition that begin in a range, in offset order, each verified.
+/// The batches of one partition that begin in a range, in offset order, each verified. An item is an error where one is damaged, and
+/// those behind it follow as far as RocksDB can find them.
 pub(crate) struct Batches<'a> {
     local: LocalPartition,
     iterator: DBRawIterator<'a>,
-    started: bool,
+    state: State,
+    /// Where the next batch is looked for: what RocksDB cannot read has no key to go by.
+    expected: Offset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The iterator stands at the item to come.
+    Placed,
+    /// It stands at the item before that.
+    Passed,
+    /// RocksDB could not read, and lost its place.
+    Lost,
+    Ended,
 }
 
 /// A batch as it was stored.
@@ -45,7 +59,8 @@ impl<'a> Batches<'a> {
         Self {
             local,
             iterator,
-            started: false,
+            state: State::Placed,
+            expected: from,
         }
     }
 
@@ -55,7 +70,7 @@ impl<'a> Batches<'a> {
         };
         let Some((_, base)) = keys::parse_record_key(key) else {
             return Some(Err(self.corrupt(
-                Offset::ZERO,
+                self.expected,
                 format!("a record key is {} bytes long", key.len()),
             )));
         };
@@ -70,7 +85,7 @@ impl<'a> Batches<'a> {
 
     fn failed(&self, error: &rocksdb::Error) -> StoreError {
         match error.kind() {
-            rocksdb::ErrorKind::Corruption => self.corrupt(Offset::ZERO, error.to_string()),
+            rocksdb::ErrorKind::Corruption => self.corrupt(self.expected, error.to_string()),
             _ => StoreError::Failed(format!("reading {} failed: {error}", self.local)),
         }
     }
@@ -88,11 +103,28 @@ impl Iterator for Batches<'_> {
     type Item = Result<StoredBatch, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.started && self.iterator.valid() {
-            self.iterator.next();
+        let was = std::mem::replace(&mut self.state, State::Passed);
+        match was {
+            State::Placed => {}
+            State::Passed => self.iterator.next(),
+            // Most likely the batch that was expected: what comes behind it.
+            State::Lost => self
+                .iterator
+                .seek(keys::record_key(self.local, self.expected.next())),
+            State::Ended => {
+                self.state = State::Ended;
+                return None;
+            }
         }
-        self.started = true;
-        self.current()
+        let current = self.current();
+        if let Some(Ok(batch)) = &current {
+            self.expected = batch.header.end_offset();
+        }
+        if !self.iterator.valid() {
+            let is_lost = current.is_some() && was != State::Lost;
+            self.state = if is_lost { State::Lost } else { State::Ended };
+        }
+        current
     }
 }
 
@@ -103,7 +135,8 @@ fn base_of(iterator: &DBRawIterator<'_>) -> Option<Offset> {
         .map(|(_, base)| base)
 }
 
-/// Reads what lies within the bounds.
+/// Reads what lies within the bounds. What stands before a damaged or missing batch is handed over; the read that begins there fails, and
+/// none goes past it.
 pub(crate) fn read(
     db: &Db,
     local: LocalPartition,
@@ -121,7 +154,15 @@ pub(crate) fn read(
     }
     let mut bytes = 0;
     for batch in Batches::new(db, local, from, until) {
-        let batch = batch?;
+        let found = batch.and_then(|batch| {
+            continues(local, &read, batch.header)?;
+            Ok(batch)
+        });
+        let batch = match found {
+            Ok(batch) => batch,
+            Err(_) if !read.batches.is_empty() => return Ok(read),
+            Err(error) => return Err(error),
+        };
         bytes += batch.bytes.len();
         if bytes > max_bytes && !read.batches.is_empty() {
             break;
@@ -129,7 +170,34 @@ pub(crate) fn read(
         read.next = batch.header.end_offset();
         read.batches.push(batch.bytes);
     }
+    if read.batches.is_empty() {
+        // The bounds say that there is something.
+        let what = format!("nothing is stored from there to {until}");
+        return Err(corrupt_at(local, from, what));
+    }
     Ok(read)
+}
+
+/// Checks that a batch is the next one of a read: what is missing is not passed over.
+fn continues(local: LocalPartition, read: &ReadBatches, header: BatchHeader) -> Result<(), StoreError> {
+    let is_next = if read.batches.is_empty() {
+        header.base_offset <= read.next
+    } else {
+        header.base_offset == read.next
+    };
+    if is_next {
+        return Ok(());
+    }
+    let what = format!("the next batch there is begins at {}", header.base_offset);
+    Err(corrupt_at(local, read.next, what))
+}
+
+fn corrupt_at(partition: LocalPartition, offset: Offset, what: String) -> StoreError {
+    StoreError::Corrupt {
+        partition,
+        offset,
+        what,
+    }
 }
 
 /// The last batch that begins below `below`.
@@ -148,7 +216,8 @@ pub(crate) fn last_batch(
     let batches = Batches {
         local,
         iterator,
-        started: true,
+        state: State::Placed,
+        expected: below,
     };
     batches
         .current()
@@ -249,11 +318,7 @@ pub(crate) fn offset_of(db: &Db, local: LocalPartition, kind: StateKind) -> Resu
 
 /// Damage in what is remembered beside the batches.
 pub(crate) fn corrupt_state(local: LocalPartition, what: String) -> StoreError {
-    StoreError::Corrupt {
-        partition: local,
-        offset: Offset::ZERO,
-        what,
-    }
+    corrupt_at(local, Offset::ZERO, what)
 }
 
 /// See [`crate::LogStore::offset_for_timestamp`].

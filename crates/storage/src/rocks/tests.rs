@@ -1,5 +1,6 @@
 //! The engine on a real disk: lifecycle, failures, refusals.
 
+mod damage;
 mod kill;
 
 use std::sync::Arc;
@@ -431,7 +432,15 @@ fn reading_damage_below_the_checkpoint_is_an_error_never_bytes() {
     store.close().unwrap();
     drop(store);
     let (store, _) = open(dir.path());
-    let error = store.read(local, Offset(5), Offset::MAX, usize::MAX).unwrap_err();
+    let before = store.read(local, Offset(5), Offset::MAX, usize::MAX).unwrap();
+    assert_eq!(
+        (before.batches.len(), before.next),
+        (2, Offset(20)),
+        "what stands before it"
+    );
+    let error = store
+        .read(local, Offset(20), Offset::MAX, usize::MAX)
+        .unwrap_err();
     assert!(
         matches!(
             error,

@@ -13,7 +13,7 @@ use super::{
     FuturesUnordered, LogService, MAX_PRODUCES_IN_FLIGHT, StreamExt, check_count, produce_timeout, serve,
 };
 use crate::grpc::plain;
-use crate::partition::{Acks, Produce, ProduceCompletion};
+use crate::partition::{Acks, DiskUse, Produce, ProduceCompletion};
 
 /// A request whose batches have their offsets, or their refusals.
 pub(super) struct Accepted {
@@ -114,6 +114,7 @@ impl LogService {
                 leader_epoch,
                 batch,
                 acks,
+                purpose: DiskUse::Produce,
                 permit,
             },
         )
