@@ -31,7 +31,10 @@ const SYNC_US: &str = "3000";
 const ROUND_RECORDS: usize = 1500;
 const VALUE_BYTES: usize = 3000;
 /// The first round loses everything that was not synced, the others what their seed says.
-const ROUNDS: u64 = 4;
+const ROUNDS: u64 = 6;
+
+/// Memtables that nothing fills: all there is lies in WALs, and no file says how long those were.
+const ALL_IN_WALS: (&str, &str) = ("TIDELOG__BROKER__MEMORY_BUDGET", "1GiB");
 
 /// The shim, compiled into a folder of its own.
 struct Shim {
@@ -90,6 +93,7 @@ impl Watched {
     async fn begin(settings: &[(&str, &str)]) -> Result<Self> {
         let shim = Shim::build()?;
         let mut cluster = Cluster::prepare(3, false, &[])?;
+        let folder = cluster.folder().to_owned();
         for id in 1..=3 {
             let state = state_of(&cluster, id);
             let library = shim.library();
@@ -100,6 +104,8 @@ impl Watched {
             broker.set_env("LD_PRELOAD", library);
             broker.set_env("POWER_LOSS_ROOT", root);
             broker.set_env("POWER_LOSS_STATE", state);
+            broker.set_env("POWER_LOSS_LIE_ABOUT", ".log");
+            broker.set_env("POWER_LOSS_LIE_FROM", lie_of(&folder));
             // Small memtables: flushes and compactions are under way as well.
             broker.set_env("TIDELOG__BROKER__MEMORY_BUDGET", "32MiB");
             for (name, value) in settings {
@@ -170,6 +176,11 @@ impl Watched {
         .await
     }
 
+    /// From now on the syncs of WALs are answered and not performed.
+    fn lie(&self) -> Result<()> {
+        std::fs::write(lie_of(self.cluster.folder()), "").context("beginning to lie")
+    }
+
     /// Kills all of them and makes their folders what is left. Gives how many bytes were lost.
     fn lose_power(&mut self, mut unsynced: impl FnMut(u32) -> Unsynced) -> Result<u64> {
         self.cluster.kill_all()?;
@@ -230,6 +241,11 @@ fn state_of(cluster: &Cluster, id: u32) -> PathBuf {
     cluster.folder().join(format!("stable-storage-{id}"))
 }
 
+/// The file whose existence makes syncs lies.
+fn lie_of(folder: &Path) -> PathBuf {
+    folder.join("syncs-are-lies")
+}
+
 /// A value that only its number makes.
 fn value(number: u64) -> Bytes {
     let mut bytes = vec![(number % 251) as u8; VALUE_BYTES];
@@ -277,12 +293,8 @@ async fn what_was_acknowledged_survives_a_power_loss_on_all_brokers_at_once() ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_lies_about_its_syncs_is_noticed() -> Result<()> {
-    // With memtables that nothing fills: all there is lies in WALs, and no file says how long those were.
-    let settings = [
-        ("POWER_LOSS_LIE_ABOUT", ".log"),
-        ("TIDELOG__BROKER__MEMORY_BUDGET", "1GiB"),
-    ];
-    let mut watched = Watched::begin(&settings).await?;
+    let mut watched = Watched::begin(&[ALL_IN_WALS]).await?;
+    watched.lie()?;
     let marks: Vec<PathBuf> = watched
         .cluster
         .brokers()
@@ -316,6 +328,46 @@ async fn a_disk_that_lies_about_its_syncs_is_noticed() -> Result<()> {
             bail!("broker {id} on a disk that lied ended with {code:?}: {said}");
         }
     }
+    Ok(())
+}
+
+/// What a broker does that acknowledges before it syncs: the same load and the same check as above find it out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledgement_before_the_sync_is_found_out() -> Result<()> {
+    let mut watched = Watched::begin(&[ALL_IN_WALS]).await?;
+    watched.everybody_in_sync().await?;
+    let honest = watched.load().await?;
+    watched.wait_acknowledged(200).await?;
+    honest.abort();
+    watched.lie()?;
+    // Only what was sent since then counts: what was on its way may have been synced.
+    let load = watched.load().await?;
+    let first = watched.next;
+    wait::until("acknowledgements", PATIENCE, async || {
+        let acknowledged = watched.acknowledged.lock();
+        let since = acknowledged.values().filter(|number| **number >= first).count();
+        ensure!(since >= 200, "{since}");
+        Ok(())
+    })
+    .await?;
+    watched.lose_power(|_| Unsynced::Lost)?;
+    load.abort();
+    let survived = async {
+        watched.start().await?;
+        watched.everybody_in_sync().await?;
+        watched.check().await
+    };
+    let Err(error) = survived.await else {
+        bail!("records that no disk ever had were found");
+    };
+    // Either a sync mark was written in between, and the start notices; or the records are missing.
+    let refused = watched
+        .cluster
+        .brokers()
+        .iter()
+        .any(|broker| broker.log_tail().contains("lost synced writes"));
+    let missing = format!("{error:#}").contains("acknowledged records are there");
+    ensure!(refused || missing, "it failed for another reason: {error:#}");
     Ok(())
 }
 

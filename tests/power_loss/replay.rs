@@ -38,8 +38,11 @@ impl Draw {
 pub(crate) enum Unsynced {
     /// Nothing.
     Lost,
-    /// Some of it: of each file any of the pages that were written over, and some beginning of what was appended, perhaps followed by
-    /// zeros; of each folder either the names that were synced or those of the last moment.
+    /// Some of it: of each file any of the pages that were written over, and some beginning of what was appended; of each folder either
+    /// the names that were synced or those of the last moment.
+    ///
+    /// No file is longer than its bytes: ext4 (in its ordered mode, the default) and XFS write those before the length. RocksDB counts on
+    /// it: a MANIFEST that ends in zeros is damaged to it.
     Partly(Draw),
 }
 
@@ -164,9 +167,6 @@ fn mix(synced: Vec<u8>, last: &[u8], draw: &mut Draw) -> Vec<u8> {
     }
     if let Some(appended) = last.get(left.len()..) {
         left.extend_from_slice(&appended[..draw.below(appended.len() + 1)]);
-        if draw.coin() {
-            left.resize(last.len(), 0);
-        }
     }
     left
 }

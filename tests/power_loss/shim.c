@@ -20,7 +20,8 @@
  *     a durable folder still names it.
  *
  * POWER_LOSS_SYNC_US is how long a sync takes before it counts, microseconds: the window in which a kill finds something unsynced.
- * POWER_LOSS_LIE_ABOUT is the end of the names of files (".log") whose syncs are answered and not performed, as by a disk that lies.
+ * POWER_LOSS_LIE_ABOUT is the end of the names of files (".log") whose syncs are answered and not performed, as by a disk that lies or a
+ * program that does not wait, from the moment on at which there is a file POWER_LOSS_LIE_FROM.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -61,7 +62,7 @@ struct open_file {
 
 static char root[PATH_MAX], state[PATH_MAX];
 static size_t root_length;
-static const char *lie_about;
+static const char *lie_about, *lie_from;
 static long sync_us;
 static struct open_file fds[MAX_FDS];
 static struct dirty files[MAX_FILES];
@@ -219,7 +220,7 @@ static void sync_folder(int fd, ino_t inode) {
 static int sync_fd(int fd, struct open_file *file) {
     struct stat status;
     if (fstat(fd, &status)) return -1;
-    if (file->lies) return 0;
+    if (file->lies && lie_from && !access(lie_from, F_OK)) return 0;
     if (sync_us) usleep((useconds_t)sync_us);
     if (S_ISDIR(status.st_mode)) {
         sync_folder(fd, status.st_ino);
@@ -308,6 +309,7 @@ __attribute__((constructor)) static void begin(void) {
     }
     if (mkdir(path, 0700)) die(path);
     lie_about = getenv("POWER_LOSS_LIE_ABOUT");
+    lie_from = getenv("POWER_LOSS_LIE_FROM");
     const char *duration = getenv("POWER_LOSS_SYNC_US");
     sync_us = duration ? atol(duration) : 0;
     root_length = strlen(root);
