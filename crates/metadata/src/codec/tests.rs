@@ -1,7 +1,8 @@
 //! Every command, outcome and record survives its round trip; committed bytes of version 1 are still read.
 
 use tidelog_cluster::command::{
-    AlterPartition, BrokerIncarnation, CreateTopic, DeleteTopic, InitCluster, RegisterBroker,
+    AlterPartition, AlterTopicConfigs, BrokerIncarnation, CreateTopic, DeleteTopic, InitCluster,
+    RegisterBroker,
 };
 use tidelog_cluster::image::{Listener, MetadataIndex};
 use tidelog_cluster::{Accepted, Command, Outcome};
