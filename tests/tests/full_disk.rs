@@ -1,4 +1,5 @@
 //! Brokers whose disks fill up: produces are refused by name, everything else goes on, and deleting a topic is all it takes to recover.
+//! Nothing acknowledged is lost on the way (C1), and what was read stays readable (C9).
 
 use std::collections::HashMap;
 use std::time::Duration;

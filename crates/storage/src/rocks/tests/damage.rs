@@ -1,4 +1,4 @@
-//! Bits of a stopped broker's files are flipped: it is noticed at the start or by the read, and nothing else is ever served.
+//! Bits of a stopped broker's files are flipped: it is noticed at the start or by the read, and nothing else is ever served (C2).
 //!
 //! Fifty cases, each drawn by its seed: a kind of file, a file, a place in it, and how much is flipped. What may happen:
 //!
