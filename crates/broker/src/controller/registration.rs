@@ -176,6 +176,11 @@ impl SessionTask {
                 tracing::info!(%epoch, why = lost, "the session is lost while the broker is being stopped");
                 return;
             }
+            // Without metadata there is nothing to keep up with: every further registration would be lost at once.
+            if self.metadata.leader_watch().has_changed().is_err() {
+                tracing::info!(%epoch, why = lost, "the session is lost");
+                return;
+            }
             tracing::warn!(%epoch, why = lost, "the session is lost: registering anew");
         }
     }
