@@ -36,8 +36,8 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 const MAX_WAL_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What every remedy for a metadata folder that cannot be used comes down to.
-const REMEDY: &str = "move the whole data directory aside and start this broker once on an empty one with \
-                      --replace-lost-directory, so that the cluster takes the new directory in the old one's place";
+const REMEDY: &str = "move the whole data directory aside and start this broker on an empty one: the cluster takes the new \
+                      directory in the old one's place, as long as a majority of the voters is there";
 
 /// Why the metadata database cannot be used.
 #[derive(Debug, Error)]
