@@ -11,7 +11,7 @@ use tidelog_tests::wait;
 const TOPIC: &str = "kept";
 const RECORDS: usize = 500;
 /// How long an empty directory may take to be in every ISR.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn metadata_leader(program: &Program) -> Result<u32> {
     wait::until("a metadata leader", PATIENCE, async || {
@@ -34,9 +34,14 @@ async fn everybody_in_sync(client: &Client) -> Result<()> {
 
 /// Produces the lines from `first` on, all acknowledged.
 fn produce(program: &Program, first: usize) -> Result<()> {
-    let lines: String = (first..first + RECORDS)
-        .map(|number| format!("{number}\n"))
+    let numbers: Vec<String> = (first..first + RECORDS)
+        .map(|number| number.to_string())
         .collect();
+    let lines = numbers.join(
+        "
+",
+    ) + "
+";
     let output = program.run_with_input(&["produce", TOPIC], &lines)?;
     ensure!(
         output.status.success(),

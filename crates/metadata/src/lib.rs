@@ -35,6 +35,8 @@ mod config;
 mod contact;
 mod elect;
 pub mod forming;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod handle;
 mod network;
 mod node_id;

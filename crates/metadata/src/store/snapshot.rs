@@ -23,7 +23,6 @@ use crate::codec::raft::{applied_from, applied_to};
 use crate::codec::{self, Value, record};
 use crate::raft_types::{LogId, SnapshotMeta, StoredMembership};
 
-const MAGIC: &[u8; 8] = b"TDLGMET1";
 const CRC_BYTES: usize = 4;
 pub(super) const CURRENT: &str = "current.snapshot";
 pub(super) const ASIDE: &str = "next.snapshot";
@@ -37,6 +36,9 @@ pub(crate) struct SnapshotState {
 }
 
 impl SnapshotState {
+    /// What every snapshot begins with.
+    pub(crate) const MAGIC: &[u8; 8] = b"TDLGMET1";
+
     /// The name of a snapshot of this state.
     pub(crate) fn id(&self) -> String {
         self.last_applied.as_ref().map_or_else(
@@ -55,7 +57,7 @@ impl SnapshotState {
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let changes = self.image.to_changes();
-        let mut bytes = MAGIC.to_vec();
+        let mut bytes = Self::MAGIC.to_vec();
         let header = Value::Snapshot(pb::SnapshotHeader {
             snapshot_id: self.id(),
             applied: Some(applied_to(self.last_applied.as_ref(), &self.membership)),
@@ -84,7 +86,7 @@ impl SnapshotState {
             return Err(damaged("its checksum is wrong"));
         }
         let mut rest = body
-            .strip_prefix(MAGIC)
+            .strip_prefix(Self::MAGIC)
             .ok_or_else(|| damaged("not a metadata snapshot"))?;
         let Value::Snapshot(header) = pull(&mut rest)? else {
             return Err(damaged("it begins with no header"));
@@ -103,6 +105,7 @@ impl SnapshotState {
         if changes.len() as u64 != header.records {
             return Err(damaged("records are missing"));
         }
+        record::check(&changes)?;
         let mut image = ClusterImage::default();
         image.replay(MetadataIndex(header.image_index), &changes);
         Ok((

@@ -206,6 +206,7 @@ fn load(db: &Db) -> Result<SnapshotState, DbError> {
             _ => return Err(DecodeError::Field("state value").into()),
         }
     }
+    record::check(&changes)?;
     let mut image = ClusterImage::default();
     image.replay(index, &changes);
     Ok(SnapshotState {

@@ -77,7 +77,8 @@ type Checked<T = ()> = Result<T, String>;
 
 macro_rules! ensure {
     ($holds:expr, $($why:tt)+) => {
-        if !$holds {
+        let holds: bool = $holds;
+        if !holds {
             return Err(format!($($why)+));
         }
     };
@@ -306,8 +307,7 @@ async fn settled(raft: &Raft, mut is: impl FnMut(&openraft::RaftMetrics<u64, Bas
     let metrics = waited.await.map_err(|error| error.to_string())?;
     metrics
         .running_state
-        .as_ref()
-        .map(|()| ())
+        .clone()
         .map_err(|error| format!("raft stopped: {error}"))
 }
 
