@@ -252,11 +252,6 @@ impl Broker {
         Ok(command)
     }
 
-    /// Adds a flag from its next start on.
-    pub fn add_flag(&mut self, flag: &str) {
-        self.extra.push(flag.to_owned());
-    }
-
     /// Sets a variable of its environment from its next start on.
     pub fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
         self.environment.retain(|(known, _)| known != name);

@@ -263,18 +263,6 @@ async fn a_broker_that_cannot_be_what_it_is_told_refuses_with_the_remedy() -> Re
     .ends()
     .await?;
     refused(&output, 1, &["another cluster", "--cluster"])?;
-    let empty = tempfile::tempdir()?;
-    let output = Server {
-        data_dir: empty.path(),
-        ..right
-    }
-    .ends()
-    .await?;
-    refused(
-        &output,
-        1,
-        &["empty or exchanged data directory", "--replace-lost-directory"],
-    )?;
 
     // None of it did any harm: the directory is as good as before.
     ours.broker(3).start()?;

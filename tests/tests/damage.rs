@@ -13,8 +13,8 @@ use tidelog_types::{DirectoryId, ErrorCode};
 const TOPIC: &str = "records";
 const VALUE_BYTES: usize = 20_000;
 const PATIENCE: Duration = Duration::from_mins(1);
-/// What the error of a damaged directory tells the operator to start the broker with.
-const REMEDY: &str = "--replace-lost-directory";
+/// What the error of a damaged directory tells the operator to do.
+const REMEDY: &str = "move the directory aside and start with an empty one";
 
 fn value(number: u64) -> Vec<u8> {
     let mut bytes = vec![(number % 251) as u8; VALUE_BYTES];
@@ -123,7 +123,6 @@ async fn a_damaged_follower_refuses_to_start_and_is_replaced_as_its_error_says()
     // As it says: the directory is moved aside, an empty one takes its place.
     let aside = data_dir.with_extension("damaged");
     std::fs::rename(&data_dir, &aside)?;
-    cluster.broker(follower).add_flag(REMEDY);
     cluster.broker(follower).start()?;
     cluster.broker(follower).wait_ready(READY).await?;
     wait_isr(&client, 3).await?;

@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod controller;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod group;
 pub mod grpc;
 pub mod http;

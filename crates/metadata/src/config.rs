@@ -26,9 +26,6 @@ pub struct MetadataConfig {
     pub voters: BTreeMap<BrokerId, String>,
     /// Where other brokers reach this one, "host:port".
     pub peer_address: String,
-    /// Whether this broker, if its directory is new and the cluster knows it on another one, takes that one's place. For one
-    /// start after a disk was lost for good.
-    pub replace_lost_directory: bool,
     /// Timings and sizes.
     pub raft: RaftConfig,
 }

@@ -1,16 +1,20 @@
 //! How a node finds its cluster, or makes one.
 //!
 //! Every node asks the configured voters who they are. One that was part of a cluster before goes on when one of them answers as part of
-//! the same (alone it could do nothing anyway), and refuses when most of them belong to another: its data directory, or its
-//! configuration, comes from elsewhere. For a pristine node:
+//! the same (alone it could do nothing anyway). It refuses when most of them belong to another cluster: its data directory, or its
+//! configuration, comes from elsewhere; and when most of them know its broker on a newer directory: its place was taken while it was
+//! away, and it never votes again. For a pristine node:
 //!
 //! 1. Somebody knows the group, and this node is in it: wait, the leader will send the log.
-//! 2. Somebody knows *another* node of this broker as a voter: its disk was emptied. It never votes as the node it was
-//!    (M30), so it refuses to start, unless it was told to take that node's place.
-//! 3. Somebody knows the group, and no node of this broker votes in it: join as a learner. A learner of this broker on a disk that is
-//!    gone is forgotten.
+//! 2. Somebody knows the group, and no node of this broker votes in it: join as a learner.
+//! 3. Somebody knows *another* node of this broker as a voter: its disk was emptied. It never votes as the node it was (M30); it asks the
+//!    leader to be taken in that node's place (`taking_in.rs`). Without a majority of the voters on the directories that the cluster knows,
+//!    nothing may be decided, and it waits and says so: what only the lost directories held must not be forgotten silently.
 //! 4. Every configured voter answers that it is pristine too: the one with the lowest id makes the cluster, the others wait.
 //! 5. Anything else, such as a voter that does not answer: ask again.
+//!
+//! A node that is part of the cluster while the cluster still knows its broker on another directory, too, keeps asking until that is over:
+//! whoever led may have died in the middle.
 //!
 //! # A member without a log
 //!
@@ -25,7 +29,7 @@
 //! comes back as the voter that it was. It cannot be shorter: the name that is adopted is agreed upon by the votes. A sync mark or a
 //! snapshot that outlived the database gives it away even then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::BasicNode;
@@ -40,6 +44,7 @@ use crate::config::MetadataConfig;
 use crate::node_id::RaftNodeId;
 use crate::peer::{Lane, PeerPool, is_of_other_cluster};
 use crate::raft_types::Raft;
+use crate::taking_in::other_nodes;
 
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -48,13 +53,12 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(12);
 /// Why a node takes no part in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FormError {
-    /// The disk is not the one that the cluster knows.
+    /// Another directory took this one's place.
     #[error(
-        "broker {broker} starts on an empty or exchanged data directory (node {found}), but the cluster knows it as node {known}. \
-         Put the old directory back; or, if it is lost for good, start this broker once with --replace-lost-directory, so \
-         that the cluster takes the new directory in its place"
+        "broker {broker} starts on a data directory (node {found}) whose place another one has taken (node {known}). Start it on that \
+         one; or move this one aside and start on an empty one, which takes the place in turn"
     )]
-    EmptiedVoter {
+    Replaced {
         /// This broker.
         broker: BrokerId,
         /// This node.
@@ -121,7 +125,7 @@ type Answers = BTreeMap<BrokerId, Heard>;
 enum Step {
     GoOn,
     Initialize(BTreeMap<u64, String>),
-    Join { leader: BrokerId, replace: bool },
+    Join { leader: BrokerId },
     Refuse(FormError),
     Wait(String),
 }
@@ -150,16 +154,18 @@ impl Forming {
 
     /// One round; whether there need be no other.
     async fn round(&self, initialized: bool) -> bool {
+        if *self.progress.borrow() == Formation::Formed {
+            return self.is_alone().await;
+        }
         let answers = self.ask_all().await;
         let step = if initialized {
-            go_on(&self.config, &answers)
+            go_on(&self.config, self.membership_index(), &answers)
         } else {
             decide(&self.config, &answers)
         };
         match step {
             Step::GoOn => {
                 self.progress.send_replace(Formation::Formed);
-                return true;
             }
             Step::Initialize(nodes) => {
                 let nodes: BTreeMap<u64, BasicNode> = nodes
@@ -171,25 +177,61 @@ impl Forming {
                     tracing::warn!(%error, "forming the cluster failed");
                 }
             }
-            Step::Join { leader, replace } => self.join(leader, replace).await,
+            Step::Join { leader } => {
+                if let Err(why) = self.join(leader).await {
+                    self.wait(format!(
+                        "broker {leader}, which leads the metadata, to take this one in: {why}"
+                    ));
+                }
+            }
             Step::Refuse(error) => {
                 tracing::error!(%error, "this broker takes no part in the metadata");
                 self.progress.send_replace(Formation::Refused(error));
                 return true;
             }
-            Step::Wait(what) => {
-                self.progress.send_if_modified(|progress| {
-                    let next = Formation::Waiting(what);
-                    let changed = *progress != next;
-                    if changed {
-                        tracing::info!(waiting = ?next, "the cluster is not formed yet");
-                        *progress = next;
-                    }
-                    changed
-                });
-            }
+            Step::Wait(what) => self.wait(what),
         }
         false
+    }
+
+    fn wait(&self, what: String) {
+        self.progress.send_if_modified(|progress| {
+            let next = Formation::Waiting(what);
+            let changed = *progress != next;
+            if changed {
+                tracing::info!(waiting = ?next, "this broker is not part of its cluster yet");
+                *progress = next;
+            }
+            changed
+        });
+    }
+
+    /// The log index of the membership that this node knows; 0 if it knows none.
+    fn membership_index(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.log_id().map_or(0, |id| id.index)
+    }
+
+    /// Whether the group knows this broker on this directory and no other. While it knows another, the leader is asked to go on with the
+    /// replacement.
+    async fn is_alone(&self) -> bool {
+        let (member, others, leader) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            let membership = metrics.membership_config.membership();
+            let node = self.config.node_id();
+            // A new directory that was sent nothing but the leader's vote yet knows nobody.
+            let member = membership.get_node(&node.0).is_some();
+            (member, other_nodes(membership, node), metrics.current_leader)
+        };
+        let leader = leader.and_then(|node| RaftNodeId(node).broker());
+        if let Some(leader) = leader.filter(|leader| !others.is_empty() && *leader != self.config.broker)
+            && let Err(why) = self.join(leader).await
+        {
+            tracing::debug!(%leader, why, "the old directory is not replaced yet");
+        }
+        member && others.is_empty()
     }
 
     async fn ask_all(&self) -> Answers {
@@ -223,27 +265,30 @@ impl Forming {
         asked.join_all().await.into_iter().collect()
     }
 
-    async fn join(&self, leader: BrokerId, replace: bool) {
+    /// Asks the leader to be taken in. An error says why not yet.
+    async fn join(&self, leader: BrokerId) -> Result<(), String> {
         let node = self.config.node_id();
-        let Ok(channel) = self.peers.channel(leader, Lane::Control) else {
-            return;
-        };
+        let channel = self.peers.channel(leader, Lane::Control);
+        let channel = channel.map_err(|error| error.to_string())?;
         let join = pb::JoinRequest {
             node_id: node.0,
             address: self.config.peer_address.clone(),
-            replace_voter: replace,
         };
         let mut client = RaftClient::new(channel);
         match tokio::time::timeout(JOIN_TIMEOUT, client.join(join)).await {
-            Ok(Ok(answer)) => tracing::debug!(accepted = answer.into_inner().accepted, "asked to join"),
-            Ok(Err(status)) => tracing::info!(%leader, status = status.message(), "not taken in yet"),
-            Err(_) => tracing::info!(%leader, "not taken in yet"),
+            Ok(Ok(answer)) if answer.get_ref().accepted => Ok(()),
+            Ok(Ok(_)) => Err("it does not lead any more".to_owned()),
+            Ok(Err(status)) => Err(status.message().to_owned()),
+            Err(_) => Err("it gives no answer".to_owned()),
         }
     }
 }
 
-/// For a node that was part of a cluster before.
-fn go_on(config: &MetadataConfig, answers: &Answers) -> Step {
+/// For a node that was part of a cluster before, and knows a membership of a log index.
+fn go_on(config: &MetadataConfig, membership_index: u64, answers: &Answers) -> Step {
+    if let Some(step) = replaced(config, membership_index, answers) {
+        return step;
+    }
     let strangers: Vec<&String> = answers
         .values()
         .filter_map(|heard| match heard {
@@ -265,6 +310,71 @@ fn go_on(config: &MetadataConfig, answers: &Answers) -> Step {
     }
 }
 
+/// Whether another directory took this one's place, by what the voters know that is newer than what this node knows. One alone may know of a
+/// change that never came about.
+fn replaced(config: &MetadataConfig, membership_index: u64, answers: &Answers) -> Option<Step> {
+    let me = config.node_id();
+    let hellos = || answers.values().filter_map(Heard::hello);
+    // Whoever lags behind may not have heard yet that this node was taken in.
+    let newest = hellos().max_by_key(|answer| answer.membership_index)?;
+    if newest.member_node_ids.contains(&me.0) {
+        return None;
+    }
+    let successors: Vec<RaftNodeId> = hellos()
+        .filter(|answer| {
+            answer.membership_index > membership_index && !answer.member_node_ids.contains(&me.0)
+        })
+        .filter_map(|answer| {
+            answer
+                .member_node_ids
+                .iter()
+                .copied()
+                .map(RaftNodeId)
+                .find(|node| node.broker() == me.broker())
+        })
+        .collect();
+    let known = *successors.first()?;
+    Some(if successors.len() * 2 > config.voters.len() {
+        Step::Refuse(FormError::Replaced {
+            broker: config.broker,
+            found: me,
+            known,
+        })
+    } else {
+        Step::Wait(format!(
+            "more voters to answer: one of them knows this broker on another data directory (node {known})"
+        ))
+    })
+}
+
+/// Why a group can decide nothing, if too few of its voters are there on the directories that it knows.
+fn lost_majority(config: &MetadataConfig, voters: &[u64], answers: &Answers) -> Option<String> {
+    let broker_of = |node: &u64| RaftNodeId(*node).broker();
+    let brokers: BTreeSet<BrokerId> = voters.iter().filter_map(broker_of).collect();
+    let answering = |broker: &BrokerId| answers.get(broker).and_then(Heard::hello);
+    let here: BTreeSet<BrokerId> = brokers
+        .iter()
+        .copied()
+        .filter(|broker| answering(broker).is_some_and(|answer| voters.contains(&answer.node_id)))
+        .collect();
+    if here.len() * 2 > brokers.len() {
+        return None;
+    }
+    let missing = brokers.difference(&here).map(|broker| match answering(broker) {
+        _ if *broker == config.broker => format!("{broker} (this one) and its directory is a new one"),
+        Some(_) => format!("{broker} and its directory is a new one"),
+        None => format!("{broker} and it does not answer"),
+    });
+    Some(format!(
+        "a majority of the voters on the data directories that the cluster knows: it needs broker {}. Start those that are down, and put \
+         the old directories back where they are new, until {} of {} are there; a cluster that lost more of them for good has lost \
+         metadata that it acknowledged, and does not go on by itself",
+        missing.collect::<Vec<_>>().join(", broker "),
+        brokers.len() / 2 + 1,
+        brokers.len(),
+    ))
+}
+
 /// For a pristine node.
 fn decide(config: &MetadataConfig, answers: &Answers) -> Step {
     let me = config.node_id();
@@ -274,30 +384,30 @@ fn decide(config: &MetadataConfig, answers: &Answers) -> Step {
         .filter_map(Heard::hello)
         .flat_map(members)
         .collect();
-    let leader = answers
-        .values()
-        .filter_map(Heard::hello)
-        .find_map(|answer| BrokerId::new(answer.leader));
+    let leaders = || {
+        let hellos = answers.values().filter_map(Heard::hello);
+        hellos.filter_map(|answer| BrokerId::new(answer.leader))
+    };
+    let leader = leaders().find(|leader| *leader != config.broker);
+    let leads_on_another = leaders().next().is_some();
     if known.contains(&me.0) {
         return Step::Wait("the metadata leader to send the log".to_owned());
     }
     if !known.is_empty() {
-        let voters = answers.values().filter_map(Heard::hello);
-        let former = voters
-            .flat_map(|answer| &answer.voter_node_ids)
-            .map(|node| RaftNodeId(*node))
-            .find(|node| node.broker() == Some(config.broker));
-        return match (former, leader) {
-            (Some(known), _) if !config.replace_lost_directory => Step::Refuse(FormError::EmptiedVoter {
-                broker: config.broker,
-                found: me,
-                known,
-            }),
-            (former, Some(leader)) => Step::Join {
-                leader,
-                replace: former.is_some(),
-            },
-            (_, None) => Step::Wait("a metadata leader, to join".to_owned()),
+        let newest = answers
+            .values()
+            .filter_map(Heard::hello)
+            .max_by_key(|answer| answer.membership_index);
+        let voters = newest.map_or(&[][..], |answer| &answer.voter_node_ids);
+        let lost = lost_majority(config, voters, answers);
+        return match (lost, leader) {
+            (Some(what), _) => Step::Wait(what),
+            (None, Some(leader)) => Step::Join { leader },
+            (None, None) if leads_on_another => Step::Wait(format!(
+                "another broker to lead the metadata: to its voters broker {} leads, on another data directory; if that runs, stop one of the two",
+                config.broker
+            )),
+            (None, None) => Step::Wait("a metadata leader, to join".to_owned()),
         };
     }
     if !config.voters.contains_key(&config.broker) {
@@ -356,7 +466,6 @@ mod tests {
                 .map(|broker| (id(broker), format!("b{broker}:1")))
                 .collect(),
             peer_address: format!("b{broker}:1"),
-            replace_lost_directory: false,
             raft: RaftConfig::default(),
         }
     }
@@ -424,23 +533,72 @@ mod tests {
     }
 
     #[test]
-    fn m30_an_emptied_voter_refuses_to_start_or_takes_its_place_when_told_to() {
+    fn m30_an_emptied_voter_asks_to_be_taken_in_while_a_majority_is_there() {
         let members = [node(1, 77), node(2, 2), node(3, 3)];
-        let answers = [formed(2, &members, 3), (id(3), Heard::Nothing)].into();
-        let Step::Refuse(error) = decide(&config(1), &answers) else {
-            panic!("its disk was emptied")
+        let whole = [formed(2, &members, 3), formed(3, &members, 3)].into();
+        assert_eq!(decide(&config(1), &whole), Step::Join { leader: id(3) });
+        // It led: the others may still say so.
+        let led = [formed(2, &members, 1), formed(3, &members, 1)].into();
+        assert!(matches!(decide(&config(1), &led), Step::Wait(_)));
+        // A change that was begun: two nodes of one broker vote, and two of three brokers are enough.
+        let joint = [node(1, 76), node(1, 77), node(2, 2), node(3, 3)];
+        let joint = [formed(2, &joint, 3), formed(3, &joint, 3)].into();
+        assert_eq!(decide(&config(1), &joint), Step::Join { leader: id(3) });
+    }
+
+    #[test]
+    fn m30_without_a_majority_of_the_known_directories_an_emptied_voter_waits_and_says_what_is_missing() {
+        let members = [node(1, 77), node(2, 2), node(3, 3)];
+        let emptied = [node(1, 77), node(2, 78), node(3, 3)];
+        let cases: [(Answers, &str); 2] = [
+            (
+                [formed(3, &members, 3), (id(2), Heard::Nothing)].into(),
+                "broker 2 and it does not answer",
+            ),
+            (
+                [formed(3, &emptied, 3), pristine(2)].into(),
+                "broker 2 and its directory is a new one",
+            ),
+        ];
+        for (answers, expected) in cases {
+            let Step::Wait(what) = decide(&config(1), &answers) else {
+                panic!("one of three is no majority")
+            };
+            assert!(what.contains(expected), "{what}");
+            assert!(what.contains("broker 1 (this one)"), "{what}");
+            assert!(what.contains("put the old directories back"), "{what}");
+        }
+    }
+
+    #[test]
+    fn m30_a_directory_whose_place_was_taken_never_goes_on() {
+        let members = [node(1, 77), node(2, 2), node(3, 3)];
+        let knows = |broker, index| {
+            let (id, heard) = formed(broker, &members, 3);
+            let Heard::Hello(hello) = heard else {
+                unreachable!()
+            };
+            let membership_index = index;
+            (
+                id,
+                Heard::Hello(pb::HelloResponse {
+                    membership_index,
+                    ..hello
+                }),
+            )
         };
-        assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
-        let told = MetadataConfig {
-            replace_lost_directory: true,
-            ..config(1)
+        let Step::Refuse(error) = go_on(&config(1), 5, &[knows(2, 9), knows(3, 9)].into()) else {
+            panic!("another directory took its place")
         };
+        assert!(error.to_string().contains("another one has taken"), "{error}");
+        // One alone may know what never came about, and what is older than what this node knows says nothing.
+        assert!(matches!(
+            go_on(&config(1), 5, &[knows(2, 9), (id(3), Heard::Nothing)].into()),
+            Step::Wait(_)
+        ));
         assert_eq!(
-            decide(&told, &answers),
-            Step::Join {
-                leader: id(3),
-                replace: true
-            }
+            go_on(&config(1), 9, &[knows(2, 9), knows(3, 9)].into()),
+            Step::GoOn
         );
     }
 
@@ -451,21 +609,15 @@ mod tests {
             decide(&config(1), &[formed(2, &members, 2)].into()),
             Step::Wait(_)
         ));
-        let answers = [formed(2, &members, 2)].into();
-        assert_eq!(
-            decide(&config(4), &answers),
-            Step::Join {
-                leader: id(2),
-                replace: false
-            }
-        );
+        let answers = [formed(2, &members, 2), formed(3, &members, 2)].into();
+        assert_eq!(decide(&config(4), &answers), Step::Join { leader: id(2) });
         let with_old_learner = [members.as_slice(), &[node(4, 77)]].concat();
         assert_eq!(
-            decide(&config(4), &[formed(2, &with_old_learner, 2)].into()),
-            Step::Join {
-                leader: id(2),
-                replace: false
-            },
+            decide(
+                &config(4),
+                &[formed(2, &with_old_learner, 2), formed(3, &with_old_learner, 2)].into()
+            ),
+            Step::Join { leader: id(2) },
             "a learner never voted: its emptied disk joins again"
         );
         assert!(matches!(
@@ -483,18 +635,18 @@ mod tests {
             )
         };
         let members = [node(1, 1), node(2, 2), node(3, 3)];
-        let Step::Refuse(error) = go_on(&config(1), &[other(2), other(3)].into()) else {
+        let Step::Refuse(error) = go_on(&config(1), 1, &[other(2), other(3)].into()) else {
             panic!("all others are of another cluster")
         };
         assert!(error.to_string().contains("cluster c"), "{error}");
         assert!(matches!(
-            go_on(&config(1), &[other(2), (id(3), Heard::Nothing)].into()),
+            go_on(&config(1), 1, &[other(2), (id(3), Heard::Nothing)].into()),
             Step::Wait(_)
         ));
         assert_eq!(
-            go_on(&config(1), &[other(2), formed(3, &members, 3)].into()),
+            go_on(&config(1), 1, &[other(2), formed(3, &members, 3)].into()),
             Step::GoOn
         );
-        assert_eq!(go_on(&config(1), &Answers::new()), Step::GoOn);
+        assert_eq!(go_on(&config(1), 1, &Answers::new()), Step::GoOn);
     }
 }

@@ -24,7 +24,7 @@
 //! - [`handle`]: [`Metadata`], which the rest of the broker holds
 //! - [`mod@propose`]: commands handed to the leader, wherever it is
 //! - [`peer`]: channels between brokers, with an identity on every call
-//! - [`forming`]: the first start of a cluster, emptied disks, learners
+//! - [`forming`]: the first start of a cluster, emptied disks, learners; `taking_in`: the leader's side of it
 //! - [`service`]: what the peer listener serves
 //! - `store`: log, vote, state and snapshots on disk
 //! - `codec`: protobuf, on disk and between brokers
@@ -35,6 +35,8 @@ mod config;
 mod contact;
 mod elect;
 pub mod forming;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod handle;
 mod network;
 mod node_id;
@@ -43,6 +45,7 @@ pub mod propose;
 mod raft_types;
 pub mod service;
 mod store;
+mod taking_in;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use openraft::ServerState;
 use openraft::error::{ClientWriteError, RaftError};
 use thiserror::Error;
 use tidelog_cluster::{Command, Outcome};
@@ -16,6 +17,7 @@ use crate::handle::Metadata;
 use crate::node_id::RaftNodeId;
 use crate::peer::{Lane, is_refused};
 use crate::raft_types::EncodedCommand;
+use crate::taking_in::other_nodes;
 
 /// Longest a proposal may wait.
 pub const MAX_PROPOSE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -100,11 +102,40 @@ impl Metadata {
         })
     }
 
+    /// The refusal of a registration from a directory that is not its broker's any more, if this broker leads and knows.
+    fn refuse_replaced(&self, command: &Command) -> Option<Outcome> {
+        let Command::RegisterBroker(register) = command else {
+            return None;
+        };
+        let node = RaftNodeId::new(register.broker, register.directory);
+        let replaced = {
+            let metrics = self.raft().metrics();
+            let metrics = metrics.borrow();
+            let membership = metrics.membership_config.membership();
+            metrics.state == ServerState::Leader
+                && membership.get_node(&node.0).is_none()
+                && !other_nodes(membership, node).is_empty()
+        };
+        replaced.then(|| Outcome {
+            index: self.applied_index(),
+            result: Err(PartitionError::new(
+                ErrorCode::InvalidRequest,
+                format!(
+                    "broker {} is part of this cluster on another data directory than {}; one broker has one directory",
+                    register.broker, register.directory
+                ),
+            )),
+        })
+    }
+
     /// Proposes to the Raft of this broker, if it leads.
     pub(crate) async fn propose_here(&self, command: &Command, timeout: Duration) -> LocalProposal {
         let bytes = EncodedCommand(command::to_bytes(command));
         // Also what others forward, whatever they looked at.
         if let Some(refused) = self.refuse_too_large(bytes.0.len()) {
+            return LocalProposal::Applied(refused);
+        }
+        if let Some(refused) = self.refuse_replaced(command) {
             return LocalProposal::Applied(refused);
         }
         match tokio::time::timeout(timeout, self.raft().client_write(bytes)).await {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ServerState;
 use openraft::error::{InstallSnapshotError, RaftError};
-use openraft::{BasicNode, ChangeMembers, ServerState};
 use tidelog_proto::internal::v1 as pb;
 use tidelog_proto::internal::v1::metadata_server::MetadataServer;
 use tidelog_proto::internal::v1::propose_response::{Indeterminate, NotLeader, Result as Proposed};
@@ -23,6 +23,7 @@ use crate::node_id::RaftNodeId;
 use crate::peer::{IdentityCheck, PeerRequest};
 use crate::propose::{LocalProposal, MAX_PROPOSE_TIMEOUT};
 use crate::raft_types::Raft;
+use crate::taking_in::take_in;
 
 /// Longest that taking a node in may take.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,6 +107,13 @@ impl RaftCalls {
         metrics.membership_config.voter_ids().collect()
     }
 
+    /// The log index of the membership that this node knows; 0 if it knows none.
+    fn membership_index(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.log_id().map_or(0, |id| id.index)
+    }
+
     fn leader(&self) -> u32 {
         let leader = self.raft.metrics().borrow().current_leader;
         leader
@@ -132,6 +140,7 @@ impl raft_server::Raft for RaftCalls {
             member_node_ids: self.members(),
             voter_node_ids: self.voters().into_iter().collect(),
             leader: self.leader(),
+            membership_index: self.membership_index(),
         }))
     }
 
@@ -151,7 +160,7 @@ impl raft_server::Raft for RaftCalls {
                 leader: self.leader(),
             }));
         }
-        tokio::time::timeout(JOIN_TIMEOUT, self.take_in(node, &join))
+        tokio::time::timeout(JOIN_TIMEOUT, take_in(&self.metadata, node, &join.address))
             .await
             .map_err(|_| {
                 Status::deadline_exceeded(format!("node {node} is not caught up yet; ask again"))
@@ -204,57 +213,6 @@ impl raft_server::Raft for RaftCalls {
             Err(RaftError::Fatal(error)) => return Err(stopped(&error)),
         };
         Ok(Response::new(pb::InstallSnapshotResponse { vote, mismatch }))
-    }
-}
-
-impl RaftCalls {
-    /// Adds a node as a learner, and once it has caught up puts it in the place of the voter whose disk is gone, if it asks so. A
-    /// learner of the same broker on a disk that is gone is forgotten: it never voted, so nobody has to ask for it.
-    async fn take_in(&self, node: RaftNodeId, join: &pb::JoinRequest) -> Result<(), Status> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Status::unavailable(format!("node {node} was not taken in: {error}"))
-        };
-        let voters = self.voters();
-        let same_broker = |voter: &u64| RaftNodeId(*voter).broker() == node.broker();
-        if voters.contains(&node.0) {
-            return Ok(());
-        }
-        let replaces = voters.iter().any(same_broker);
-        if replaces && !join.replace_voter {
-            return Err(Status::failed_precondition(format!(
-                "node {node} is not the voter that this cluster knows of its broker"
-            )));
-        }
-        let basic = BasicNode::new(&join.address);
-        self.raft
-            .add_learner(node.0, basic, replaces)
-            .await
-            .map_err(|error| failed(&error))?;
-        if replaces {
-            let next: BTreeSet<u64> = voters
-                .iter()
-                .filter(|voter| !same_broker(voter))
-                .copied()
-                .chain([node.0])
-                .collect();
-            self.raft
-                .change_membership(next, false)
-                .await
-                .map_err(|error| failed(&error))?;
-            tracing::info!(%node, "a voter with a lost directory was replaced");
-        }
-        let (members, voters) = (self.members().into_iter(), self.voters());
-        let lost: BTreeSet<u64> = members
-            .filter(|member| same_broker(member) && *member != node.0 && !voters.contains(member))
-            .collect();
-        if !lost.is_empty() {
-            self.raft
-                .change_membership(ChangeMembers::RemoveNodes(lost), true)
-                .await
-                .map_err(|error| failed(&error))?;
-            tracing::info!(%node, "a learner with a lost directory was replaced");
-        }
-        Ok(())
     }
 }
 

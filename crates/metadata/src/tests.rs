@@ -16,6 +16,8 @@ use crate::peer::PeerPool;
 use crate::propose::{LocalProposal, MAX_COMMAND_BYTES};
 use crate::{DbError, FormError, Metadata, MetadataConfig, RaftConfig, StartError};
 
+mod replacement;
+
 const DEADLINE: Duration = Duration::from_secs(20);
 const PROPOSE: Duration = Duration::from_secs(10);
 
@@ -112,7 +114,6 @@ impl Group {
                 .map(|id| (*id, self.addresses[id].clone()))
                 .collect(),
             peer_address: self.addresses[&broker].clone(),
-            replace_lost_directory: false,
             raft: self.raft.clone(),
         }
     }
@@ -299,49 +300,6 @@ async fn everything_is_there_after_all_nodes_restart() {
     group.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn m30_an_emptied_voter_is_refused_and_takes_its_place_only_when_told_to() {
-    let mut group = Group::new(3, 3).await;
-    for broker in 1..=3 {
-        group.start(broker).await;
-    }
-    group.register(1, 10).await;
-    let leader = group.leader().await;
-    let victim = group.follower_of(leader);
-    group.stop(victim).await;
-    group.disks.insert(id(victim), Disk::new());
-    group.start(victim).await;
-    let refused = formed(&group, victim).await.unwrap_err();
-    assert!(
-        matches!(refused, FormError::EmptiedVoter { broker, .. } if broker == id(victim)),
-        "{refused}"
-    );
-    group.stop(victim).await;
-
-    let told = MetadataConfig {
-        replace_lost_directory: true,
-        ..group.config(victim)
-    };
-    let node = told.node_id();
-    group.start_with(told).await;
-    formed(&group, victim).await.unwrap();
-    let wait = async {
-        let mut metrics = group.node(leader).raft().metrics();
-        metrics
-            .wait_for(|metrics| {
-                let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-                voters.len() == 3 && voters.contains(&node.0)
-            })
-            .await
-            .unwrap();
-    };
-    tokio::time::timeout(DEADLINE, wait)
-        .await
-        .expect("the new directory votes in the old one's place");
-    group.register(victim, 11).await;
-    group.shutdown().await;
-}
-
 async fn refusal(config: MetadataConfig) -> DbError {
     let peers = PeerPool::new(config.broker, config.voters.clone());
     match Metadata::start(config, peers).await {
@@ -375,14 +333,14 @@ async fn m30_a_directory_that_lost_its_metadata_alone_never_votes_as_the_node_it
     };
     let error = refusal(other_half).await;
     assert!(matches!(error, DbError::Foreign { .. }), "{error}");
-    assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
+    assert!(error.to_string().contains("on an empty one"), "{error}");
 
     // The database alone, and then the whole folder.
     std::fs::remove_dir_all(part_of_it.path.join("db")).unwrap();
     for _ in 0..2 {
         let error = refusal(part_of_it.clone()).await;
         assert!(matches!(error, DbError::Lost { .. }), "{error}");
-        assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
+        assert!(error.to_string().contains("on an empty one"), "{error}");
     }
     std::fs::remove_dir_all(&part_of_it.path).unwrap();
     for _ in 0..2 {

@@ -42,6 +42,8 @@
 mod builder;
 mod compress;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod header;
 mod iter;
 mod patch;

@@ -45,9 +45,14 @@ impl BatchHeader {
         }
         let last_delta = u32::try_from(i32::from_be_bytes(field(bytes, 23)))
             .map_err(|_| "its last offset delta is negative".to_owned())?;
+        let last_offset = base_offset
+            .0
+            .checked_add(last_delta.into())
+            .filter(|last| *last < Offset::MAX.0)
+            .ok_or("its last offset is above the largest")?;
         Ok(Self {
             base_offset,
-            last_offset: base_offset + u64::from(last_delta),
+            last_offset: Offset(last_offset),
             leader_epoch: LeaderEpoch(u32::from_be_bytes(field(bytes, 12))),
             max_timestamp_ms: i64::from_be_bytes(field(bytes, 35)),
         })

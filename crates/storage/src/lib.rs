@@ -14,6 +14,8 @@ pub use log_store::{
     StoredPartition, Truncate,
 };
 pub use memory::MemoryStore;
+#[cfg(feature = "fuzzing")]
+pub use rocks::fuzz;
 pub use rocks::{
     DirectoryMeta, OpenError, ReadOnlyStore, RocksOptions, RocksStore, Space, create_dir_durably,
 };

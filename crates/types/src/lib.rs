@@ -12,9 +12,11 @@
 //! - [`error_code`]: Kafka's error codes, by name and number
 //! - [`limits`]: every named maximum that more than one crate obeys
 //! - [`mutant`]: rules that tests break on purpose
+//! - [`crash`]: points at which tests let a process die
 //! - [`murmur2()`]: Kafka's hash, which places keys and groups
 
 pub mod batch;
+pub mod crash;
 pub mod error_code;
 pub mod ids;
 pub mod limits;

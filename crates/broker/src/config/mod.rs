@@ -65,8 +65,6 @@ pub struct Config {
     pub memory_budget_bytes: u64,
     /// How much disk stays free: below it produces are refused; bytes. `None` for 5 % of the disk or 1 GiB, the smaller.
     pub reserve_bytes: Option<u64>,
-    /// Whether this start may take the place of the voter that this broker was, on an emptied disk.
-    pub replace_lost_directory: bool,
     /// The brokers that vote on metadata, with their peer addresses; this broker usually among them.
     pub voters: Vec<Voter>,
     /// Client listeners; at least one.

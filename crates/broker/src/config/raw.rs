@@ -40,8 +40,6 @@ pub struct Broker {
     /// Disk kept free; unset for 5 % or 1 GiB, the smaller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserve: Option<ByteSize>,
-    /// For one start on an emptied disk: the broker takes the place of the voter that it was. What the old disk held is gone.
-    pub replace_lost_directory: bool,
 }
 
 impl Default for Broker {
@@ -51,7 +49,6 @@ impl Default for Broker {
             data_dir: String::new(),
             memory_budget: ByteSize::mib(512),
             reserve: None,
-            replace_lost_directory: false,
         }
     }
 }

@@ -76,7 +76,6 @@ pub(super) fn validate(raw: &RawConfig) -> Result<Config, ConfigError> {
         data_dir: raw.broker.data_dir.clone().into(),
         memory_budget_bytes,
         reserve_bytes: raw.broker.reserve.map(|size| size.as_u64()),
-        replace_lost_directory: raw.broker.replace_lost_directory,
         voters,
         client_listeners: client_listeners(raw)?,
         peer_bind: raw.listeners.peer.bind.clone(),

@@ -93,7 +93,6 @@ impl Cluster {
             path: folder.path().join("metadata"),
             voters: self.voters.clone(),
             peer_address: self.voters[&id(broker)].clone(),
-            replace_lost_directory: false,
             raft: RaftConfig::default(),
         };
         let peers = PeerPool::new(id(broker), self.voters.clone());

@@ -16,6 +16,8 @@ use tidelog_proto::storage::v1::offsets_key::Kind as Key;
 use tidelog_proto::storage::v1::offsets_value::Kind as Value;
 use tidelog_types::{GroupId, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicIdPartition};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -13,7 +13,7 @@
 //! - `log`: what a shard needs of the replicated log; `replica_log`: that, of this broker's replicas
 //! - `codec`: records as bytes; protobuf stops there
 
-mod codec;
+pub(crate) mod codec;
 mod handle;
 mod load;
 mod log;

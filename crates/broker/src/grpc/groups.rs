@@ -1,6 +1,6 @@
 //! The Groups service: consumer groups over gRPC.
 
-mod convert;
+pub(crate) mod convert;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,8 @@
 //! Plain records in, plain records out: the broker builds and opens batches for programs without a library of ours.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 use bytes::Bytes;
 use prost::Message as _;
 use tidelog_proto::v1;

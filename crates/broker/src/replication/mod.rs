@@ -17,7 +17,7 @@ mod link;
 mod links;
 mod service;
 mod session;
-mod wire;
+pub(crate) mod wire;
 
 pub use links::{Connect, Links};
 pub use service::ReplicationService;

@@ -350,7 +350,6 @@ async fn start_metadata(config: &Config, store: &RocksStore) -> Result<Metadata,
         path: config.data_dir.join("metadata"),
         voters: voters().collect(),
         peer_address: config.peer_advertise.clone(),
-        replace_lost_directory: config.replace_lost_directory,
         raft: RaftConfig {
             heartbeat: config.raft.heartbeat,
             election_min: config.raft.election_min,

@@ -44,10 +44,6 @@ pub(crate) struct Flags {
     /// What is logged, e.g. info,tidelog_broker=debug (log.filter)
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// Take this broker's place in the cluster with an empty data directory; for one start after a disk was lost for good
-    /// (broker.replace_lost_directory)
-    #[arg(long)]
-    replace_lost_directory: bool,
     /// Check the configuration, print each effective value and where it came from, and end
     #[arg(long, conflicts_with = "print_config")]
     check_config: bool,
@@ -72,9 +68,6 @@ impl Flags {
             if !advertise.is_empty() {
                 set("listeners.peer.advertise", Value::String(advertise.to_owned()));
             }
-        }
-        if self.replace_lost_directory {
-            set("broker.replace_lost_directory", Value::Boolean(true));
         }
         let texts = [
             ("broker.data_dir", &self.data_dir),
@@ -162,7 +155,6 @@ mod tests {
             ],
             peer_listen: Some("0.0.0.0:7172@b:7172".to_owned()),
             http_listen: Some("0.0.0.0:7173".to_owned()),
-            replace_lost_directory: true,
             ..Flags::default()
         };
         let sources = Sources {
@@ -184,7 +176,6 @@ mod tests {
             ("0.0.0.0:7172", "b:7172")
         );
         assert_eq!(config.http_bind, "0.0.0.0:7173");
-        assert!(config.replace_lost_directory);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Changes of the image: what the database and snapshots hold.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidelog_cluster::image::{BrokerImage, MetadataIndex};
@@ -52,6 +53,33 @@ pub(crate) fn to_message(change: &Change) -> pb::ClusterRecord {
         Change::NextProducerId(id) => Record::NextProducerId(id.0),
     };
     pb::ClusterRecord { record: Some(record) }
+}
+
+/// Whether changes build an image from an empty one: what is read from a disk or a peer may contradict itself, and an image takes only what
+/// follows from what it holds.
+pub(crate) fn check(changes: &[Change]) -> Result<(), DecodeError> {
+    let (mut partitions, mut names) = (BTreeMap::new(), BTreeSet::new());
+    for change in changes {
+        match change {
+            Change::TopicCreated { topic_id, name, .. } => {
+                if partitions.insert(*topic_id, 0).is_some() || !names.insert(name) {
+                    return Err(DecodeError::Field("topic: there are two of one id or name"));
+                }
+            }
+            Change::Partition { partition, .. } => {
+                let next = partitions
+                    .get_mut(&partition.topic_id)
+                    .ok_or(DecodeError::Field("topic of a partition"))?;
+                if partition.partition.0 != *next {
+                    return Err(DecodeError::Field("order of partitions"));
+                }
+                *next += 1;
+            }
+            Change::TopicDeleted(_) => return Err(DecodeError::Field("record: a deletion is none")),
+            Change::ClusterNamed(_) | Change::Broker(_) | Change::NextProducerId(_) => {}
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn from_message(message: pb::ClusterRecord) -> Result<Stored, DecodeError> {

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use rocksdb::{BoundColumnFamily, ColumnFamilyDescriptor, DB, Options, WriteBatch, WriteOptions};
 use thiserror::Error;
 use tidelog_storage::rocks::{BackgroundWatch, SyncMark, open_unchanged, safe_options};
+use tidelog_types::crash::point;
 use tidelog_types::{BrokerId, DirectoryId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -35,8 +36,8 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 const MAX_WAL_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What every remedy for a metadata folder that cannot be used comes down to.
-const REMEDY: &str = "move the whole data directory aside and start this broker once on an empty one with \
-                      --replace-lost-directory, so that the cluster takes the new directory in the old one's place";
+const REMEDY: &str = "move the whole data directory aside and start this broker on an empty one: the cluster takes the new \
+                      directory in the old one's place, as long as a majority of the voters is there";
 
 /// Why the metadata database cannot be used.
 #[derive(Debug, Error)]
@@ -239,8 +240,10 @@ impl Writer {
         unsynced.set_sync(false);
         for job in group.iter_mut() {
             let batch = std::mem::take(&mut job.batch);
+            point("crash:metadata/write/begun");
             let written = self.rocks.write_opt(batch, &unsynced);
             written.map_err(|error| error.to_string())?;
+            point("crash:metadata/write/written");
         }
         if group.iter().any(|job| job.sync) {
             self.sync()?;
@@ -252,6 +255,7 @@ impl Writer {
         let sequence = self.rocks.latest_sequence_number();
         self.rocks.flush_wal(true).map_err(|error| error.to_string())?;
         self.synced = sequence;
+        point("crash:metadata/write/synced");
         Ok(())
     }
 
@@ -260,6 +264,7 @@ impl Writer {
             let marked = self.mark.record(self.synced);
             marked.map_err(|error| format!("writing the sync mark failed: {error}"))?;
             self.marked_at = Instant::now();
+            point("crash:metadata/mark/recorded");
         }
         Ok(())
     }

@@ -3,29 +3,75 @@
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{AnyError, ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader, StorageIOError};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
+use tidelog_types::crash::point;
+use tidelog_types::mutant::{self, Mutant};
+use tokio::sync::watch;
 
 use super::db::{Db, DbError};
 use super::keys::{RAFT, RaftKey};
+use super::snapshot::{Durable, SnapshotFile};
 use crate::codec::raft::{entry_from, entry_to, log_id_from, log_id_to, vote_from, vote_to};
 use crate::codec::{DecodeError, Value, decode, encode};
 use crate::raft_types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
 /// Most bytes of entries that replication reads at a time; always at least one entry.
 const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
+/// How long a purge waits for the snapshot that covers it: by far longer than the largest image takes to be written.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The log store. A vote and a log entry are durable when they are answered; both go through one queue, in order.
+/// The log store. A vote and a log entry are durable when they are answered; both go through one queue, in order. A purge waits for
+/// the snapshot that covers it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
     db: Arc<Db>,
+    /// How far a snapshot on stable storage reaches.
+    snapshot: watch::Receiver<Durable>,
 }
 
 impl LogStore {
-    pub(crate) const fn new(db: Arc<Db>) -> Self {
-        Self { db }
+    pub(crate) fn new(db: Arc<Db>, snapshots: &SnapshotFile) -> Self {
+        Self {
+            db,
+            snapshot: snapshots.durable(),
+        }
+    }
+
+    /// One whose purges wait for nothing: openraft's suite purges without snapshots.
+    #[cfg(test)]
+    pub(super) fn unguarded(self) -> Self {
+        let (_, snapshot) = watch::channel(Durable::Upto(Some(u64::MAX)));
+        Self { snapshot, ..self }
+    }
+
+    /// Waits until a snapshot that covers the log up to `index` is on stable storage.
+    ///
+    /// openraft orders the purge after a snapshot that it *built*. One that is *installed* it hands to the state machine's task, and has
+    /// the log purged meanwhile: a crash in between would leave a node that claims the log up to there and has neither entries nor
+    /// state (M27).
+    async fn wait_for_snapshot(&self, index: u64) -> Result<(), DbError> {
+        let mut snapshot = self.snapshot.clone();
+        let covers = snapshot.wait_for(|durable| match durable {
+            Durable::Upto(last) => *last >= Some(index),
+            Durable::Never(_) => true,
+        });
+        let never = |why: String| {
+            DbError::Snapshot(format!(
+                "does not cover the log up to {index}, which is kept: {why}"
+            ))
+        };
+        match tokio::time::timeout(SNAPSHOT_TIMEOUT, covers).await {
+            Ok(Ok(durable)) => match &*durable {
+                Durable::Upto(_) => Ok(()),
+                Durable::Never(why) => Err(never(why.clone())),
+            },
+            Ok(Err(_)) => Err(never("the state machine is gone".to_owned())),
+            Err(elapsed) => Err(never(elapsed.to_string())),
+        }
     }
 
     fn get(&self, key: RaftKey) -> Result<Option<Value>, DbError> {
@@ -141,9 +187,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        self.put(RaftKey::Vote, Value::Vote(vote_to(vote)), true)
+        let sync = !mutant::is_on(Mutant::AnswerVoteBeforeSync);
+        self.put(RaftKey::Vote, Value::Vote(vote_to(vote)), sync)
             .await
-            .map_err(|error| failed(ErrorSubject::Vote, ErrorVerb::Write, &error))
+            .map_err(|error| failed(ErrorSubject::Vote, ErrorVerb::Write, &error))?;
+        point("crash:metadata/vote/saved");
+        Ok(())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
@@ -164,7 +213,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let Some(id) = committed else { return Ok(()) };
         self.put(RaftKey::Committed, Value::LogId(log_id_to(&id)), false)
             .await
-            .map_err(|error| failed(ErrorSubject::Store, ErrorVerb::Write, &error))
+            .map_err(|error| failed(ErrorSubject::Store, ErrorVerb::Write, &error))?;
+        point("crash:metadata/committed/saved");
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
@@ -188,6 +239,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         };
         match self.db.write(batch, true).await {
             Ok(()) => {
+                point("crash:metadata/log/appended");
                 callback.log_io_completed(Ok(()));
                 Ok(())
             }
@@ -205,10 +257,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.db
             .write(batch, true)
             .await
-            .map_err(|error| failed(ErrorSubject::Log(log_id), ErrorVerb::Delete, &error))
+            .map_err(|error| failed(ErrorSubject::Log(log_id), ErrorVerb::Delete, &error))?;
+        point("crash:metadata/log/truncated");
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let failed = |error: &DbError| failed(ErrorSubject::Log(log_id), ErrorVerb::Delete, error);
+        self.wait_for_snapshot(log_id.index)
+            .await
+            .map_err(|error| failed(&error))?;
         let mut batch = WriteBatch::default();
         {
             let family = self.db.family(RAFT);
@@ -223,9 +281,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 RaftKey::Log(log_id.index + 1).bytes(),
             );
         }
-        self.db
-            .write(batch, true)
-            .await
-            .map_err(|error| failed(ErrorSubject::Log(log_id), ErrorVerb::Delete, &error))
+        self.db.write(batch, true).await.map_err(|error| failed(&error))?;
+        point("crash:metadata/log/purged");
+        Ok(())
     }
 }

@@ -42,10 +42,10 @@ pub(crate) async fn open(path: &Path, owner: &Owner) -> Result<Stores, DbError> 
     let db = Arc::new(Db::open(path, closed.clone())?);
     identity::claim(&db, path, owner, has_snapshot).await?;
     let snapshots = Arc::new(SnapshotFile::open(&snapshot_folder)?);
-    let mut state = StateMachine::open(Arc::clone(&db), snapshots)?;
+    let mut state = StateMachine::open(Arc::clone(&db), Arc::clone(&snapshots))?;
     state.recover().await?;
     Ok(Stores {
-        log: LogStore::new(db),
+        log: LogStore::new(db, &snapshots),
         state,
         closed,
     })

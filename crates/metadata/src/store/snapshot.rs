@@ -14,15 +14,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidelog_cluster::{Change, ClusterImage, MetadataIndex};
 use tidelog_proto::storage::v1 as pb;
+use tidelog_types::crash::point;
+use tidelog_types::mutant::{self, Mutant};
+use tokio::sync::watch;
 
 use super::db::DbError;
 use crate::codec::raft::{applied_from, applied_to};
 use crate::codec::{self, Value, record};
 use crate::raft_types::{LogId, SnapshotMeta, StoredMembership};
 
-const MAGIC: &[u8; 8] = b"TDLGMET1";
 const CRC_BYTES: usize = 4;
-const CURRENT: &str = "current.snapshot";
+pub(super) const CURRENT: &str = "current.snapshot";
+pub(super) const ASIDE: &str = "next.snapshot";
 
 /// What a snapshot holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +36,9 @@ pub(crate) struct SnapshotState {
 }
 
 impl SnapshotState {
+    /// What every snapshot begins with.
+    pub(crate) const MAGIC: &[u8; 8] = b"TDLGMET1";
+
     /// The name of a snapshot of this state.
     pub(crate) fn id(&self) -> String {
         self.last_applied.as_ref().map_or_else(
@@ -51,7 +57,7 @@ impl SnapshotState {
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let changes = self.image.to_changes();
-        let mut bytes = MAGIC.to_vec();
+        let mut bytes = Self::MAGIC.to_vec();
         let header = Value::Snapshot(pb::SnapshotHeader {
             snapshot_id: self.id(),
             applied: Some(applied_to(self.last_applied.as_ref(), &self.membership)),
@@ -80,7 +86,7 @@ impl SnapshotState {
             return Err(damaged("its checksum is wrong"));
         }
         let mut rest = body
-            .strip_prefix(MAGIC)
+            .strip_prefix(Self::MAGIC)
             .ok_or_else(|| damaged("not a metadata snapshot"))?;
         let Value::Snapshot(header) = pull(&mut rest)? else {
             return Err(damaged("it begins with no header"));
@@ -99,6 +105,7 @@ impl SnapshotState {
         if changes.len() as u64 != header.records {
             return Err(damaged("records are missing"));
         }
+        record::check(&changes)?;
         let mut image = ClusterImage::default();
         image.replay(MetadataIndex(header.image_index), &changes);
         Ok((
@@ -125,11 +132,22 @@ fn pull(rest: &mut &[u8]) -> Result<Value, DbError> {
     Ok(codec::decode(value)?)
 }
 
-/// Where the current snapshot lies. Its lock is held while a file is written, so that two never mix.
+/// How far the log is covered by a snapshot on stable storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// Up to this index.
+    Upto(Option<u64>),
+    /// A snapshot that Raft counts on will not come, and why.
+    Never(String),
+}
+
+/// Where the current snapshot lies.
 #[derive(Debug)]
 pub(crate) struct SnapshotFile {
     folder: PathBuf,
-    latest: Mutex<Option<u64>>,
+    /// Held while a file is written, so that two never mix.
+    writing: Mutex<()>,
+    durable: watch::Sender<Durable>,
 }
 
 impl SnapshotFile {
@@ -145,8 +163,24 @@ impl SnapshotFile {
         })?;
         Ok(Self {
             folder: folder.to_owned(),
-            latest: Mutex::new(None),
+            writing: Mutex::new(()),
+            durable: watch::Sender::new(Durable::Upto(None)),
         })
+    }
+
+    /// How far the log is covered, as it grows.
+    pub(super) fn durable(&self) -> watch::Receiver<Durable> {
+        self.durable.subscribe()
+    }
+
+    /// Notes what the snapshot that was found covers.
+    pub(super) fn found(&self, last_applied: Option<u64>) {
+        self.durable.send_replace(Durable::Upto(last_applied));
+    }
+
+    /// Tells whoever waits for a snapshot that it will not come.
+    pub(super) fn give_up(&self, why: String) {
+        self.durable.send_replace(Durable::Never(why));
     }
 
     fn path(&self) -> PathBuf {
@@ -167,23 +201,35 @@ impl SnapshotFile {
 
     /// Makes `bytes` the current snapshot, durably, unless a newer one is there; blocks.
     pub(crate) fn replace(&self, last_applied: Option<u64>, bytes: &[u8]) -> Result<(), DbError> {
-        let mut latest = self.latest.lock();
-        if *latest > last_applied {
+        let _writing = self.writing.lock();
+        if matches!(&*self.durable.borrow(), Durable::Upto(latest) if *latest > last_applied) {
             return Ok(());
         }
-        let aside = self.folder.join("next.snapshot");
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&aside)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&aside, self.path())?;
-            File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(|source| DbError::Io {
+        self.write(bytes).map_err(|source| DbError::Io {
             what: "writing the snapshot",
             source,
         })?;
-        *latest = last_applied;
+        self.durable.send_replace(Durable::Upto(last_applied));
+        Ok(())
+    }
+
+    fn write(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let sync = !mutant::is_on(Mutant::PurgeBeforeSnapshotSync);
+        let aside = self.folder.join(ASIDE);
+        let mut file = File::create(&aside)?;
+        point("crash:metadata/snapshot/begun");
+        file.write_all(bytes)?;
+        point("crash:metadata/snapshot/written");
+        if sync {
+            file.sync_all()?;
+            point("crash:metadata/snapshot/synced");
+        }
+        std::fs::rename(&aside, self.path())?;
+        point("crash:metadata/snapshot/renamed");
+        if sync {
+            File::open(&self.folder)?.sync_all()?;
+            point("crash:metadata/snapshot/folder-synced");
+        }
         Ok(())
     }
 }

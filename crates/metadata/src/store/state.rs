@@ -12,6 +12,7 @@ use openraft::{
 };
 use rocksdb::{IteratorMode, WriteBatch};
 use tidelog_cluster::{Change, ClusterImage, MetadataIndex, decide};
+use tidelog_types::crash::point;
 use tokio::sync::watch;
 
 use super::db::{Db, DbError};
@@ -71,7 +72,9 @@ impl StateMachine {
             put_pointers(&self.db, &mut batch, state);
             batch
         };
-        self.db.write(batch, true).await
+        self.db.write(batch, true).await?;
+        point("crash:metadata/state/replaced");
+        Ok(())
     }
 
     /// Catches up with a snapshot that was put in place just before a crash.
@@ -80,6 +83,7 @@ impl StateMachine {
             return Ok(());
         };
         let (_, snapshot) = SnapshotState::from_bytes(&bytes)?;
+        self.snapshots.found(snapshot.last_applied.map(|id| id.index));
         if snapshot.last_applied > self.state.last_applied {
             self.replace(&snapshot).await?;
             self.state = snapshot;
@@ -133,6 +137,7 @@ impl StateMachine {
             (answers, batch)
         };
         self.db.write(batch, false).await?;
+        point("crash:metadata/state/applied");
         self.state = next;
         self.publish();
         Ok(answers)
@@ -201,6 +206,7 @@ fn load(db: &Db) -> Result<SnapshotState, DbError> {
             _ => return Err(DecodeError::Field("state value").into()),
         }
     }
+    record::check(&changes)?;
     let mut image = ClusterImage::default();
     image.replay(index, &changes);
     Ok(SnapshotState {
@@ -266,7 +272,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             self.replace(&state).await?;
             Ok(state)
         };
-        let state = install.await.map_err(|error| {
+        let state = install.await.map_err(|error: DbError| {
+            self.snapshots.give_up(error.to_string());
             failed(
                 ErrorSubject::Snapshot(Some(meta.signature())),
                 ErrorVerb::Write,

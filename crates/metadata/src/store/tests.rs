@@ -1,5 +1,8 @@
 //! openraft's own storage suite, and what it does not ask: durability across a reopening.
 
+#[cfg(feature = "failpoints")]
+mod crash;
+
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{EntryPayload, RaftLogReader, RaftSnapshotBuilder};
@@ -31,7 +34,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError> {
         let folder = tempfile::tempdir().unwrap();
         let stores = open(folder.path()).await.unwrap();
-        Ok((folder, stores.log, stores.state))
+        Ok((folder, stores.log.unguarded(), stores.state))
     }
 }
 
@@ -223,4 +226,50 @@ async fn the_mark_is_exact_after_an_orderly_close() {
     drop(stores);
     let mark = SyncMark::open(&folder.path().join("mark")).unwrap();
     assert_eq!(mark.sequence(), 21, "whose it is, and twenty votes");
+}
+
+/// A snapshot that is installed is written by the state machine's task while Raft already has the log purged.
+#[tokio::test]
+async fn m27_a_purge_waits_until_the_snapshot_that_covers_it_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stores = open(folder.path()).await.unwrap();
+    stores
+        .log
+        .blocking_append((1..=5).map(name_cluster))
+        .await
+        .unwrap();
+    stores.state.apply((1..=3).map(name_cluster)).await.unwrap();
+    let mut log = stores.log.clone();
+    let mut purge = Box::pin(log.purge(log_id(3)));
+    assert!(futures_pending(&mut purge).await, "there is no snapshot yet");
+    assert_eq!(stores.log.try_get_log_entries(1..6).await.unwrap().len(), 5);
+    let snapshot = stores
+        .state
+        .get_snapshot_builder()
+        .await
+        .build_snapshot()
+        .await
+        .unwrap();
+    purge.await.unwrap();
+    assert_eq!(stores.log.try_get_log_entries(1..6).await.unwrap().len(), 2);
+
+    // One that cannot be installed ends the wait of whoever counts on it.
+    let mut log = stores.log.clone();
+    let mut purge = Box::pin(log.purge(log_id(5)));
+    assert!(futures_pending(&mut purge).await);
+    let damaged = Box::new(std::io::Cursor::new(vec![1, 2, 3]));
+    stores
+        .state
+        .install_snapshot(&snapshot.meta, damaged)
+        .await
+        .unwrap_err();
+    purge.await.unwrap_err();
+    assert_eq!(stores.log.try_get_log_entries(4..6).await.unwrap().len(), 2);
+}
+
+/// Whether a future waits for something, after everything that is ready has run.
+async fn futures_pending<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
+    tokio::time::timeout(std::time::Duration::from_millis(100), future)
+        .await
+        .is_err()
 }

@@ -35,8 +35,8 @@ pub struct DirectoryMeta {
 }
 
 /// What every remedy for a damaged directory comes down to.
-const REMEDY: &str = "move the directory aside and start with an empty one and --replace-lost-directory: the broker then takes its \
-                      old place under a new directory id and copies its partitions from the other replicas";
+const REMEDY: &str = "move the directory aside and start with an empty one: the broker then takes its old place under a new \
+                      directory id and copies its partitions from the other replicas";
 
 /// Why a data directory cannot be opened. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]

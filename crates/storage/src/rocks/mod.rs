@@ -15,6 +15,8 @@ mod codec;
 mod db;
 mod directory;
 mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod health;
 mod keys;
 mod options;

@@ -125,6 +125,16 @@ fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, u64)> {
     intact.then(|| (number(8), number(16)))
 }
 
+/// A slot that may be anything; for the crate's fuzz target.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(data: &[u8]) {
+    if let Some(slot) = data.first_chunk()
+        && let Some((counter, sequence)) = decode(slot)
+    {
+        assert_eq!(encode(counter, sequence)[..24], slot[..24]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,8 @@
 //! Messages of groups to domain types and back. What comes in is checked here, for size as for shape.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

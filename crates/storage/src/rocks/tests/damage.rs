@@ -162,7 +162,7 @@ impl Template {
             Ok(store) => store,
             Err(error) => {
                 let said = error.to_string();
-                assert!(said.contains("--replace-lost-directory"), "no remedy: {said}");
+                assert!(said.contains("move the directory aside"), "no remedy: {said}");
                 outcomes.refused += 1;
                 return;
             }
