@@ -9,7 +9,7 @@ fn holds(program: &[u8], text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
-/// Rules that tests break by name are compiled only where the feature `mutants` is on. Features of one build unify, so it is the program
+/// Rules that tests break by name, and points at which they let a process die, are compiled only where their features are on. Features of one build unify, so it is the program
 /// that is looked at and not the manifests.
 #[test]
 fn no_rule_can_be_broken_in_the_program() -> Result<()> {
@@ -21,6 +21,10 @@ fn no_rule_can_be_broken_in_the_program() -> Result<()> {
     ensure!(
         !holds(&program, "mutant:"),
         "the program was built with the feature `mutants`"
+    );
+    ensure!(
+        !holds(&program, "crash:"),
+        "the program was built with the feature `failpoints`"
     );
     Ok(())
 }

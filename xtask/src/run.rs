@@ -90,10 +90,33 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     }
     run(tests, "the tests")?;
     if args.rest.is_empty() {
+        crash_points(nextest)?;
         // Examples in the documentation; nextest does not run them.
         cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"], &[])?;
     }
     Ok(())
+}
+
+/// Processes that die at every crash point of their write paths. Built apart: what is shipped has no such points.
+fn crash_points(nextest: bool) -> Result<()> {
+    let mut tests = Command::new(env!("CARGO"));
+    if nextest {
+        tests.args(["nextest", "run", "--no-tests=fail"]);
+    } else {
+        tests.args(["test", "--lib"]);
+    }
+    tests
+        .args([
+            "--locked",
+            "--package",
+            "tidelog-metadata",
+            "--package",
+            "tidelog-storage",
+        ])
+        .arg("--features")
+        .arg("tidelog-metadata/mutants,tidelog-metadata/failpoints,tidelog-storage/failpoints")
+        .arg("crash");
+    run(tests, "the crash points")
 }
 
 /// `cargo xtask measure`.

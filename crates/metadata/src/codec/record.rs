@@ -61,7 +61,7 @@ pub(crate) fn check(changes: &[Change]) -> Result<(), DecodeError> {
     let (mut partitions, mut names) = (BTreeMap::new(), BTreeSet::new());
     for change in changes {
         match change {
-            Change::TopicCreated { topic_id, name, .. } => {
+            Change::Topic { topic_id, name, .. } => {
                 if partitions.insert(*topic_id, 0).is_some() || !names.insert(name) {
                     return Err(DecodeError::Field("topic: there are two of one id or name"));
                 }

@@ -279,7 +279,7 @@ impl RefLog {
         }
     }
 
-    fn make_truncate(&self, partition: LocalPartition, to: Offset) -> Truncate {
+    pub(crate) fn make_truncate(&self, partition: LocalPartition, to: Offset) -> Truncate {
         let mut truncate = Truncate {
             partition,
             to,

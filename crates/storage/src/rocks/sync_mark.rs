@@ -13,6 +13,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use tidelog_types::crash::point;
+
 /// Slots lie in blocks of their own, bytes.
 const SLOT_SPACING: u64 = 4096;
 const SLOT_BYTES: usize = 32;
@@ -55,7 +57,9 @@ impl SyncMark {
         let counter = self.counter + 1;
         self.file
             .write_all_at(&encode(counter, sequence), counter % SLOT_COUNT * SLOT_SPACING)?;
+        point("crash:storage/mark/written");
         self.file.sync_data()?;
+        point("crash:storage/mark/synced");
         self.counter = counter;
         self.sequence = sequence;
         Ok(())

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use tidelog_types::LocalPartition;
+use tidelog_types::crash::point;
 
 use super::engine::Engine;
 use super::health::Health;
@@ -84,11 +85,13 @@ pub(crate) fn run(tickets: &Arc<Tickets>, engine: &Engine, health: &Health) {
             }
             (state.written, state.sequence, std::mem::take(&mut state.progress))
         };
+        point("crash:storage/sync/begun");
         if let Err(error) = engine.sync() {
             // Never tried again: after a failed fsync the kernel may have dropped the very pages.
             health.poison(error);
             return;
         }
+        point("crash:storage/sync/done");
         tickets.set_synced_sequence(sequence);
         {
             let mut state = tickets.state.lock();
@@ -98,6 +101,7 @@ pub(crate) fn run(tickets: &Arc<Tickets>, engine: &Engine, health: &Health) {
             }
         }
         health.durable(&merged(progress));
+        point("crash:storage/sync/told");
     }
 }
 

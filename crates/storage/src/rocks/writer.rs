@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidelog_types::crash::point;
 use tidelog_types::{BatchInfo, ClusterId, LocalPartition, Offset, TopicIdPartition};
 
 use super::codec;
@@ -201,7 +202,13 @@ impl Writer {
     fn commit(&self, stage: Stage, sync: bool) -> Result<(), StoreError> {
         let shared = &self.shared;
         if !stage.changes.is_empty() {
+            point("crash:storage/write/begun");
             shared.engine.write(stage.changes, sync)?;
+            point(if sync {
+                "crash:storage/write/synced-alone"
+            } else {
+                "crash:storage/write/written"
+            });
         } else if stage.progress.is_empty() {
             return Ok(());
         }
@@ -209,6 +216,7 @@ impl Writer {
             self.apply(effect);
         }
         shared.tickets.publish(&stage.progress, shared.engine.sequence());
+        point("crash:storage/ticket/published");
         shared.health.written(&stage.progress);
         shared.tickets.announce();
         Ok(())
