@@ -161,7 +161,7 @@ mod tests {
     fn a_snapshot_whose_records_contradict_each_other_is_refused() {
         let state = state();
         let changes = state.image.to_changes();
-        let topic = |change: &Change| matches!(change, Change::TopicCreated { .. });
+        let topic = |change: &Change| matches!(change, Change::Topic { .. });
         let at = changes.iter().position(topic).unwrap();
         let without = [&changes[..at], &changes[at + 1..]].concat();
         let twice = [&changes[..], &changes[at..=at]].concat();
