@@ -110,8 +110,15 @@ impl Follower {
                 self.pending = Some(cut(log, diverging));
                 Ok(self.settled(log, fetched.now))
             }
+            // It answers an earlier fetch: since then this log was shown to share the leader's.
+            FetchAnswer::BeforeLogStart { log_start } if self.is_prefix && log_start <= log.log_end => {
+                Err(InvalidFetch::Stale {
+                    answered: fetched.leader_epoch,
+                })
+            }
             FetchAnswer::BeforeLogStart { log_start } => {
-                if log_start > log.log_end {
+                let is_there = log.log_start == log_start && log.log_end == log_start;
+                if !is_there {
                     self.pending = Some(Cut::Reset { start: log_start });
                 }
                 Ok(self.settled(log, fetched.now))

@@ -195,7 +195,7 @@ impl Leader {
         effects: &mut Vec<Effect>,
     ) -> Result<FollowerFetchAnswer, ErrorCode> {
         self.check_follower(fetch.broker, fetch.broker_epoch, log.log_end, now)?;
-        if fetch.fetch_offset < log.log_start {
+        if fetch.fetch_offset < log.log_start || shares_nothing(log, fetch) {
             return Ok(FollowerFetchAnswer::BeforeLogStart {
                 log_start: log.log_start,
             });
@@ -503,6 +503,17 @@ fn with_epochs(
     isr.iter()
         .filter_map(|broker| Some((*broker, epoch_of(broker)?)))
         .collect()
+}
+
+/// Whether all that a follower has is older than what this log begins with, which is not its first record any more: what the follower
+/// has up to there may differ from what was trimmed here, and nobody can tell. It begins anew, or it would keep records that
+/// were never committed below the log start (R16).
+fn shares_nothing(log: &ReplicaLog, fetch: &FollowerFetch) -> bool {
+    let first = log.epochs.entries().first();
+    log.log_start > Offset::ZERO
+        && fetch
+            .last_fetched_epoch
+            .is_some_and(|last| first.is_none_or(|first| last < first.epoch))
 }
 
 /// Whether a follower's log is a prefix of this one, by the epoch of its last batch (R5).

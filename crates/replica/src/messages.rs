@@ -139,7 +139,7 @@ pub enum FollowerFetchAnswer {
     },
     /// The follower's log is not a prefix of the leader's (R5).
     Diverging(DivergingEpoch),
-    /// The follower's log ends before the leader's begins.
+    /// The follower's log ends before the leader's begins, or has nothing in common with it.
     BeforeLogStart {
         /// Where the leader's log begins.
         log_start: Offset,

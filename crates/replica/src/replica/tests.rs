@@ -481,6 +481,52 @@ fn r5_a_follower_below_the_leaders_log_start_begins_anew() {
 }
 
 #[test]
+fn r5_r16_a_follower_with_nothing_in_common_with_a_trimmed_leader_begins_anew() {
+    let trimmed = LogState {
+        log_start: Offset(6),
+        log_end: Offset(8),
+        high_watermark: Offset(8),
+        epochs: vec![EpochEntry {
+            epoch: LeaderEpoch(3),
+            start_offset: Offset(6),
+        }],
+        producers: Vec::new(),
+    };
+    let mut leader = replica_on(1, trimmed);
+    apply(&mut leader, &registration(1, 5, 1, &[1]));
+    let anew = FollowerFetchAnswer::BeforeLogStart { log_start: Offset(6) };
+    for offset in [6, 7] {
+        let (answer, _) = leader.follower_fetch(&fetch(2, offset, Some(2), 0), T0).unwrap();
+        assert_eq!(answer, anew, "up to 6 it may have what was never committed");
+    }
+    let (answer, _) = leader.follower_fetch(&fetch(2, 7, Some(3), 0), T0).unwrap();
+    assert!(matches!(answer, FollowerFetchAnswer::Read { .. }));
+
+    let mut follower = replica_on(2, three_epochs());
+    apply(&mut follower, &registration(1, 5, 1, &[1]));
+    let answer = FetchAnswer::BeforeLogStart { log_start: Offset(6) };
+    let taken = fetched(&mut follower, answer);
+    assert_eq!(taken.effects[1], Effect::Trim { log_start: Offset(6) });
+    let position = follower.next_fetch().unwrap();
+    assert_eq!((position.fetch_offset, position.last_fetched_epoch), (Offset(6), None));
+    // The same answer to a fetch that was sent twice changes nothing.
+    assert_eq!(fetched(&mut follower, answer).effects, []);
+    let batches = [batch(6, 2, 3)];
+    let answer_with = FetchAnswer::Batches {
+        batches: &batches,
+        high_watermark: Offset(8),
+        log_start: Offset(6),
+    };
+    fetched(&mut follower, answer_with);
+    let late = follower.fetched(FetchedFromLeader {
+        leader_epoch: LeaderEpoch(5),
+        answer,
+        now: T0,
+    });
+    assert!(matches!(late, Err(InvalidFetch::Stale { .. })), "{late:?}");
+}
+
+#[test]
 fn r6_epochs_older_and_newer_are_told_apart() {
     let mut leader = leader(&[1, 2, 3]);
     for (epoch, expected) in [
