@@ -55,7 +55,8 @@ pub enum Effect {
         /// Where the truncated log will end.
         until: Offset,
     },
-    /// Fetch again: a truncation that kept the follower from fetching is done.
+    /// Fetch again: a truncation that kept the follower from fetching is done, or what the fetch said of this log's stable storage is
+    /// no longer all.
     FetchAgain,
     /// Committed records were cut off. It cannot happen (R23) unless an unclean election was allowed: log it loudly and count it.
     TruncatedCommitted {

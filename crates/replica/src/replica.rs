@@ -188,7 +188,10 @@ impl Replica {
         let mut effects = vec![Effect::Durable(self.log.durable_end)];
         match &mut self.role {
             Role::Leader(leader) => leader.advance(&mut self.log, &mut effects),
-            Role::Follower(follower) => follower.settle(&mut self.log, now, &mut effects),
+            Role::Follower(follower) => {
+                follower.settle(&mut self.log, now, &mut effects);
+                follower.tell_again(&self.log, &mut effects);
+            }
             Role::Offline(_) => {}
         }
         effects

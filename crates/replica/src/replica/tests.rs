@@ -449,6 +449,28 @@ fn r7_stable_storage_is_told_only_of_a_prefix_of_the_leaders_log() {
 }
 
 #[test]
+fn r7_a_follower_whose_fetch_waits_fetches_again_when_all_is_on_stable_storage() {
+    let mut follower = replica_on(2, LogState::default());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    let batches = [batch(0, 4, 5)];
+    let answer = FetchAnswer::Batches {
+        batches: &batches,
+        high_watermark: Offset(0),
+        log_start: Offset(0),
+    };
+    fetched(&mut follower, answer);
+    // A new epoch begins, in which the leader has too few replicas in sync to append anything that it could answer with.
+    apply(&mut follower, &registration(1, 6, 2, &[1]));
+    assert_eq!(follower.next_fetch().unwrap().durable_end, Offset(0));
+    assert_eq!(follower.durable(Offset(2), T0), [Effect::Durable(Offset(2))]);
+    assert_eq!(
+        follower.durable(Offset(4), T0),
+        [Effect::Durable(Offset(4)), Effect::FetchAgain]
+    );
+    assert_eq!(follower.next_fetch().unwrap().durable_end, Offset(4));
+}
+
+#[test]
 fn r5_a_follower_below_the_leaders_log_start_begins_anew() {
     let mut leader = replica_on(
         1,
