@@ -1,6 +1,7 @@
 //! R23: a truncation removes nothing that is committed: neither what this replica knew to be, nor what others do.
 //!
-//! What lies below the log start of some replica is gone by right: a follower that was away for long begins anew from there.
+//! What lies below the log start of some replica is gone by right: a follower that was away for long begins anew from there. And a replica
+//! that nobody counts on may still follow a leader that was deposed, which lacks what its successor has committed since.
 
 use tidelog_types::Offset;
 
@@ -37,7 +38,7 @@ impl Check for CommittedIsKept {
             if first < replica.surely_committed {
                 return cut(first, "which is below its own high watermark");
             }
-            if known.committed.has(entry) {
+            if known.counts_on(*broker) && known.committed.has(entry) {
                 return cut(first, "which is committed and the same here");
             }
         }
@@ -59,6 +60,18 @@ pub(super) fn cases() -> super::tests::Cases {
             (
                 "what this replica alone calls committed",
                 history([copies(2, entry(0, 1, &[10])), learns(2, 1, 1), truncated(2, 0)]),
+            ),
+            (
+                "what a member holds",
+                history([
+                    copies(2, entry(0, 0, &[10])),
+                    durable(2, 1),
+                    registered(registration(Some(3), 2, 2, &[2, 3], &[])),
+                    recovered(3, 0, vec![entry(0, 0, &[10])]),
+                    leads(3, 1, 2),
+                    commits(3, 2, 1),
+                    truncated(2, 0),
+                ]),
             ),
             (
                 "more than what differs",
@@ -97,6 +110,17 @@ pub(super) fn cases() -> super::tests::Cases {
                     one(),
                     [learns(2, 1, 1), trimmed(1, 1), truncated(2, 0), trimmed(2, 1)],
                 )),
+            ),
+            (
+                "what nobody counts on, by a leader that is deposed",
+                history([
+                    copies(2, entry(0, 0, &[10])),
+                    registered(registration(Some(3), 2, 2, &[3], &[])),
+                    recovered(3, 0, vec![entry(0, 0, &[10])]),
+                    leads(3, 1, 2),
+                    commits(3, 2, 1),
+                    truncated(2, 0),
+                ]),
             ),
             (
                 "what an unclean election gave up",

@@ -1,7 +1,8 @@
 //! R24: when a produce is acknowledged, its records have been on min.insync.replicas disks, by the disks' word.
 //!
-//! A disk counts that held them and was lost since: the leader cannot know of it. The minimum is the lowest that was registered in the
-//! epoch in which the leader leads, since it acts upon a registration only when it has heard of it.
+//! A disk counts that held them and was lost since: the leader cannot know of it. The minimum is the lowest that was registered
+//! from the epoch in which the batch was appended to the one in which its leader answers: a leader acts upon a registration only when
+//! it has heard of it, and a duplicate of what was committed by a lower minimum is answered at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +30,9 @@ impl Check for DurableWhenAcknowledged {
         let Some(known) = world.partition(*partition).filter(|known| !known.is_unclean) else {
             return Ok(());
         };
-        let (Some(leader), Some(minimum)) = (known.replicas.get(broker), minimum(known, *broker)) else {
+        let (Some(leader), Some(minimum)) =
+            (known.replicas.get(broker), minimum(known, *broker, *base_offset))
+        else {
             return Ok(());
         };
         let keeps = |(broker, replica): (&BrokerId, &Replica)| {
@@ -49,11 +52,19 @@ impl Check for DurableWhenAcknowledged {
     }
 }
 
-fn minimum(known: &Partition, leader: BrokerId) -> Option<usize> {
-    let leads = known.replicas.get(&leader)?.leads;
+fn minimum(known: &Partition, leader: BrokerId, base_offset: Offset) -> Option<usize> {
+    let replica = known.replicas.get(&leader)?;
     let newest = || known.registration.as_ref();
-    let in_epoch = leads.and_then(|epoch| known.minimums.get(&epoch).copied());
-    in_epoch.or_else(|| Some(newest()?.effective_min_insync_replicas()))
+    let in_epochs = replica.leads.and_then(|epoch| {
+        let appended = replica.entries_from(base_offset).next();
+        let first = appended.map_or(epoch, |entry| entry.leader_epoch.min(epoch));
+        known
+            .minimums
+            .range(first..=epoch)
+            .map(|(_, minimum)| *minimum)
+            .min()
+    });
+    in_epochs.or_else(|| Some(newest()?.effective_min_insync_replicas()))
 }
 
 /// Whether the two logs have the same batches there, as far as both still have them.
@@ -79,6 +90,11 @@ pub(super) fn cases() -> super::tests::Cases {
     };
     let with_min = |minimum, leader_epoch, partition_epoch| {
         let mut registration = registration(Some(1), leader_epoch, partition_epoch, &[1, 2, 3], &[]);
+        registration.min_insync_replicas = minimum;
+        registered(registration)
+    };
+    let alone = |minimum, leader_epoch, partition_epoch| {
+        let mut registration = registration(Some(1), leader_epoch, partition_epoch, &[1], &[]);
         registration.min_insync_replicas = minimum;
         registered(registration)
     };
@@ -137,6 +153,20 @@ pub(super) fn cases() -> super::tests::Cases {
             ),
         ],
         good: vec![
+            (
+                "a duplicate of what was committed before the minimum was raised",
+                history(then(
+                    vec![alone(1, 1, 1), leads(1, 1, 1)],
+                    [
+                        appends(1, entry(0, 1, &[10])),
+                        durable(1, 1),
+                        commits(1, 1, 1),
+                        alone(2, 2, 2),
+                        leads(1, 1, 2),
+                        acknowledges(1, 0, 1),
+                    ],
+                )),
+            ),
             (
                 "two disks have it",
                 history(then(

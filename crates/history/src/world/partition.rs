@@ -101,6 +101,12 @@ impl Partition {
         }
     }
 
+    /// Whether a leader may be made of this replica as it is, as far as anything is registered.
+    pub(crate) fn counts_on(&self, broker: BrokerId) -> bool {
+        let known = self.registration.as_ref();
+        known.is_none_or(|known| known.isr.contains(&broker) || known.elr.contains(&broker))
+    }
+
     pub(super) fn register(&mut self, registration: &PartitionRegistration, unclean: bool) {
         self.is_unclean |= unclean;
         let minimum = registration.effective_min_insync_replicas();
