@@ -173,7 +173,11 @@ impl Follower {
     /// Everything is durable, and only a fetch can say so before the leader showed that this log is a prefix of its own. It may have
     /// nothing to show: with too few replicas in sync it appends nothing, and waits for this very word (R7).
     pub(crate) fn tell_again(&self, log: &ReplicaLog, effects: &mut Vec<Effect>) {
-        if !self.is_prefix && self.pending.is_none() && log.is_quiet() && !effects.contains(&Effect::FetchAgain) {
+        if !self.is_prefix
+            && self.pending.is_none()
+            && log.is_quiet()
+            && !effects.contains(&Effect::FetchAgain)
+        {
             effects.push(Effect::FetchAgain);
         }
     }

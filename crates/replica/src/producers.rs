@@ -139,7 +139,7 @@ impl ProducerTable {
     }
 
     /// Whether a truncation to `to` can be undone from memory. If not, the log up to there must be scanned and
-    /// handed to [`ProducerTable::replace`].
+    /// handed to [`ProducerTable::rebuilt`].
     pub fn can_truncate(&self, to: Offset) -> bool {
         self.undo_from <= to
             || !self

@@ -530,7 +530,10 @@ fn r5_r16_a_follower_with_nothing_in_common_with_a_trimmed_leader_begins_anew() 
     let taken = fetched(&mut follower, answer);
     assert_eq!(taken.effects[1], Effect::Trim { log_start: Offset(6) });
     let position = follower.next_fetch().unwrap();
-    assert_eq!((position.fetch_offset, position.last_fetched_epoch), (Offset(6), None));
+    assert_eq!(
+        (position.fetch_offset, position.last_fetched_epoch),
+        (Offset(6), None)
+    );
     // The same answer to a fetch that was sent twice changes nothing.
     assert_eq!(fetched(&mut follower, answer).effects, []);
     let batches = [batch(6, 2, 3)];
