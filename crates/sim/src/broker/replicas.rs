@@ -1,0 +1,318 @@
+//! What this broker holds: replicas recovered, images applied to them, fenced and served.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_cluster::ClusterImage;
+use tidelog_cluster::image::ImageDelta;
+use tidelog_history::What;
+use tidelog_replica::{Assignment, Replica};
+use tidelog_types::{BrokerEpoch, BrokerId, ErrorCode, PartitionError, TopicId, TopicIdPartition};
+
+use super::partition::Partition;
+use super::{Process, Timer};
+use crate::context::Context;
+use crate::disk::Write;
+use crate::message::Message;
+
+const TICK_INTERVAL: Duration = Duration::from_millis(500);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+const DERIVED_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The standing of all replicas together.
+#[derive(Debug)]
+pub(super) struct Manager {
+    /// No acknowledgement and no read goes out while this is set (R3).
+    fenced: bool,
+    pub(super) broker_epoch: Option<BrokerEpoch>,
+    lost: Option<BrokerEpoch>,
+    image: Option<Arc<ClusterImage>>,
+    applied_epoch: Option<BrokerEpoch>,
+    /// The registration that the replicas were last told of.
+    noted: Option<BrokerEpoch>,
+    is_following: bool,
+    tick_at: Duration,
+    checkpoint_at: Duration,
+    derived_at: Duration,
+    /// When each broker last gave a sign of life on its replication stream, by this process's clock.
+    heard: BTreeMap<BrokerId, Duration>,
+}
+
+impl Default for Manager {
+    fn default() -> Self {
+        Self {
+            fenced: true,
+            broker_epoch: None,
+            lost: None,
+            image: None,
+            applied_epoch: None,
+            noted: None,
+            is_following: false,
+            tick_at: Duration::ZERO,
+            checkpoint_at: Duration::ZERO,
+            derived_at: Duration::ZERO,
+            heard: BTreeMap::new(),
+        }
+    }
+}
+
+impl Process {
+    /// Takes over what the disk holds: every replica is offline until cluster metadata is applied.
+    pub(super) fn recover(&mut self, context: &mut Context) {
+        let now = self.local(context);
+        for id in self.disk.partitions() {
+            let state = self.disk.load(id);
+            context.record(What::Recovered {
+                broker: self.broker,
+                partition: id,
+                log_start: state.log_start,
+                log: self.disk.entries(id),
+            });
+            let replica = Replica::new(self.broker, state, context.config.replica, now);
+            let (high_watermark, epoch) = (replica.log().high_watermark(), replica.leader().1);
+            if high_watermark > replica.log().log_start() {
+                context.record(What::HighWatermark {
+                    broker: self.broker,
+                    partition: id,
+                    epoch,
+                    to: high_watermark,
+                    leading: false,
+                });
+            }
+            self.replicas.insert(id, Partition::new(replica));
+            self.note_derived(id, context);
+        }
+        self.manager.checkpoint_at = context.now + CHECKPOINT_INTERVAL;
+        self.manager.derived_at = context.now + DERIVED_INTERVAL;
+    }
+
+    /// Whether nothing may be acknowledged or read here.
+    pub(super) fn check_serving(&self, context: &Context) -> Result<(), PartitionError> {
+        if self.manager.fenced || !self.session_lasts(context) {
+            let message = "this broker is cut off from the cluster";
+            return Err(PartitionError::new(ErrorCode::NotLeaderOrFollower, message));
+        }
+        Ok(())
+    }
+
+    /// A partition to serve from, or the refusal that a client gets.
+    pub(super) fn target(&self, id: TopicIdPartition) -> Result<&Partition, PartitionError> {
+        self.replicas.get(&id).ok_or_else(|| {
+            let message = "this broker has no replica of the partition";
+            PartitionError::new(ErrorCode::NotLeaderOrFollower, message)
+        })
+    }
+
+    /// The metadata or this broker's standing changed: the replicas hear of it a little later.
+    pub(super) fn follow_soon(&mut self, context: &mut Context) {
+        if self.manager.is_following {
+            return;
+        }
+        self.manager.is_following = true;
+        let random = &mut context.random;
+        let after = match random.below(100) {
+            0..90 => random.micros(20, 1000),
+            90..98 => random.millis(1, 40),
+            _ => random.millis(100, 900),
+        };
+        self.plan(after, Timer::Follow, context);
+    }
+
+    pub(super) fn metadata_moved(&mut self, context: &mut Context) {
+        self.follow_sessions(context);
+        self.follow_soon(context);
+    }
+
+    pub(super) fn follow(&mut self, context: &mut Context) {
+        self.manager.is_following = false;
+        let epoch = self.registration.epoch;
+        if self.manager.noted != epoch {
+            self.manager.noted = epoch;
+            match epoch {
+                Some(epoch) => self.registered_as(epoch, context),
+                None => self.fence_replicas(context),
+            }
+        }
+        let image = Arc::clone(&self.applied.image);
+        self.note_topics(&image, context);
+        self.apply_image(&image, context);
+    }
+
+    /// From now on nothing is acknowledged and nothing read, until this broker is registered anew.
+    pub(super) fn fence_replicas(&mut self, context: &mut Context) {
+        self.manager.lost = self.manager.broker_epoch;
+        self.stop_serving(context);
+    }
+
+    fn registered_as(&mut self, epoch: BrokerEpoch, context: &mut Context) {
+        if self.manager.broker_epoch == Some(epoch) {
+            return;
+        }
+        self.stop_serving(context);
+        self.manager.broker_epoch = Some(epoch);
+        self.close_links(context);
+    }
+
+    fn stop_serving(&mut self, context: &mut Context) {
+        self.manager.fenced = true;
+        let ids: Vec<_> = self.replicas.keys().copied().collect();
+        for id in ids {
+            self.fail_produces(id, "this broker was cut off from the cluster", context);
+            self.wake_readers_soon(id, context);
+            self.wake_followers(id, context);
+        }
+    }
+
+    fn apply_image(&mut self, image: &Arc<ClusterImage>, context: &mut Context) {
+        let registered = self.manager.broker_epoch.filter(|epoch| image.index.0 >= epoch.0);
+        // R3: what was before the registration gives this broker nothing.
+        let Some(broker_epoch) = registered else {
+            return;
+        };
+        let known = self.manager.image.clone();
+        let before = known
+            .as_deref()
+            .filter(|_| self.manager.applied_epoch == Some(broker_epoch));
+        let delta = match before {
+            Some(before) if before.index >= image.index => return,
+            Some(before) => image.delta_since(before),
+            None => everything(image, known.as_deref()),
+        };
+        self.delete_topics(&delta.deleted_topics, context);
+        let alive: BTreeMap<_, _> = image
+            .brokers
+            .values()
+            .filter(|broker| broker.is_active())
+            .map(|broker| (broker.id, broker.epoch))
+            .collect();
+        self.make_missing(image, &delta.topics, context);
+        let concerned: Vec<_> = if delta.brokers.is_empty() {
+            let topics = delta.topics.iter().filter_map(|topic| image.topic(*topic));
+            topics.flat_map(|topic| topic.iter()).map(|(id, _)| id).collect()
+        } else {
+            // Who is alive concerns every partition that is led here.
+            self.replicas.keys().copied().collect()
+        };
+        for id in concerned {
+            self.apply_to(id, image, broker_epoch, &alive, context);
+        }
+        self.manager.image = Some(Arc::clone(image));
+        if self.manager.applied_epoch.replace(broker_epoch) != Some(broker_epoch)
+            && self.manager.lost != Some(broker_epoch)
+        {
+            self.manager.fenced = false;
+        }
+    }
+
+    fn apply_to(
+        &mut self,
+        id: TopicIdPartition,
+        image: &ClusterImage,
+        broker_epoch: BrokerEpoch,
+        alive: &BTreeMap<BrokerId, BrokerEpoch>,
+        context: &mut Context,
+    ) {
+        let now = self.local(context);
+        let (Some(partition), Some(registration)) = (self.replicas.get_mut(&id), image.partition(id)) else {
+            return;
+        };
+        let assignment = Assignment {
+            registration,
+            broker_epoch,
+            metadata_index: image.index.0,
+            alive,
+        };
+        let effects = partition.replica.apply(&assignment, now);
+        self.perform(id, effects, context);
+    }
+
+    fn make_missing(&mut self, image: &ClusterImage, topics: &[TopicId], context: &mut Context) {
+        let now = self.local(context);
+        for topic in topics.iter().filter_map(|topic| image.topic(*topic)) {
+            for (id, registration) in topic.iter() {
+                if !registration.replicas.contains(&self.broker) || self.replicas.contains_key(&id) {
+                    continue;
+                }
+                self.disk.create(id);
+                let replica = Replica::new(self.broker, self.disk.load(id), context.config.replica, now);
+                self.replicas.insert(id, Partition::new(replica));
+            }
+        }
+    }
+
+    fn delete_topics(&mut self, topics: &[TopicId], context: &mut Context) {
+        let gone: Vec<_> = self
+            .replicas
+            .keys()
+            .filter(|id| topics.contains(&id.topic_id))
+            .copied()
+            .collect();
+        for id in gone {
+            let Some(partition) = self.replicas.remove(&id) else {
+                continue;
+            };
+            for waiter in partition.waiters {
+                let error = PartitionError::new(ErrorCode::UnknownTopicOrPartition, "the topic was deleted");
+                let (attempt, result) = (waiter.attempt, Err(error));
+                context.say(waiter.handle, Message::Produced { attempt, result });
+            }
+            self.resign(id, context);
+            self.disk.delete(id);
+        }
+    }
+
+    pub(super) fn heard_from(&mut self, broker: BrokerId, context: &Context) {
+        let now = self.local(context);
+        self.manager.heard.insert(broker, now);
+    }
+
+    pub(super) fn tick_replicas(&mut self, context: &mut Context) {
+        self.expire_produces(context);
+        self.expire_fetches(context);
+        if self.manager.tick_at <= context.now {
+            self.manager.tick_at = context.now + TICK_INTERVAL;
+            let (now, heard) = (self.local(context), self.manager.heard.clone());
+            let ids: Vec<_> = self.replicas.keys().copied().collect();
+            for id in ids {
+                if let Some(partition) = self.replicas.get_mut(&id) {
+                    let heard = |broker: BrokerId| heard.get(&broker).copied().unwrap_or_default();
+                    let effects = partition.replica.tick(now, &heard);
+                    self.perform(id, effects, context);
+                }
+            }
+        }
+        if self.manager.checkpoint_at <= context.now {
+            self.manager.checkpoint_at = context.now + CHECKPOINT_INTERVAL;
+            self.checkpoint();
+        }
+        if self.manager.derived_at <= context.now {
+            self.manager.derived_at = context.now + DERIVED_INTERVAL;
+            let ids: Vec<_> = self.replicas.keys().copied().collect();
+            for id in ids {
+                self.note_derived(id, context);
+            }
+        }
+    }
+
+    /// Notes the high watermarks that moved.
+    fn checkpoint(&mut self) {
+        for (id, partition) in &mut self.replicas {
+            if std::mem::take(&mut partition.to_checkpoint) {
+                let offset = partition.replica.log().high_watermark();
+                self.disk.enqueue(*id, Write::Checkpoint(offset));
+            }
+        }
+    }
+}
+
+/// A first image, or the first of a new registration: all is new, and only a topic that was seen before can have been deleted.
+fn everything(image: &ClusterImage, before: Option<&ClusterImage>) -> ImageDelta {
+    ImageDelta {
+        brokers: image.brokers.keys().copied().collect(),
+        topics: image.topics().map(|topic| topic.id).collect(),
+        deleted_topics: before
+            .map(|before| image.delta_since(before).deleted_topics)
+            .unwrap_or_default(),
+    }
+}

@@ -1,0 +1,243 @@
+//! Readers: they start from anywhere, carry the newest leader epoch they have seen, and start anew. One of them, after healing, reads
+//! everything to its end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidelog_history::What;
+use tidelog_history::event::{ReadRecord, Reader as ReaderId};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, TopicIdPartition};
+
+use super::leaders::{Leaders, Question};
+use crate::context::Context;
+use crate::disk::Batch;
+use crate::message::{Address, Answer, Ask, Message};
+use crate::network::Heard;
+
+/// A reader of one partition at a time.
+pub(super) struct Reader {
+    address: Address,
+    leaders: Leaders,
+    partition: TopicIdPartition,
+    id: ReaderId,
+    epoch: Option<LeaderEpoch>,
+    position: Option<Offset>,
+    asked: Option<Question<()>>,
+    ask_at: Duration,
+    /// What is left to be read to the end, by a reader that does.
+    pub(super) audit: Option<Audit>,
+}
+
+/// A read of everything.
+#[derive(Debug, Default)]
+pub(super) struct Audit {
+    left: Vec<TopicIdPartition>,
+    bounds: Option<(Offset, Offset)>,
+    records: Vec<ReadRecord>,
+    /// Where each partition ended.
+    pub(super) ends: BTreeMap<TopicIdPartition, Offset>,
+    pub(super) is_done: bool,
+}
+
+impl Reader {
+    pub(super) fn new(address: Address, context: &mut Context) -> Self {
+        let partitions = context.config.partitions();
+        let partition = context.random.pick(&partitions).expect("a run has partitions");
+        Self {
+            address,
+            leaders: Leaders::default(),
+            partition,
+            id: ReaderId(context.fresh() as u32),
+            epoch: None,
+            position: None,
+            asked: None,
+            ask_at: Duration::ZERO,
+            audit: None,
+        }
+    }
+
+    /// One that reads all partitions from start to end.
+    pub(super) fn auditing(address: Address, context: &mut Context) -> Self {
+        let left = context.config.partitions();
+        let mut reader = Self::new(address, context);
+        if let Some(partition) = left.last() {
+            reader.partition = *partition;
+        }
+        reader.audit = Some(Audit {
+            left,
+            ..Audit::default()
+        });
+        reader
+    }
+
+    pub(super) fn tick(&mut self, context: &mut Context) {
+        self.leaders.refresh(self.address, context);
+        if self.asked.as_ref().is_some_and(|asked| asked.is_over(context)) {
+            self.asked = None;
+            self.leaders.refused(self.partition, None);
+        }
+        if self.asked.is_some()
+            || self.ask_at > context.now
+            || self.audit.as_ref().is_some_and(|audit| audit.is_done)
+        {
+            return;
+        }
+        if self.audit.is_none() && context.random.per_mille(4) {
+            self.start_anew(context);
+        }
+        let Some((leader, epoch)) = self.leaders.of(self.partition) else {
+            return;
+        };
+        let leader_epoch = Some(self.epoch.map_or(epoch, |seen| seen.max(epoch)));
+        let (ask, wait) = match self.position {
+            None => (
+                Ask::Ends {
+                    partition: self.partition,
+                    leader_epoch,
+                },
+                Duration::ZERO,
+            ),
+            Some(offset) => {
+                let max_wait = context.random.millis(0, 500);
+                let ask = Ask::Fetch {
+                    partition: self.partition,
+                    leader_epoch,
+                    offset,
+                    max_batches: context.random.between(1, 20) as usize,
+                    max_wait,
+                };
+                (ask, max_wait)
+            }
+        };
+        self.asked = Some(Question::ask(self.address, leader, ask, wait, (), context));
+    }
+
+    pub(super) fn hear(&mut self, heard: Heard, context: &mut Context) {
+        let Heard::Datagram(_, Message::Answer { id, answer }) = heard else {
+            return;
+        };
+        if self.leaders.take(id, &answer) || self.asked.take_if(|asked| asked.is_answered_by(id)).is_none() {
+            return;
+        }
+        context.history.seen.operations += 1;
+        match answer {
+            Answer::Ends {
+                start,
+                end,
+                leader_epoch,
+            } => self.found_ends(start, end, leader_epoch, context),
+            Answer::Fetched {
+                batches,
+                log_start,
+                leader_epoch,
+                next,
+            } => {
+                self.epoch = self.epoch.max(Some(leader_epoch));
+                self.read(&batches, log_start, next, context);
+            }
+            Answer::Refused(error) => {
+                self.leaders.refused(self.partition, Some(&error));
+                self.ask_at = context.now + context.random.millis(5, 150);
+                if error.code == ErrorCode::OffsetOutOfRange {
+                    self.start_anew(context);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn found_ends(&mut self, start: Offset, end: Offset, epoch: LeaderEpoch, context: &mut Context) {
+        self.epoch = self.epoch.max(Some(epoch));
+        if let Some(audit) = &mut self.audit {
+            audit.bounds = Some((start, end));
+            audit.records.clear();
+            self.position = Some(start);
+            self.finish_partition(context);
+            return;
+        }
+        let from = match context.random.below(3) {
+            0 => start,
+            1 => end,
+            _ => Offset(context.random.between(start.0, end.0)),
+        };
+        self.position = Some(from);
+    }
+
+    fn read(&mut self, batches: &[Batch], log_start: Offset, next: Offset, context: &mut Context) {
+        let Some(from) = self.position else { return };
+        let records: Vec<_> = records_of(batches)
+            .filter(|record| record.offset >= from)
+            .collect();
+        if let Some(audit) = &mut self.audit {
+            audit.records.extend(&records);
+        }
+        if next > from {
+            context.record(What::Read {
+                reader: self.id,
+                partition: self.partition,
+                from,
+                next,
+                records,
+                log_start,
+            });
+        }
+        self.position = Some(next);
+        self.finish_partition(context);
+        self.ask_at = context.now + context.random.micros(200, 60_000);
+    }
+
+    fn finish_partition(&mut self, context: &mut Context) {
+        let Some(audit) = &mut self.audit else { return };
+        let Some((start, end)) = audit.bounds.filter(|(_, end)| self.position >= Some(*end)) else {
+            return;
+        };
+        let records: Vec<_> = std::mem::take(&mut audit.records);
+        context.record(What::ReadToEnd {
+            partition: self.partition,
+            log_start: start,
+            end: end.max(self.position.unwrap_or(end)),
+            records,
+        });
+        audit.ends.insert(self.partition, end);
+        audit.bounds = None;
+        audit.left.pop();
+        let next = audit.left.last().copied();
+        audit.is_done = next.is_none();
+        if let Some(next) = next {
+            self.partition = next;
+        }
+        self.epoch = None;
+        self.position = None;
+        self.id = ReaderId(context.fresh() as u32);
+    }
+
+    fn start_anew(&mut self, context: &mut Context) {
+        self.id = ReaderId(context.fresh() as u32);
+        self.position = None;
+        if self.audit.is_none() {
+            let partitions = context.config.partitions();
+            if let Some(partition) = context.random.pick(&partitions)
+                && partition != self.partition
+            {
+                self.partition = partition;
+                self.epoch = None;
+            }
+        }
+    }
+}
+
+/// The records of batches.
+pub(super) fn records_of(batches: &[Batch]) -> impl Iterator<Item = ReadRecord> {
+    batches.iter().flat_map(|batch| {
+        let first = batch.info.base_offset;
+        batch
+            .entry
+            .values
+            .iter()
+            .zip(0..)
+            .map(move |(value, at)| ReadRecord {
+                offset: first + at,
+                value: *value,
+            })
+    })
+}

@@ -1,0 +1,242 @@
+//! The history of a run as it is written: handed to the checker, counted, and its newest part kept to be shown.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::{Debug, Write as _};
+use std::time::Duration;
+
+use tidelog_history::event::Name;
+use tidelog_history::{Checker, Digest, Event, What};
+use tidelog_types::{Offset, PartitionIndex};
+
+/// Events that are kept to be shown with a violation.
+const KEPT: usize = 400;
+
+/// What a run got to: a run that never gets somewhere proves nothing about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Events of the history.
+    pub events: u64,
+    /// Things that broke.
+    pub faults: u64,
+    /// Answered requests of clients.
+    pub operations: u64,
+    /// Records whose produce was acknowledged.
+    pub acknowledged: u64,
+    /// Produces whose fate their producer never learned.
+    pub unknown: u64,
+    /// Produces that were answered as duplicates.
+    pub duplicates: u64,
+    /// Log tails that were cut off.
+    pub truncations: u64,
+    /// Producers' states that were rebuilt from a log.
+    pub rebuilds: u64,
+    /// Leaderships that began.
+    pub leaderships: u64,
+    /// Leaders that came from the eligible leader replicas.
+    pub elected_from_elr: u64,
+    /// Replicas that joined an ISR.
+    pub joins: u64,
+    /// Brokers that were fenced.
+    pub fencings: u64,
+    /// Brokers that fenced themselves.
+    pub self_fencings: u64,
+    /// Leaderships of the metadata log.
+    pub metadata_leaders: u64,
+    /// Voters whose disk was lost and whose place another directory took.
+    pub voters_replaced: u64,
+    /// Coordinators that began to serve.
+    pub coordinators: u64,
+    /// Members that were removed for their silence.
+    pub members_removed: u64,
+    /// Commits that were acknowledged.
+    pub commits: u64,
+    /// Commits of members that were no longer what they took themselves for, refused.
+    pub zombie_commits: u64,
+    /// Produces refused for too small an ISR.
+    pub under_min_isr: u64,
+    /// Log starts that were moved.
+    pub trims: u64,
+    /// Changes of min.insync.replicas.
+    pub alterations: u64,
+    /// Longest time from healing to an acknowledgement everywhere, milliseconds.
+    pub recovery_ms: u64,
+}
+
+impl Seen {
+    /// Adds another run's: figures are summed, of times the worst is kept.
+    pub fn add(&mut self, other: &Self) {
+        for ((_, sum), (_, more)) in self.fields().into_iter().zip(other.figures()) {
+            *sum += more;
+        }
+        self.recovery_ms = self.recovery_ms.max(other.recovery_ms);
+    }
+
+    /// Every figure with its name.
+    pub fn figures(&self) -> Vec<(&'static str, u64)> {
+        let mut copy = *self;
+        let mut figures: Vec<_> = copy
+            .fields()
+            .into_iter()
+            .map(|(name, figure)| (name, *figure))
+            .collect();
+        figures.push(("worst time to acknowledge after healing, ms", self.recovery_ms));
+        figures
+    }
+
+    /// The figures that are summed.
+    fn fields(&mut self) -> Vec<(&'static str, &mut u64)> {
+        vec![
+            ("events", &mut self.events),
+            ("faults", &mut self.faults),
+            ("operations", &mut self.operations),
+            ("acknowledged records", &mut self.acknowledged),
+            ("sends of unknown fate", &mut self.unknown),
+            ("duplicates", &mut self.duplicates),
+            ("leaderships", &mut self.leaderships),
+            ("elections from the ELR", &mut self.elected_from_elr),
+            ("joins of an ISR", &mut self.joins),
+            ("truncations", &mut self.truncations),
+            ("producers' states rebuilt", &mut self.rebuilds),
+            ("refused for too small an ISR", &mut self.under_min_isr),
+            ("fencings", &mut self.fencings),
+            ("fencings of oneself", &mut self.self_fencings),
+            ("metadata leaderships", &mut self.metadata_leaders),
+            ("voters replaced", &mut self.voters_replaced),
+            ("coordinators loaded", &mut self.coordinators),
+            ("members removed", &mut self.members_removed),
+            ("commits", &mut self.commits),
+            ("commits refused", &mut self.zombie_commits),
+            ("log starts moved", &mut self.trims),
+            ("changes of min.insync.replicas", &mut self.alterations),
+        ]
+    }
+}
+
+/// How a history is looked at while it is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Watching {
+    /// Print every event.
+    pub(crate) trace: bool,
+    /// Keep a digest of every event's text.
+    pub(crate) digest: bool,
+}
+
+/// Writes a history.
+pub(crate) struct Recorder {
+    watching: Watching,
+    checker: Checker,
+    kept: VecDeque<Event>,
+    digest: Digest,
+    pub(crate) seen: Seen,
+    /// The first thing that was wrong.
+    pub(crate) violation: Option<String>,
+    /// The newest metadata index whose changes stand in the history.
+    pub(crate) metadata_index: u64,
+    /// Up to where removals of members in each partition of the offsets topic stand in the history.
+    removals: BTreeMap<PartitionIndex, Offset>,
+}
+
+impl Recorder {
+    /// An empty one.
+    pub(crate) fn new(watching: Watching) -> Self {
+        Self {
+            watching,
+            checker: Checker::new(),
+            kept: VecDeque::with_capacity(KEPT),
+            digest: Digest::default(),
+            seen: Seen::default(),
+            violation: None,
+            metadata_index: 0,
+            removals: BTreeMap::new(),
+        }
+    }
+
+    /// Writes an event.
+    pub(crate) fn record(&mut self, at: Duration, what: What) {
+        let event = Event { at, what };
+        self.seen.events += 1;
+        if self.watching.digest {
+            self.digest.take(&event);
+        }
+        if self.watching.trace {
+            println!("{}", line(&event));
+        }
+        let taken = if self.violation.is_none() {
+            self.checker.take(&event)
+        } else {
+            Ok(())
+        };
+        if self.kept.len() == KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(event);
+        if let Err(violation) = taken {
+            self.violation = Some(violation.to_string());
+        }
+    }
+
+    /// The history is at its end.
+    pub(crate) fn finish(&mut self) {
+        if let Err(violation) = std::mem::take(&mut self.checker).finish() {
+            self.violation = Some(violation.to_string());
+        }
+    }
+
+    /// Something is wrong that no event shows.
+    pub(crate) fn fail(&mut self, why: String) {
+        self.violation.get_or_insert(why);
+    }
+
+    /// The digest of the history so far.
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest.value()
+    }
+
+    /// The newest events, as lines.
+    pub(crate) fn tail(&self) -> Vec<String> {
+        self.kept.iter().map(line).collect()
+    }
+
+    /// Whether a removal that stands at an offset of a partition of the offsets topic is new to the history.
+    pub(crate) fn is_new_removal(&mut self, partition: PartitionIndex, end: Offset) -> bool {
+        let known = self.removals.entry(partition).or_default();
+        let is_new = end > *known;
+        *known = (*known).max(end);
+        is_new
+    }
+}
+
+/// An event as a line.
+fn line(event: &Event) -> String {
+    event.to_string()
+}
+
+/// A member, a group, in a history.
+pub(crate) fn name(text: &str) -> Name {
+    text.into()
+}
+
+/// A digest of what a value prints as.
+pub(crate) fn digest_of(value: &impl Debug) -> u64 {
+    digest_onto(0, value)
+}
+
+/// The digest of a value on top of another.
+pub(crate) fn digest_onto(before: u64, value: &impl Debug) -> u64 {
+    let mut digest = TextHash(before ^ 0xCBF2_9CE4_8422_2325);
+    let written = write!(digest, "{value:?}");
+    assert!(written.is_ok(), "a digest takes any text");
+    digest.0
+}
+
+/// FNV-1a.
+struct TextHash(u64);
+
+impl std::fmt::Write for TextHash {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
+        }
+        Ok(())
+    }
+}
