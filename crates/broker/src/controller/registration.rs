@@ -9,6 +9,7 @@
 //! 5. *Drain* and *leave* at the end (R11).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -83,6 +84,7 @@ impl Registration {
             status: Arc::clone(&registration.status),
             fence: registration.fence.clone(),
             config,
+            unfenced_at: AtomicU64::new(0),
         };
         let stop = registration.stop.clone();
         registration.tasks.spawn(async move {
@@ -148,12 +150,15 @@ struct SessionTask {
     status: Arc<watch::Sender<BrokerStatus>>,
     fence: SelfFence,
     config: RegistrationConfig,
+    /// The log index that unfenced the present registration; 0 before that is known.
+    unfenced_at: AtomicU64,
 }
 
 impl SessionTask {
     async fn run(self) {
         loop {
             let (epoch, index) = self.register().await;
+            self.unfenced_at.store(0, Ordering::Relaxed);
             self.set(|status| {
                 *status = BrokerStatus {
                     epoch: Some(epoch),
@@ -243,6 +248,11 @@ impl SessionTask {
                 Ok(outcome) => match outcome.result {
                     Ok(_) => {
                         self.metadata.wait_for_index(outcome.index).await;
+                        self.unfenced_at.store(outcome.index.0, Ordering::Relaxed);
+                        // Fenced again before anybody looked: no image will tell `keep` that there was anything between.
+                        if self.unfenced_in(&self.metadata.image(), epoch) == Some(false) {
+                            return "fenced";
+                        }
                         break;
                     }
                     Err(refusal) => {
@@ -266,7 +276,11 @@ impl SessionTask {
         let mut stream: Option<SessionStream> = None;
         let mut was_unfenced = false;
         loop {
-            if let Some(unfenced) = self.unfenced_in(&images.borrow_and_update(), epoch) {
+            let image = images.borrow_and_update().clone();
+            if let Some(unfenced) = self.unfenced_in(&image, epoch) {
+                // Images may be skipped, and the one between unfencing and fencing with them.
+                let unfenced_at = self.unfenced_at.load(Ordering::Relaxed);
+                was_unfenced |= unfenced_at != 0 && image.index.0 >= unfenced_at;
                 if was_unfenced && !unfenced {
                     return "fenced";
                 }
