@@ -39,7 +39,7 @@ const KILL_AT: &str = "TIDELOG_CRASH_TEST_KILL_AT";
 const MUTANT: &str = "TIDELOG_CRASH_TEST_MUTANT";
 
 /// Every point that the script must pass; a new one belongs here.
-const POINTS: [&str; 16] = [
+const POINTS: [&str; 18] = [
     "crash:metadata/committed/saved",
     "crash:metadata/log/appended",
     "crash:metadata/log/purged",
@@ -56,6 +56,8 @@ const POINTS: [&str; 16] = [
     "crash:metadata/write/begun",
     "crash:metadata/write/synced",
     "crash:metadata/write/written",
+    "crash:storage/mark/synced",
+    "crash:storage/mark/written",
 ];
 
 /// The longest that one step may take.
