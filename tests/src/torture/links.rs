@@ -173,10 +173,7 @@ async fn pass(
     mut cut: watch::Receiver<BTreeSet<Way>>,
 ) {
     let mut bytes = vec![0; CHUNK];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut bytes).await else {
-            break;
-        };
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
         if cut.wait_for(|cut| !cut.contains(&way)).await.is_err() {
             return;
         }

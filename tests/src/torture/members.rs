@@ -27,7 +27,7 @@ const MEMBERS: std::ops::RangeInclusive<usize> = 1..=4;
 /// How often a member commits.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(700);
 /// How long leaving may take.
-const CLOSE: Duration = Duration::from_secs(60);
+const CLOSE: Duration = Duration::from_mins(1);
 /// How likely a change among the members is, each time it is asked for.
 const CHANGE: f64 = 0.4;
 /// How likely a member that goes does so without a word. Its partitions wait for its session's end, so not too often.

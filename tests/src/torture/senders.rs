@@ -26,7 +26,7 @@ const PACE: Duration = Duration::from_millis(4);
 /// Most records of a producer whose fate is open.
 const MAX_OPEN: usize = 2_000;
 /// How long a record is tried.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
+const DELIVERY_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest value, bytes.
 const MAX_VALUE: usize = 2_000;
 

@@ -21,7 +21,7 @@ use crate::cluster::Broker;
 use crate::{replicas, wait};
 
 /// How long any one step may take. A member that died without a word holds its partitions for a session of 45 s.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How long the load goes on after healing, at the least: within this every partition must live again (L31).
 const LIVES_WITHIN: Duration = Duration::from_secs(30);
 

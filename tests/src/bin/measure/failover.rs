@@ -122,7 +122,7 @@ impl Bench {
         let (victim, led) = self.choose(fault).await?;
         self.probes.all_acknowledge().await?;
         let began = Instant::now();
-        self.strike(fault, victim).await?;
+        self.strike(fault, victim)?;
         let waited = self.probes.acknowledged_since(&led, began).await?;
         self.heal(fault, victim).await?;
         Ok(waited)
@@ -158,7 +158,7 @@ impl Bench {
         .await
     }
 
-    async fn strike(&mut self, fault: Fault, victim: u32) -> Result<()> {
+    fn strike(&mut self, fault: Fault, victim: u32) -> Result<()> {
         match fault {
             Fault::KillLeader | Fault::KillMetadataLeader => {
                 self.links.close(victim);
