@@ -8,10 +8,10 @@ mod compose;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use compose::Compose;
 use tidelog_client::{Client, NewTopic, OffsetReset, Record};
-use tidelog_tests::wait;
+use tidelog_tests::scenario::in_sync;
 
 const TOPIC: &str = "orders";
 /// How long each step may take: what is asserted is that it happens, not how fast.
@@ -60,13 +60,7 @@ async fn three_containers_form_a_cluster_and_survive_the_loss_of_one() -> Result
 
     compose.start("tidelog-2")?;
     compose.wait_healthy(&["tidelog-2"], PATIENCE).await?;
-    wait::until("every replica in sync again", PATIENCE, async || {
-        let topic = client.admin().describe_topic(TOPIC).await?;
-        let behind = topic.partitions.iter().find(|partition| partition.isr.len() < 3);
-        ensure!(behind.is_none(), "{behind:?}");
-        Ok(())
-    })
-    .await?;
+    in_sync(&client, TOPIC, 3, PATIENCE).await?;
     producer.close(PATIENCE).await?;
     compose.down()
 }

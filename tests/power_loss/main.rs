@@ -20,6 +20,7 @@ use replay::{Draw, PowerLoss, Unsynced};
 use tempfile::TempDir;
 use tidelog_client::{Client, NewTopic, OffsetAt, Record};
 use tidelog_tests::cluster::{Cluster, READY};
+use tidelog_tests::scenario::in_sync;
 use tidelog_tests::wait;
 use tokio::task::JoinHandle;
 
@@ -227,13 +228,7 @@ impl Watched {
     }
 
     async fn everybody_in_sync(&self) -> Result<()> {
-        wait::until("every replica in sync", PATIENCE, async || {
-            let topic = self.client()?.admin().describe_topic(TOPIC).await?;
-            let behind = topic.partitions.iter().find(|partition| partition.isr.len() < 3);
-            ensure!(behind.is_none(), "{behind:?}");
-            Ok(())
-        })
-        .await
+        in_sync(self.client()?, TOPIC, 3, PATIENCE).await
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`program`]: the `tidelog` program as a user runs it
 //! - [`flights`]: the real data
 //! - [`ledger`]: which rows were acknowledged, stored and read
+//! - [`links`]: proxies between brokers, to cut each way apart
 //! - [`replicas`]: brokers' logs on disk, compared
 //! - [`small_disk`]: filesystems that are soon full
 //! - [`scenario`]: loads and readers that several of them run
@@ -14,6 +15,7 @@
 pub mod cluster;
 pub mod flights;
 pub mod ledger;
+pub mod links;
 pub mod ports;
 pub mod program;
 pub mod replicas;

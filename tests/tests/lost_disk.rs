@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tidelog_client::{Client, NewTopic};
 use tidelog_tests::cluster::{Cluster, READY};
 use tidelog_tests::program::Program;
+use tidelog_tests::scenario::in_sync;
 use tidelog_tests::wait;
 
 const TOPIC: &str = "kept";
@@ -22,26 +23,12 @@ async fn metadata_leader(program: &Program) -> Result<u32> {
     .await
 }
 
-async fn everybody_in_sync(client: &Client) -> Result<()> {
-    wait::until("every replica in sync", PATIENCE, async || {
-        let topic = client.admin().describe_topic(TOPIC).await?;
-        let behind = topic.partitions.iter().find(|partition| partition.isr.len() < 3);
-        ensure!(behind.is_none(), "{behind:?}");
-        Ok(())
-    })
-    .await
-}
-
 /// Produces the lines from `first` on, all acknowledged.
 fn produce(program: &Program, first: usize) -> Result<()> {
     let numbers: Vec<String> = (first..first + RECORDS)
         .map(|number| number.to_string())
         .collect();
-    let lines = numbers.join(
-        "
-",
-    ) + "
-";
+    let lines = numbers.join("\n") + "\n";
     let output = program.run_with_input(&["produce", TOPIC], &lines)?;
     ensure!(
         output.status.success(),
@@ -73,7 +60,7 @@ async fn loses_its_disk(led_the_metadata: bool) -> Result<()> {
     let client = Client::builder(cluster.bootstrap()).connect().await?;
     let topic = NewTopic::new(TOPIC).partitions(3).replication_factor(3);
     client.admin().create_topic(topic).await?;
-    everybody_in_sync(&client).await?;
+    in_sync(&client, TOPIC, 3, PATIENCE).await?;
     produce(&program, 0)?;
 
     let leader = metadata_leader(&program).await?;
@@ -83,7 +70,7 @@ async fn loses_its_disk(led_the_metadata: bool) -> Result<()> {
     produce(&program, RECORDS)?;
     cluster.broker(victim).start()?;
     cluster.broker(victim).wait_ready(PATIENCE).await?;
-    everybody_in_sync(&client).await?;
+    in_sync(&client, TOPIC, 3, PATIENCE).await?;
     produce(&program, 2 * RECORDS)?;
 
     // The other two die: only with the new directory's vote and replicas there is a majority and an ISR.
@@ -97,7 +84,7 @@ async fn loses_its_disk(led_the_metadata: bool) -> Result<()> {
     read_all(&program, 4 * RECORDS)?;
     cluster.broker(others[1]).start()?;
     cluster.wait_ready(READY).await?;
-    everybody_in_sync(&client).await?;
+    in_sync(&client, TOPIC, 3, PATIENCE).await?;
     read_all(&program, 4 * RECORDS)
 }
 

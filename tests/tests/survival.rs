@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tidelog_client::{Client, NewTopic};
 use tidelog_tests::cluster::{Cluster, READY};
 use tidelog_tests::ledger::Ledger;
-use tidelog_tests::scenario::{Load, Member, SharedLedger};
+use tidelog_tests::scenario::{Load, Member, SharedLedger, in_sync};
 use tidelog_tests::{flights, replicas, wait};
 use tokio::task::JoinHandle;
 
@@ -69,13 +69,7 @@ impl Run {
     }
 
     async fn everybody_in_sync(&self) -> Result<()> {
-        wait::until("every replica in sync", PATIENCE, async || {
-            let topic = self.client.admin().describe_topic(TOPIC).await?;
-            let behind = topic.partitions.iter().find(|partition| partition.isr.len() < 3);
-            ensure!(behind.is_none(), "{behind:?}");
-            Ok(())
-        })
-        .await
+        in_sync(&self.client, TOPIC, 3, PATIENCE).await
     }
 
     /// Waits for the load's end, reads everything, and holds it against what was acknowledged.

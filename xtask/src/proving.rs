@@ -1,9 +1,8 @@
 //! What attacks the product: the simulation, its mutants, and the torture of real processes.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use crate::prerequisites;
@@ -38,27 +37,23 @@ pub(crate) struct TortureArgs {
 /// `cargo xtask sim`.
 pub(crate) fn sim(args: &SimArgs) -> Result<()> {
     let breaks_a_rule = args.rest.iter().any(|word| word.starts_with("--mutant"));
-    let mut command = if breaks_a_rule { mutants()? } else { simulation()? };
-    match (&args.seeds, args.seed) {
-        (Some(seeds), _) => command.args(["--seeds", seeds]),
-        (None, Some(seed)) => command.args(["--seed", &seed.to_string()]),
-        (None, None) => command.args(["--seeds", SEEDS]),
+    let mut words = match (&args.seeds, args.seed) {
+        (Some(seeds), _) => vec!["--seeds".to_owned(), seeds.clone()],
+        (None, Some(seed)) => vec!["--seed".to_owned(), seed.to_string()],
+        (None, None) => vec!["--seeds".to_owned(), SEEDS.to_owned()],
     };
-    command.args(&args.rest);
-    run(command, "the simulation")?;
+    words.extend(args.rest.clone());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    simulate(breaks_a_rule, &words)?;
     if args.seeds.is_none() && args.seed.is_none() && args.rest.is_empty() {
-        let mut command = mutants()?;
-        command.arg("--known-mutants");
-        run(command, "the mutants")?;
+        simulate(true, &["--known-mutants"])?;
     }
     Ok(())
 }
 
 /// `cargo xtask nightly`: searches every mutant afresh.
 pub(crate) fn nightly() -> Result<()> {
-    let mut command = mutants()?;
-    command.arg("--all-mutants");
-    run(command, "the search for mutants")
+    simulate(true, &["--all-mutants"])
 }
 
 /// `cargo xtask torture`.
@@ -70,47 +65,14 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
     run(torture, "the torture")
 }
 
-/// The simulation, ready to be given its words.
-fn simulation() -> Result<Command> {
-    let mut build = Command::new(env!("CARGO"));
-    build.args([
-        "build",
-        "--locked",
-        "--profile",
-        "sim",
-        "--package",
-        "tidelog-sim",
-    ]);
-    run(build, "building the simulation")?;
-    Ok(Command::new(target_folder()?.join("sim/tidelog-sim")))
-}
-
-/// The same with rules that can be broken: in a build folder of its own, so that no feature of it reaches what is shipped.
-fn mutants() -> Result<Command> {
-    let folder = target_folder()?.join("mutants");
-    let mut build = Command::new(env!("CARGO"));
-    build
-        .args([
-            "build",
-            "--locked",
-            "--profile",
-            "sim",
-            "--package",
-            "tidelog-sim",
-        ])
-        .args(["--features", "mutants", "--target-dir"])
-        .arg(&folder);
-    run(build, "building the mutants")?;
-    Ok(Command::new(folder.join("sim/tidelog-sim")))
-}
-
-fn target_folder() -> Result<PathBuf> {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
-        .output()
-        .context("running cargo metadata")?;
-    let metadata: serde_json::Value =
-        serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
-    let folder = metadata["target_directory"].as_str();
-    Ok(folder.context("cargo metadata names no build folder")?.into())
+/// Builds the simulation and runs it. With rules that can be broken it is a build of its own, so that no feature of it reaches what is shipped.
+fn simulate(with_mutants: bool, words: &[&str]) -> Result<()> {
+    let mut build = vec!["--profile", "sim", "--package", "tidelog-sim"];
+    if with_mutants {
+        build.extend(["--features", "mutants"]);
+    }
+    let built = Built::build_bins(&build)?;
+    let mut simulation = Command::new(built.binary("tidelog-sim")?);
+    simulation.args(words);
+    run(simulation, "the simulation")
 }

@@ -151,23 +151,22 @@ pub(crate) struct Built {
 impl Built {
     /// Builds the product and the harness.
     pub(crate) fn build(profile: Profile) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO"));
-        command
-            .args([
-                "build",
-                "--locked",
-                "--bins",
-                "--package",
-                "tidelog",
-                "--package",
-                "tidelog-tests",
-            ])
-            .args(["--message-format", "json-render-diagnostics"])
-            .stderr(Stdio::inherit());
+        let mut words = vec!["--package", "tidelog", "--package", "tidelog-tests"];
         if matches!(profile, Profile::Release) {
-            command.arg("--release");
+            words.push("--release");
         }
-        let output = command.output().context("running cargo build")?;
+        Self::build_bins(&words)
+    }
+
+    /// Builds the programs that these words of `cargo build` choose.
+    pub(crate) fn build_bins(words: &[&str]) -> Result<Self> {
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--locked", "--bins"])
+            .args(words)
+            .args(["--message-format", "json-render-diagnostics"])
+            .stderr(Stdio::inherit())
+            .output()
+            .context("running cargo build")?;
         if !output.status.success() {
             bail!("the build failed");
         }

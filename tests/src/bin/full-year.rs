@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tidelog_client::{Client, NewTopic};
 use tidelog_tests::cluster::{Broker, Cluster, READY};
 use tidelog_tests::ledger::Ledger;
-use tidelog_tests::scenario::{Load, Member, SharedLedger};
+use tidelog_tests::scenario::{Load, Member, SharedLedger, in_sync};
 use tidelog_tests::{flights, replicas, wait};
 
 const TOPIC: &str = "flights";
@@ -182,13 +182,7 @@ impl Year {
     }
 
     async fn in_sync(&self) -> Result<()> {
-        wait::until("every replica in sync", PATIENCE, async || {
-            let topic = self.client.admin().describe_topic(TOPIC).await?;
-            let behind = topic.partitions.iter().find(|partition| partition.isr.len() < 3);
-            ensure!(behind.is_none(), "{behind:?}");
-            Ok(())
-        })
-        .await
+        in_sync(&self.client, TOPIC, REPLICATION_FACTOR, PATIENCE).await
     }
 
     async fn committed_to_the_end(&self) -> Result<()> {

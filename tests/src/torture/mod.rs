@@ -1,6 +1,6 @@
 //! A cluster of real processes under a load and a nemesis, judged by the checker of `tidelog-history`.
 //!
-//! 1. Three brokers start behind [`links`]: proxies through which brokers reach each other, so that each way between two of them can be cut.
+//! 1. Three brokers start behind [`crate::links`]: proxies through which brokers reach each other, so that each way between two of them can be cut.
 //! 2. [`senders`], [`readers`] and [`members`] of a group work, and tell every send, acknowledgement, record, assignment and commit to the
 //!    [`recorder`], which shows each event to the checker at once.
 //! 3. The [`nemesis`] kills, pauses, cuts off, stops and starves brokers, one fault after another.
@@ -9,7 +9,6 @@
 //!
 //! What no client can see (ISR, high watermarks, epochs) is the simulation's matter.
 
-pub mod links;
 pub mod members;
 pub mod nemesis;
 pub mod readers;
@@ -27,9 +26,7 @@ use tidelog_client::{Client, NewTopic, TopicPartition};
 use tidelog_types::{PartitionIndex, TopicIdPartition};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Cluster, Layout, READY};
-use crate::ports;
-use links::Links;
+use crate::links::start_cluster;
 use members::Members;
 use nemesis::Nemesis;
 use readers::Readers;
@@ -99,18 +96,7 @@ pub struct Report {
 
 /// Runs the whole. A violated invariant is an error with the events around it.
 pub async fn run(plan: Plan) -> Result<Report> {
-    let proxies = (0..BROKERS)
-        .map(|_| ports::reserve())
-        .collect::<Result<Vec<_>>>()?;
-    let mut cluster = Cluster::lay_out(&Layout {
-        keep: plan.keep,
-        peers_behind: proxies.iter().map(ports::ReservedPort::get).collect(),
-        ..Layout::of(BROKERS)
-    })?;
-    let links = Links::start(&cluster, proxies)?;
-    cluster.start_all()?;
-    links.know(&cluster);
-    cluster.wait_ready(READY).await?;
+    let (cluster, links) = start_cluster(BROKERS, plan.keep).await?;
     let client = Client::builder(cluster.bootstrap())
         .client_id("torture")
         .connect()

@@ -11,9 +11,9 @@ use rand::rngs::StdRng;
 use rustix::process::Signal;
 
 use super::BROKERS;
-use super::links::{Links, Way};
 use super::senders::Recovery;
 use crate::cluster::{Cluster, READY};
+use crate::links::{Links, Way};
 
 /// How long a broker is away or cut off, milliseconds: from less than its session's length (6 s) to well above.
 const AWAY_MS: std::ops::Range<u64> = 300..12_000;

@@ -194,7 +194,7 @@ async fn send_with(
 
 fn record(partition: u32, number: u64) -> Record {
     let mut value = number.to_be_bytes().to_vec();
-    // Sizes that differ, a few near batch.size's neighbours, without another random source.
+    // Sizes that differ, by the number alone.
     value.resize(
         8 + (number.wrapping_mul(2_654_435_761) as usize) % MAX_VALUE,
         b'.',

@@ -18,6 +18,7 @@ use super::recorder::Recorder;
 use super::senders::{Recovery, Senders, number_of};
 use super::{BROKERS, PARTITIONS, Report, TOPIC, Topic};
 use crate::cluster::Broker;
+use crate::scenario::in_sync;
 use crate::{replicas, wait};
 
 /// How long any one step may take. A member that died without a word holds its partitions for a session of 45 s.
@@ -79,7 +80,7 @@ impl Running {
         self.stop.cancel();
         self.senders.done().await?;
         self.readers.done().await?;
-        self.everybody_in_sync().await?;
+        in_sync(&self.client, TOPIC, BROKERS, PATIENCE).await?;
 
         let ends = self.read_to_the_ends().await?;
         wait::until("the group to be handed everything", PATIENCE, async || {
@@ -113,20 +114,6 @@ impl Running {
     async fn lives(&self, recovery: &Recovery) -> Result<()> {
         wait::until("every partition to acknowledge again", LIVES_WITHIN, async || {
             ensure!(recovery.is_over(), "not every partition did");
-            Ok(())
-        })
-        .await
-    }
-
-    async fn everybody_in_sync(&self) -> Result<()> {
-        wait::until("every replica in sync", PATIENCE, async || {
-            let topic = self.client.admin().describe_topic(TOPIC).await?;
-            let replicas = BROKERS as usize;
-            let behind = topic
-                .partitions
-                .iter()
-                .find(|partition| partition.isr.len() < replicas);
-            ensure!(behind.is_none(), "{behind:?}");
             Ok(())
         })
         .await

@@ -9,7 +9,6 @@
 //! 5. *Drain* and *leave* at the end (R11).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -84,7 +83,6 @@ impl Registration {
             status: Arc::clone(&registration.status),
             fence: registration.fence.clone(),
             config,
-            unfenced_at: AtomicU64::new(0),
         };
         let stop = registration.stop.clone();
         registration.tasks.spawn(async move {
@@ -150,15 +148,12 @@ struct SessionTask {
     status: Arc<watch::Sender<BrokerStatus>>,
     fence: SelfFence,
     config: RegistrationConfig,
-    /// The log index that unfenced the present registration; 0 before that is known.
-    unfenced_at: AtomicU64,
 }
 
 impl SessionTask {
     async fn run(self) {
         loop {
             let (epoch, index) = self.register().await;
-            self.unfenced_at.store(0, Ordering::Relaxed);
             self.set(|status| {
                 *status = BrokerStatus {
                     epoch: Some(epoch),
@@ -168,7 +163,7 @@ impl SessionTask {
             tracing::info!(%epoch, "registered");
             let lost = tokio::select! {
                 why = self.keep(epoch) => why,
-                why = self.unfence_when_caught_up(epoch, index) => why,
+                why = self.serve(epoch, index) => why,
             };
             self.fence.end();
             self.set(|status| {
@@ -231,9 +226,9 @@ impl SessionTask {
         let _ = tokio::time::timeout(RETRY, leaders.changed()).await;
     }
 
-    /// Has this broker unfenced once it knows what was decided up to its registration. Ends only if that fails for good, and says
-    /// why.
-    async fn unfence_when_caught_up(&self, epoch: BrokerEpoch, index: MetadataIndex) -> &'static str {
+    /// Has this broker unfenced once it knows what was decided up to its registration. Ends when it is fenced again, or if that fails for
+    /// good, and says why.
+    async fn serve(&self, epoch: BrokerEpoch, index: MetadataIndex) -> &'static str {
         self.metadata.wait_for_index(index).await;
         let command = Command::UnfenceBroker(BrokerIncarnation {
             broker: self.metadata.broker(),
@@ -248,11 +243,6 @@ impl SessionTask {
                 Ok(outcome) => match outcome.result {
                     Ok(_) => {
                         self.metadata.wait_for_index(outcome.index).await;
-                        self.unfenced_at.store(outcome.index.0, Ordering::Relaxed);
-                        // Fenced again before anybody looked: no image will tell `keep` that there was anything between.
-                        if self.unfenced_in(&self.metadata.image(), epoch) == Some(false) {
-                            return "fenced";
-                        }
                         break;
                     }
                     Err(refusal) => {
@@ -264,7 +254,13 @@ impl SessionTask {
             }
             self.pause().await;
         }
-        std::future::pending().await
+        // From here on, an image without it is one of a later fencing, also where those in between were skipped.
+        let mut images = self.metadata.subscribe();
+        let fenced = images.wait_for(|image| self.unfenced_in(image, epoch) != Some(true));
+        match fenced.await {
+            Ok(_) => "fenced",
+            Err(_) => "the metadata stopped",
+        }
     }
 
     /// Keeps the session until it is lost, and says why it was.
@@ -276,14 +272,7 @@ impl SessionTask {
         let mut stream: Option<SessionStream> = None;
         let mut was_unfenced = false;
         loop {
-            let image = images.borrow_and_update().clone();
-            if let Some(unfenced) = self.unfenced_in(&image, epoch) {
-                // Images may be skipped, and the one between unfencing and fencing with them.
-                let unfenced_at = self.unfenced_at.load(Ordering::Relaxed);
-                was_unfenced |= unfenced_at != 0 && image.index.0 >= unfenced_at;
-                if was_unfenced && !unfenced {
-                    return "fenced";
-                }
+            if let Some(unfenced) = self.unfenced_in(&images.borrow_and_update(), epoch) {
                 was_unfenced |= unfenced;
                 // Served only with an answered heartbeat of this registration: `fence` starts at none.
                 self.set(|status| status.fenced = !(unfenced && self.fence.serves()));

@@ -61,9 +61,7 @@ impl ReplicaManager {
         staying.retain(Partition::tick);
         self.context.ticking.lock().append(&mut staying);
     }
-}
 
-impl ReplicaManager {
     /// Has followers fetch on that stopped for want of disk space, once there is some. One that stops after the flag was taken down puts
     /// it up again.
     pub(crate) fn resume_fetching(&self) {

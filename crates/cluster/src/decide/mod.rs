@@ -9,7 +9,9 @@ mod tests;
 
 pub use topics::{DEFAULT_PARTITIONS, DEFAULT_REPLICATION_FACTOR};
 
-use tidelog_types::{BrokerId, ErrorCode, PartitionError, ProducerId, TopicIdPartition};
+use tidelog_types::{
+    BrokerId, ErrorCode, PartitionError, PartitionRegistration, ProducerId, TopicIdPartition,
+};
 
 use crate::change::Change;
 use crate::command::{BrokerIncarnation, Command, InitCluster};
@@ -118,6 +120,7 @@ fn elections(image: &ClusterImage) -> impl Iterator<Item = (&TopicImage, TopicId
     })
 }
 
+/// What an election comes to, if to anything.
 fn partition_change(
     partition: TopicIdPartition,
     election: Election<'_>,
@@ -128,5 +131,23 @@ fn partition_change(
         partition,
         registration: elected.registration,
         unclean: elected.unclean,
+    })
+}
+
+/// The same; where the election changes nothing, the registration as it is with the next partition epoch. That shuts out whatever was
+/// proposed by the epoch before.
+fn partition_change_or_epoch(
+    partition: TopicIdPartition,
+    election: Election<'_>,
+    image: &ClusterImage,
+) -> Change {
+    let as_it_is = PartitionRegistration {
+        partition_epoch: election.registration.partition_epoch.next(),
+        ..election.registration.clone()
+    };
+    partition_change(partition, election, image).unwrap_or(Change::Partition {
+        partition,
+        registration: as_it_is,
+        unclean: false,
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tidelog_types::{ErrorCode, PartitionError, PartitionRegistration};
 
-use super::{Decided, elections, partition_change, registered};
+use super::{Decided, elections, partition_change, partition_change_or_epoch, registered};
 use crate::change::Change;
 use crate::command::AlterPartition;
 use crate::election::Election;
@@ -39,15 +39,7 @@ pub(super) fn alter(image: &ClusterImage, alter: &AlterPartition) -> Decided {
     let election = Election::of(old, topic.configs.unclean_leader_election()).with_isr(isr);
     // Proposing the ISR as it is raises the partition epoch all the same: that is how a leader shuts out an earlier proposal of
     // its own whose fate it does not know (R19).
-    let as_it_is = || Change::Partition {
-        partition,
-        registration: PartitionRegistration {
-            partition_epoch: old.partition_epoch.next(),
-            ..old.clone()
-        },
-        unclean: false,
-    };
-    let change = partition_change(partition, election, image).unwrap_or_else(as_it_is);
+    let change = partition_change_or_epoch(partition, election, image);
     let registration = match &change {
         Change::Partition { registration, .. } => registration.clone(),
         _ => old.clone(),

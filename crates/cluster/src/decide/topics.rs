@@ -6,7 +6,7 @@ use tidelog_types::{
     TopicIdPartition,
 };
 
-use super::{Decided, brokers, partition_change};
+use super::{Decided, brokers, partition_change, partition_change_or_epoch};
 use crate::change::Change;
 use crate::command::{AlterTopicConfigs, CreateTopic, DeleteTopic};
 use crate::configs::TopicConfigs;
@@ -188,24 +188,17 @@ pub(super) fn alter_configs(image: &ClusterImage, alter: &AlterTopicConfigs) -> 
     let configs = TopicConfigs::validated(set, false)?;
     let mut changes = Vec::new();
     for (partition, old) in topic.iter() {
-        let min_insync_replicas = configs.min_insync_replicas(old.replicas.len() as u32);
-        if min_insync_replicas == old.min_insync_replicas {
-            continue;
-        }
         let changed = PartitionRegistration {
-            min_insync_replicas,
+            min_insync_replicas: configs.min_insync_replicas(old.replicas.len() as u32),
             ..old.clone()
         };
-        let as_it_is = || Change::Partition {
-            partition,
-            registration: PartitionRegistration {
-                partition_epoch: old.partition_epoch.next(),
-                ..changed.clone()
-            },
-            unclean: false,
-        };
-        let election = Election::of(&changed, topic.configs.unclean_leader_election());
-        changes.push(partition_change(partition, election, image).unwrap_or_else(as_it_is));
+        // Also where the minimum stays: a partition without a leader may be allowed an unclean one from here on.
+        let election = Election::of(&changed, configs.unclean_leader_election());
+        if changed.min_insync_replicas == old.min_insync_replicas {
+            changes.extend(partition_change(partition, election, image));
+        } else {
+            changes.push(partition_change_or_epoch(partition, election, image));
+        }
     }
     if configs != topic.configs {
         changes.push(Change::Topic {

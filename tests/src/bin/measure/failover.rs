@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
 use rustix::process::Signal;
 use tidelog_client::{Client, NewTopic, Record};
-use tidelog_tests::cluster::{Cluster, Layout, READY};
-use tidelog_tests::torture::links::Links;
-use tidelog_tests::{ports, wait};
+use tidelog_tests::cluster::{Cluster, READY};
+use tidelog_tests::links::{Links, start_cluster};
+use tidelog_tests::scenario::in_sync;
+use tidelog_tests::wait;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -90,17 +91,7 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Result<Self> {
-        let proxies = (0..BROKERS)
-            .map(|_| ports::reserve())
-            .collect::<Result<Vec<_>>>()?;
-        let mut cluster = Cluster::lay_out(&Layout {
-            peers_behind: proxies.iter().map(ports::ReservedPort::get).collect(),
-            ..Layout::of(BROKERS)
-        })?;
-        let links = Links::start(&cluster, proxies)?;
-        cluster.start_all()?;
-        links.know(&cluster);
-        cluster.wait_ready(READY).await?;
+        let (cluster, links) = start_cluster(BROKERS, false).await?;
         let client = Client::builder(cluster.bootstrap())
             .client_id("failover")
             .connect()
@@ -123,21 +114,27 @@ impl Bench {
         self.probes.all_acknowledge().await?;
         let began = Instant::now();
         self.strike(fault, victim)?;
-        let waited = self.probes.acknowledged_since(&led, began).await?;
+        let waited = self
+            .probes
+            .acknowledged_since(&led, began)
+            .await
+            .with_context(|| format!("broker {victim}, which led {led:?}"))?;
+        eprintln!(
+            "{}: broker {victim}, {} partition(s), {} ms",
+            fault.name(),
+            led.len(),
+            waited.as_millis()
+        );
         self.heal(fault, victim).await?;
         Ok(waited)
     }
 
     /// A broker that fits the fault, once everything is in sync; with the partitions that it leads.
     async fn choose(&self, fault: Fault) -> Result<(u32, Vec<u32>)> {
+        in_sync(&self.client, TOPIC, BROKERS, PATIENCE).await?;
         let admin = self.client.admin();
         wait::until("a leader that fits", PATIENCE, async || {
             let topic = admin.describe_topic(TOPIC).await?;
-            let behind = topic
-                .partitions
-                .iter()
-                .find(|partition| partition.isr.len() < BROKERS as usize);
-            ensure!(behind.is_none(), "{behind:?}");
             let metadata_leader = admin.describe_cluster().await?.metadata_leader;
             let metadata_leader = metadata_leader.context("no metadata leader")?;
             let fits = |broker: u32| match fault {

@@ -85,3 +85,21 @@ fn what_may_not_be_set_changes_nothing() {
         ErrorCode::InvalidTopicException
     );
 }
+
+#[test]
+fn a_partition_that_waits_gets_an_unclean_leader_as_soon_as_it_is_allowed() {
+    let mut log = Log::with_brokers(3);
+    log.topic(&[]);
+    for broker in [3, 2, 1] {
+        log.fence(broker);
+    }
+    // It left while the minimum was met, and may lack records.
+    log.start(3, 1);
+    let waiting = log.partition().clone();
+    assert_eq!(waiting.leader, None, "{waiting:?}");
+    log.apply(alter(&[("unclean.leader.election.enable", "true")], &[]))
+        .unwrap();
+    let now = log.partition();
+    assert_eq!(now.leader, Some(id(3)));
+    assert!(now.leader_epoch > waiting.leader_epoch);
+}

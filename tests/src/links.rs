@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Cluster;
-use crate::ports::ReservedPort;
+use crate::cluster::{Cluster, Layout, READY};
+use crate::ports::{self, ReservedPort};
 
 /// Most bytes that one direction of a connection holds.
 const CHUNK: usize = 64 * 1024;
@@ -43,9 +43,26 @@ struct Door {
     open: Option<(CancellationToken, JoinSet<()>)>,
 }
 
+/// Starts brokers that reach each other through proxies, and waits until they serve.
+pub async fn start_cluster(brokers: u32, keep: bool) -> Result<(Cluster, Links)> {
+    let ports = (0..brokers)
+        .map(|_| ports::reserve())
+        .collect::<Result<Vec<_>>>()?;
+    let mut cluster = Cluster::lay_out(&Layout {
+        keep,
+        peers_behind: ports.iter().map(ReservedPort::get).collect(),
+        ..Layout::of(brokers)
+    })?;
+    let links = Links::start(&cluster, ports)?;
+    cluster.start_all()?;
+    links.know(&cluster);
+    cluster.wait_ready(READY).await?;
+    Ok((cluster, links))
+}
+
 impl Links {
     /// Proxies on these ports, one a broker in the order of their ids.
-    pub fn start(cluster: &Cluster, ports: Vec<ReservedPort>) -> Result<Self> {
+    fn start(cluster: &Cluster, ports: Vec<ReservedPort>) -> Result<Self> {
         let mut doors = BTreeMap::new();
         for (broker, port) in cluster.brokers().iter().zip(ports) {
             let target = broker.peer_address().parse().context("a peer address")?;
