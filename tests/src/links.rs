@@ -20,6 +20,9 @@ use crate::ports::{self, ReservedPort};
 /// Most bytes that one direction of a connection holds.
 const CHUNK: usize = 64 * 1024;
 
+/// How often it is looked whose a connection is.
+const LOOKS: usize = 5;
+
 /// A way from one broker to another.
 pub type Way = (u32, u32);
 
@@ -160,8 +163,10 @@ async fn carry(stream: TcpStream, from: SocketAddr, shared: Arc<Shared>, target:
         let shared = Arc::clone(&shared);
         tokio::task::spawn_blocking(move || source(from, &shared.processes.lock().clone()))
     };
-    // Of a process that just died nothing is found; its connection ends by itself.
-    let from = looked_up.await.ok().flatten().unwrap_or(0);
+    // Whoever is not known is not let through a cut. It dials again, unless it has just died.
+    let Some(from) = looked_up.await.ok().flatten() else {
+        return;
+    };
     // The handshake goes both ways.
     let mut cut = shared.cut.subscribe();
     let mended = |cut: &BTreeSet<Way>| !cut.contains(&(from, to)) && !cut.contains(&(to, from));
@@ -204,13 +209,16 @@ async fn pass(
 
 /// Whose process holds the other end of a loopback connection.
 fn source(address: SocketAddr, processes: &BTreeMap<u32, u32>) -> Option<u32> {
-    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
-    let inode = inode_of(&table, address)?;
-    let wanted = format!("socket:[{inode}]");
-    processes
-        .iter()
-        .find(|(pid, _)| holds(**pid, &wanted))
-        .map(|(_, broker)| *broker)
+    // The kernel's table is read in pieces, between which lines move: one that is missed is found by another look.
+    (0..LOOKS).find_map(|_| {
+        let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+        let inode = inode_of(&table, address)?;
+        let wanted = format!("socket:[{inode}]");
+        processes
+            .iter()
+            .find(|(pid, _)| holds(**pid, &wanted))
+            .map(|(_, broker)| *broker)
+    })
 }
 
 /// The socket with this local address, in the kernel's table: the second column is "0100007F:PORT", the tenth the inode.

@@ -23,6 +23,18 @@ pub const REFUSALS_TO_FENCE: u32 = 3;
 /// How far apart the first and the last of those dials may be.
 pub const REFUSAL_WINDOW: Duration = Duration::from_millis(200);
 
+/// How long after a quorum of the voters last answered it a metadata leader still answers heartbeats.
+///
+/// One that is cut off from the others believes for ever that it leads, and would keep up the sessions of whoever still reaches it, its
+/// own among them: that broker would go on taking produces that nobody can acknowledge. With this it fences itself as long after as
+/// its successor, elected meanwhile, fences it. Twice the longest election timeout, so that a slow moment ends no session.
+pub const QUORUM_ACK_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whether a metadata leader answers heartbeats, by how long ago a quorum of the voters answered it; `None` if that is not known.
+pub fn answers_heartbeats(since_quorum_ack: Option<Duration>) -> bool {
+    since_quorum_ack.is_some_and(|since| since <= QUORUM_ACK_WITHIN)
+}
+
 /// The sessions of one metadata leadership. A new leader starts a new table.
 #[derive(Debug, Clone)]
 pub struct SessionTable {
@@ -200,6 +212,16 @@ mod tests {
         table.follow(&image(&[(new, false)]), 5 * SECOND);
         table.heard(old, 20 * SECOND);
         assert_eq!(table.expired(11 * SECOND), [new]);
+    }
+
+    #[test]
+    fn a_leader_without_a_quorum_keeps_up_no_session() {
+        assert!(answers_heartbeats(Some(Duration::ZERO)));
+        assert!(answers_heartbeats(Some(QUORUM_ACK_WITHIN)));
+        assert!(!answers_heartbeats(Some(
+            QUORUM_ACK_WITHIN + Duration::from_millis(1)
+        )));
+        assert!(!answers_heartbeats(None));
     }
 
     #[test]

@@ -161,6 +161,13 @@ impl Metadata {
         self.leader().is_some_and(|leader| leader.broker == self.broker())
     }
 
+    /// How long ago a quorum of the voters answered this broker, while it leads the metadata.
+    pub fn since_quorum_ack(&self) -> Option<Duration> {
+        let metrics = self.inner.raft.metrics();
+        let since = metrics.borrow().millis_since_quorum_ack;
+        since.map(Duration::from_millis)
+    }
+
     /// Waits until this node is part of a cluster.
     pub async fn formed(&self) -> Result<(), FormError> {
         let mut formation = self.inner.formation.clone();

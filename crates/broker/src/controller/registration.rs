@@ -298,7 +298,11 @@ impl SessionTask {
                             self.fence.extend(sent, session);
                         }
                     }
-                    SessionNews::Broken => stream = None,
+                    SessionNews::Broken => {
+                        stream = None;
+                        // Whoever leads without a quorum ends every stream at once.
+                        self.pause().await;
+                    }
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use futures::Stream;
 use tidelog_cluster::ClusterImage;
 use tidelog_cluster::command::BrokerIncarnation;
+use tidelog_cluster::sessions::answers_heartbeats;
 use tidelog_metadata::Metadata;
 use tidelog_metadata::peer::{IdentityCheck, PeerRequest};
 use tidelog_proto::internal::v1 as pb;
@@ -109,6 +110,12 @@ impl Session {
         if !self.metadata.is_leader() {
             return Err(Status::failed_precondition(format!(
                 "broker {} does not lead the metadata",
+                self.metadata.broker()
+            )));
+        }
+        if !answers_heartbeats(self.metadata.since_quorum_ack()) {
+            return Err(Status::unavailable(format!(
+                "broker {} leads the metadata, as far as it knows, but no majority of the voters answers it",
                 self.metadata.broker()
             )));
         }

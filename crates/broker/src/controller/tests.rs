@@ -278,6 +278,22 @@ async fn a_silent_broker_that_still_listens_is_fenced_by_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_metadata_leader_without_a_quorum_fences_itself_though_it_answers_itself() {
+    let mut cluster = Cluster::start(3, Duration::from_millis(1500)).await;
+    let leader = cluster.leader().await;
+    cluster.serves(leader).await;
+    for other in cluster.others(leader) {
+        cluster.kill(other).await;
+    }
+    cluster.fenced(leader).await;
+    assert!(
+        cluster.broker(leader).metadata.is_leader(),
+        "it has heard of no other leader"
+    );
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_nobody_answers_fences_itself() {
     let mut cluster = Cluster::start(3, Duration::from_millis(1500)).await;
     let leader = cluster.leader().await;

@@ -107,6 +107,8 @@ pub(crate) enum Route {
     Ready,
     /// Later; the partition is among those that the links tell to look again.
     Wait,
+    /// When the stream is open, if it ever is: a broker that is paused or cut off lets it wait. The links tell the partition to look again.
+    Opening,
     /// Not before then.
     Down { until: Duration, error: Error },
 }
@@ -171,9 +173,13 @@ impl Links {
                 until: *until,
                 error: error.clone(),
             },
-            State::Open(_) | State::Opening => {
+            State::Open(_) => {
                 link.waiting.insert(queue);
                 Route::Wait
+            }
+            State::Opening => {
+                link.waiting.insert(queue);
+                Route::Opening
             }
         }
     }

@@ -20,6 +20,9 @@ use crate::wire::produce::BatchToProduce;
 /// How long a partition without a leader waits before metadata is asked for again.
 const NO_LEADER_PAUSE: Duration = Duration::from_millis(100);
 
+/// While a leader's stream is being opened, how often metadata is asked for another one.
+const OPENING_PAUSE: Duration = Duration::from_millis(500);
+
 /// A partition that something was enqueued for.
 #[derive(Debug)]
 pub(crate) struct Partition {
@@ -141,6 +144,11 @@ impl Partition {
             match context.links.route(address, self.queue.id, now) {
                 Route::Ready => {}
                 Route::Wait => return None,
+                // Another may lead before that broker is given up.
+                Route::Opening => {
+                    metadata.request_refresh();
+                    return Some(now + OPENING_PAUSE);
+                }
                 Route::Down { until, error } => {
                     self.line.note(&error);
                     metadata.request_refresh();

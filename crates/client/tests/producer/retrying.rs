@@ -51,6 +51,25 @@ async fn a_lost_stream_is_made_anew_and_what_was_stored_is_not_stored_again() {
     assert!(stamps[0].is_some() && stamps[0] == stamps[1] && stamps[1] == stamps[2]);
 }
 
+/// A paused process: its kernel takes connections, and nobody answers on them.
+#[tokio::test]
+async fn a_leader_that_lets_the_stream_wait_is_left_for_the_next_one() {
+    let cluster = Cluster::start(2, 1).await;
+    let producer = producer(&cluster).await;
+    producer.send(record("a")).await.unwrap();
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    cluster.readdress(1, mute.local_addr().unwrap().to_string());
+    cluster.script([], Reply::Break);
+    let delivery = producer.enqueue(record("b")).await.unwrap();
+    let (_held, _) = mute.accept().await.unwrap();
+    cluster.script([], Reply::Store);
+    cluster.lead(2, true);
+    // Far sooner than the mute one is given up for its silence.
+    let delivered = tokio::time::timeout(Duration::from_secs(5), delivery).await;
+    assert_eq!(delivered.expect("the next leader is found").unwrap().offset, 1);
+    assert_eq!(cluster.seen().last().unwrap().broker, 2);
+}
+
 #[tokio::test]
 async fn order_survives_a_refusal_of_the_first_of_several_in_flight() {
     let cluster = Cluster::start(1, 1).await;
