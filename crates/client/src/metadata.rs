@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tidelog_types::{
     BrokerId, ClusterId, ErrorCode, LeaderEpoch, PartitionIndex, TopicId, TopicName, TopicPartition,
@@ -20,6 +22,10 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) const MAX_AGE: Duration = Duration::from_mins(1);
 /// The shortest time between two questions: a failing partition asks often.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(50);
+/// How long one broker is waited for before another is asked, too.
+const ASK_NEXT: Duration = Duration::from_millis(300);
+/// Most brokers that are asked at a time.
+const MAX_ASKED: usize = 3;
 
 /// Where a leader is, as a refusal tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -290,8 +296,24 @@ impl Metadata {
             .unwrap_or_else(|| self.bootstrap[turn - known].clone())
     }
 
-    /// Asks one broker and keeps what it says. A failure is kept for the message of whoever gives up waiting.
+    /// Asks one broker, and as long as nobody answers another one every [`ASK_NEXT`]: one that is paused answers nothing and must not hold
+    /// up the news of its successor. Whether one answered.
     async fn refresh_once(&self, ask: &impl AskMetadata) -> bool {
+        let mut asked = FuturesUnordered::new();
+        asked.push(self.ask_one(ask));
+        loop {
+            let may_ask_more = asked.len() < MAX_ASKED;
+            tokio::select! {
+                Some(answered) = asked.next() => if answered || asked.is_empty() {
+                    return answered;
+                },
+                () = tokio::time::sleep(ASK_NEXT), if may_ask_more => asked.push(self.ask_one(ask)),
+            }
+        }
+    }
+
+    /// Asks one broker and keeps what it says. A failure is kept for the message of whoever gives up waiting.
+    async fn ask_one(&self, ask: &impl AskMetadata) -> bool {
         let address = {
             let snapshot = self.snapshot.borrow();
             self.next_address(&snapshot)

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 fn name() -> TopicName {
@@ -128,4 +130,30 @@ async fn whoever_gives_up_waiting_is_told_the_cause() {
         "{error}"
     );
     task.abort();
+}
+
+/// One broker takes questions and never answers, the others do.
+struct OneIsMute(AtomicUsize);
+
+impl AskMetadata for OneIsMute {
+    async fn ask(&self, address: &str, _: Vec<TopicName>, _: u64) -> Result<MetadataAnswer> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        if address == "mute:1" {
+            std::future::pending::<()>().await;
+        }
+        Ok(answer(1, 2, 1))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_does_not_answer_holds_nothing_up() {
+    for bootstrap in [["mute:1", "two:2"], ["two:2", "mute:1"]] {
+        let metadata = Metadata::new(bootstrap.map(String::from).to_vec());
+        let ask = OneIsMute(AtomicUsize::default());
+        let begun = Instant::now();
+        assert!(metadata.refresh_once(&ask).await);
+        let asked = ask.0.load(Ordering::Relaxed) as u32;
+        assert_eq!(begun.elapsed(), ASK_NEXT * (asked - 1));
+        assert_eq!(leader(&metadata.snapshot()), Some((2, 1)));
+    }
 }
