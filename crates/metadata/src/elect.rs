@@ -3,7 +3,9 @@
 //! A follower that has heard nothing for two heartbeats dials its leader. If the connection is refused, nothing listens
 //! there: it waits until the leader's lease has run out (before that nobody may grant a vote) and a short random time
 //! more, so that two followers seldom meet, and calls an election. Any other failure is silence, and left to Raft's own
-//! timeout.
+//! timeout: the lease and an election timeout. openraft waits two of its longest election timeouts longer on a node that was
+//! ever refused a vote for a log shorter than another's, until it leads itself. A node that was cut off for a while is such a one for
+//! good, so that half a cluster may be slow ever after. So an election is called here, too, when Raft's own time for it is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,14 +50,22 @@ impl EarlyElection {
         let Some(leader) = self.followed_leader() else {
             return;
         };
-        if self.contact.age() < quiet || self.peers.dial(leader, DIAL_TIMEOUT).await != Dial::Refused {
+        let last = self.contact.at();
+        if self.contact.age() < quiet {
             return;
         }
-        let last = self.contact.at();
-        let spread = Duration::from_millis(rand::rng().random_range(SPREAD_MS));
-        tokio::time::sleep_until((last + self.timings.election_max + spread).into()).await;
+        let lease = self.timings.election_max;
+        let (wait, why) = match self.peers.dial(leader, DIAL_TIMEOUT).await {
+            Dial::Refused => (lease + within(SPREAD_MS), "refuses connections"),
+            Dial::Connected | Dial::Unclear => {
+                let spread = self.timings.election_max - self.timings.election_min;
+                let own = lease + self.timings.election_max;
+                (own + within(0..spread.as_millis().max(1) as u64), "is silent")
+            }
+        };
+        tokio::time::sleep_until((last + wait).into()).await;
         if self.contact.at() == last && self.followed_leader() == Some(leader) {
-            tracing::info!(%leader, "the metadata leader refuses connections: calling an election");
+            tracing::info!(%leader, "the metadata leader {why}: calling an election");
             if let Err(error) = self.raft.trigger().elect().await {
                 tracing::warn!(%error, "raft stopped");
             }
@@ -76,4 +86,8 @@ impl EarlyElection {
             .filter(|leader| *leader != metrics.id)
             .and_then(|node| RaftNodeId(node).broker())
     }
+}
+
+fn within(range_ms: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(rand::rng().random_range(range_ms))
 }
