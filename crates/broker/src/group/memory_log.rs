@@ -25,6 +25,8 @@ struct Log {
     held: bool,
     refusal: Option<ErrorCode>,
     fenced: bool,
+    /// The next append finds that the broker may not serve any more.
+    fenced_by_append: bool,
     /// Reads that fail before one succeeds, and with what.
     failing_reads: Vec<ErrorCode>,
 }
@@ -75,6 +77,11 @@ impl MemoryLog {
         self.change(partition, |log| log.fenced = fenced);
     }
 
+    /// The next append finds that the broker may not serve any more.
+    pub(crate) fn fence_by_append(&self, partition: PartitionIndex) {
+        self.change(partition, |log| log.fenced_by_append = true);
+    }
+
     /// The next reads fail with these, the last of them first.
     pub(crate) fn fail_reads(&self, partition: PartitionIndex, errors: Vec<ErrorCode>) {
         self.change(partition, |log| log.failing_reads = errors);
@@ -123,6 +130,10 @@ impl OffsetsLog for MemoryLog {
         batch: Batch,
     ) -> Result<Offset, PartitionError> {
         self.led(partition, epoch, |log| {
+            if std::mem::take(&mut log.fenced_by_append) {
+                log.fenced = true;
+                return Err(PartitionError::new(ErrorCode::NotLeaderOrFollower, "fenced"));
+            }
             if let Some(code) = log.refusal {
                 return Err(PartitionError::new(code, "refused by the test"));
             }

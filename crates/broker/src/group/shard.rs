@@ -286,13 +286,16 @@ impl<L: OffsetsLog> Worker<'_, L> {
                     }
                 }
                 request = requests.recv() => {
-                    let Some(request) = request else { return Ended::resigned() };
-                    if let Err(error) = self.log.check(partition, epoch) {
-                        return Ended::refused(error);
+                    let mut next = request;
+                    if next.is_none() {
+                        return Ended::resigned();
                     }
-                    self.take(request).await;
-                    for _ in 1..REQUESTS_AT_ONCE {
-                        let Ok(request) = requests.try_recv() else { break };
+                    for _ in 0..REQUESTS_AT_ONCE {
+                        let Some(request) = next.take().or_else(|| requests.try_recv().ok()) else { break };
+                        // Each: the one before may have waited long for room in the log.
+                        if let Err(error) = self.log.check(partition, epoch) {
+                            return Ended::refused(error);
+                        }
                         self.take(request).await;
                     }
                 }

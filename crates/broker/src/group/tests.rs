@@ -119,14 +119,8 @@ impl Rig {
         offset: u64,
     ) -> JoinHandle<Result<Vec<CommitFailure>, PartitionError>> {
         let (groups, group) = (self.groups.clone(), group.parse().unwrap());
-        let offset = OffsetToCommit {
-            topic: "orders".parse().unwrap(),
-            partition: PartitionIndex(0),
-            offset: Offset(offset),
-            leader_epoch: None,
-            metadata: String::new(),
-        };
-        tokio::spawn(async move { groups.commit(group, member, vec![offset]).await })
+        let offsets = vec![offset_to_commit(offset)];
+        tokio::spawn(async move { groups.commit(group, member, offsets).await })
     }
 
     async fn committed(&self) -> Result<Option<u64>, ErrorCode> {
@@ -139,6 +133,16 @@ impl Rig {
         while self.log.end(self.partition) <= end {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+fn offset_to_commit(offset: u64) -> OffsetToCommit {
+    OffsetToCommit {
+        topic: "orders".parse().unwrap(),
+        partition: PartitionIndex(0),
+        offset: Offset(offset),
+        leader_epoch: None,
+        metadata: String::new(),
     }
 }
 
@@ -336,6 +340,21 @@ async fn a_fence_that_passes_within_the_epoch_interrupts_the_coordinator_only() 
     assert_eq!(rig.committed().await, Ok(Some(2)));
     assert_eq!(rig.commit("inventory", 3).await.unwrap(), Ok(vec![]));
     assert_eq!(rig.committed().await, Ok(Some(3)));
+}
+
+/// G12: of requests that are taken together, each asks anew whether the broker still serves.
+#[tokio::test]
+async fn g12_a_read_behind_a_commit_that_found_the_leadership_gone_is_not_answered() {
+    let rig = Rig::serving().await;
+    assert_eq!(rig.commit("inventory", 1).await.unwrap(), Ok(vec![]));
+    rig.log.fence_by_append(rig.partition);
+    let commit = rig
+        .groups
+        .commit(rig.group.clone(), None, vec![offset_to_commit(2)]);
+    let (committed, read) = tokio::join!(commit, rig.committed());
+    assert!(committed.unwrap_err().code.is_retriable());
+    let told = read.expect_err("what is read may be another leader's past");
+    assert!(told.is_retriable(), "{told}");
 }
 
 #[tokio::test]
