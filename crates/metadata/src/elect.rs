@@ -58,7 +58,10 @@ impl EarlyElection {
         let (wait, why) = match self.peers.dial(leader, DIAL_TIMEOUT).await {
             Dial::Refused => (lease + within(SPREAD_MS), "refuses connections"),
             Dial::Connected | Dial::Unclear => {
-                let spread = self.timings.election_max - self.timings.election_min;
+                let spread = self
+                    .timings
+                    .election_max
+                    .saturating_sub(self.timings.election_min);
                 let own = lease + self.timings.election_max;
                 (own + within(0..spread.as_millis().max(1) as u64), "is silent")
             }
