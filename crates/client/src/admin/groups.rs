@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 use super::{ATTEMPT, Admin, CommittedOffset, GroupDescription, GroupListing, Tries};
 use crate::error::Result;
 use crate::wire::Refusal;
-use crate::wire::groups::{self as wire, Committer, OffsetToCommit};
+use crate::wire::groups::{self as wire, Committer, MAX_OFFSETS_PER_REQUEST, OffsetToCommit};
 
 impl Admin {
     /// All groups, by id: every broker is asked for those that it coordinates, so all of them must answer.
@@ -75,12 +75,15 @@ impl Admin {
             metadata: String::new(),
         };
         let offsets: Vec<_> = offsets.into_iter().map(offset).collect();
-        let call = |channel, left| wire::commit(channel, group, Committer::default(), offsets.clone(), left);
-        let failures = self.at_coordinator(group, call).await?;
-        match failures.into_iter().next() {
-            Some((partition, error)) => Err(error.context(partition)),
-            None => Ok(()),
+        let mut refused = None;
+        for some in offsets.chunks(MAX_OFFSETS_PER_REQUEST) {
+            let call =
+                |channel, left| wire::commit(channel, group, Committer::default(), some.to_vec(), left);
+            let failures = self.at_coordinator(group, call).await?;
+            let first = failures.into_iter().next();
+            refused = refused.or(first.map(|(partition, error)| error.context(partition)));
         }
+        refused.map_or(Ok(()), Err)
     }
 
     /// Asks the group's coordinator, looking for it anew when it moved.

@@ -1,57 +1,25 @@
-//! `tidelog group`
+//! `tidelog group describe`
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
-use futures::StreamExt;
+use clap::Args;
 use serde::Serialize;
-use tidelog_client::{Admin, GroupDescription, OffsetAt, TopicPartition};
+use tidelog_client::{GroupDescription, TopicPartition};
 
-use super::runtime;
+use super::ends::{concerned, ends};
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::output::{self, Columns, or_dash};
 
-/// How long one partition may take to say where it ends.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many partitions are asked at a time.
-const MAX_QUESTIONS: usize = 64;
-
-/// `tidelog group …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// List groups
-    List(ListFlags),
-    /// Show a group's members, committed offsets and lag
-    Describe(DescribeFlags),
-}
-
-/// Flags of `tidelog group list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListFlags {
-    #[command(flatten)]
-    output: OutputFlag,
-    #[command(flatten)]
-    connect: ConnectFlags,
-}
-
 /// Flags of `tidelog group describe`.
 #[derive(Debug, Args)]
-pub(crate) struct DescribeFlags {
+pub(crate) struct Flags {
     /// The group
     group: String,
     #[command(flatten)]
     output: OutputFlag,
     #[command(flatten)]
     connect: ConnectFlags,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownListing {
-    group: String,
-    state: String,
-    members: u32,
 }
 
 /// A group as programs get it.
@@ -81,106 +49,28 @@ struct ShownPartition {
     partition: u32,
 }
 
+/// How far a group is with a partition.
 #[derive(Debug, Serialize)]
-struct ShownOffset {
-    topic: String,
-    partition: u32,
-    committed: Option<u64>,
-    end: Option<u64>,
-    lag: Option<u64>,
+pub(super) struct ShownOffset {
+    pub(super) topic: String,
+    pub(super) partition: u32,
+    pub(super) committed: Option<u64>,
+    pub(super) end: Option<u64>,
+    pub(super) lag: Option<u64>,
 }
 
-/// Runs one of them.
-pub(crate) fn run(command: &Command) -> Result<()> {
-    runtime()?.block_on(async {
-        match command {
-            Command::List(flags) => list(flags).await,
-            Command::Describe(flags) => describe(flags).await,
-        }
-    })
-}
-
-async fn list(flags: &ListFlags) -> Result<()> {
-    let admin = flags.connect.admin().await?;
-    let shown: Vec<ShownListing> = admin
-        .list_groups()
-        .await?
-        .into_iter()
-        .map(|group| ShownListing {
-            group: group.group_id,
-            state: group.state,
-            members: group.members,
-        })
-        .collect();
-    output::show(flags.output.output, &shown, |_| {
-        let mut columns = Columns::new(&["GROUP", "STATE", "MEMBERS"]);
-        for group in &shown {
-            columns.row([
-                group.group.clone(),
-                group.state.clone(),
-                group.members.to_string(),
-            ]);
-        }
-        columns
-    })
-}
-
-async fn describe(flags: &DescribeFlags) -> Result<()> {
+/// Runs it.
+pub(super) async fn run(flags: &Flags) -> Result<()> {
     let admin = flags.connect.admin().await?;
     let group = admin.describe_group(&flags.group).await?;
-    let ends = ends(&admin, &group).await;
+    let ends = ends(&admin, concerned(&group)).await;
     let shown = ShownGroup::new(group, &ends);
     output::show(flags.output.output, &shown, |wide| offsets(&shown, wide))
 }
 
-/// Where every partition ends that the group has to do with. A partition that cannot be asked has no end: its topic may be gone.
-async fn ends(admin: &Admin, group: &GroupDescription) -> BTreeMap<TopicPartition, u64> {
-    let admin = admin.clone().timeout(END_TIMEOUT);
-    let asked = concerned(group).into_iter().map(|partition| {
-        let admin = admin.clone();
-        async move { admin.list_offsets([(partition, OffsetAt::Latest)]).await }
-    });
-    let found = futures::stream::iter(asked)
-        .buffer_unordered(MAX_QUESTIONS)
-        .filter_map(|found| futures::future::ready(found.ok()));
-    let ends = found.collect::<Vec<_>>().await;
-    ends.into_iter()
-        .flatten()
-        .map(|(partition, end)| (partition, end.offset))
-        .collect()
-}
-
-fn concerned(group: &GroupDescription) -> Vec<TopicPartition> {
-    let committed = group.offsets.iter().map(|offset| &offset.partition);
-    let owned = group.members.iter().flat_map(|member| &member.assigned);
-    let mut all: Vec<TopicPartition> = committed.chain(owned).cloned().collect();
-    all.sort_unstable();
-    all.dedup();
-    all
-}
-
 impl ShownGroup {
     fn new(group: GroupDescription, ends: &BTreeMap<TopicPartition, u64>) -> Self {
-        let committed: BTreeMap<&TopicPartition, u64> = group
-            .offsets
-            .iter()
-            .map(|offset| (&offset.partition, offset.offset))
-            .collect();
-        let offset = |partition: TopicPartition| {
-            let committed = committed.get(&partition).copied();
-            let end = ends.get(&partition).copied();
-            ShownOffset {
-                committed,
-                end,
-                // Retention may have passed the group by: what is gone is no lag.
-                lag: committed
-                    .zip(end)
-                    .map(|(committed, end)| end.saturating_sub(committed)),
-                topic: partition.topic.to_string(),
-                partition: partition.partition.0,
-            }
-        };
-        let offsets = concerned(&group).into_iter().map(offset).collect();
+        let offsets = progress(&group, ends);
         let partition = |partition: TopicPartition| ShownPartition {
             topic: partition.topic.to_string(),
             partition: partition.partition.0,
@@ -210,6 +100,30 @@ impl ShownGroup {
             .iter()
             .find(|member| member.partitions.iter().any(owns))
     }
+}
+
+/// How far a group is with everything that it committed or owns.
+pub(super) fn progress(group: &GroupDescription, ends: &BTreeMap<TopicPartition, u64>) -> Vec<ShownOffset> {
+    let committed: BTreeMap<&TopicPartition, u64> = group
+        .offsets
+        .iter()
+        .map(|offset| (&offset.partition, offset.offset))
+        .collect();
+    let offset = |partition: TopicPartition| {
+        let committed = committed.get(&partition).copied();
+        let end = ends.get(&partition).copied();
+        ShownOffset {
+            committed,
+            end,
+            // Retention may have passed the group by: what is gone is no lag.
+            lag: committed
+                .zip(end)
+                .map(|(committed, end)| end.saturating_sub(committed)),
+            topic: partition.topic.to_string(),
+            partition: partition.partition.0,
+        }
+    };
+    concerned(group).into_iter().map(offset).collect()
 }
 
 fn offsets(group: &ShownGroup, wide: bool) -> Columns {

@@ -1,0 +1,102 @@
+//! `tidelog group`
+
+mod describe;
+mod ends;
+mod lag;
+mod reset;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::runtime;
+use crate::args::{ConnectFlags, OutputFlag};
+use crate::output::{self, Columns};
+
+/// `tidelog group …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List groups
+    List(ListFlags),
+    /// Show a group's members, committed offsets and lag
+    Describe(describe::Flags),
+    /// Show how far groups are behind the ends of what they read
+    Lag(lag::Flags),
+    /// Set where a group without members goes on reading; only shows what it would do unless told to --execute
+    ResetOffsets(reset::Flags),
+    /// Delete groups without members, and their offsets
+    Delete(DeleteFlags),
+}
+
+/// Flags of `tidelog group list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListFlags {
+    #[command(flatten)]
+    output: OutputFlag,
+    #[command(flatten)]
+    connect: ConnectFlags,
+}
+
+/// Flags of `tidelog group delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteFlags {
+    /// The groups
+    #[arg(required = true)]
+    groups: Vec<String>,
+    #[command(flatten)]
+    connect: ConnectFlags,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownListing {
+    group: String,
+    state: String,
+    members: u32,
+}
+
+/// Runs one of them.
+pub(crate) fn run(command: &Command) -> Result<()> {
+    runtime()?.block_on(async {
+        match command {
+            Command::List(flags) => list(flags).await,
+            Command::Describe(flags) => describe::run(flags).await,
+            Command::Lag(flags) => lag::run(flags).await,
+            Command::ResetOffsets(flags) => reset::run(flags).await,
+            Command::Delete(flags) => delete(flags).await,
+        }
+    })
+}
+
+async fn list(flags: &ListFlags) -> Result<()> {
+    let admin = flags.connect.admin().await?;
+    let shown: Vec<ShownListing> = admin
+        .list_groups()
+        .await?
+        .into_iter()
+        .map(|group| ShownListing {
+            group: group.group_id,
+            state: group.state,
+            members: group.members,
+        })
+        .collect();
+    output::show(flags.output.output, &shown, |_| {
+        let mut columns = Columns::new(&["GROUP", "STATE", "MEMBERS"]);
+        for group in &shown {
+            columns.row([
+                group.group.clone(),
+                group.state.clone(),
+                group.members.to_string(),
+            ]);
+        }
+        columns
+    })
+}
+
+async fn delete(flags: &DeleteFlags) -> Result<()> {
+    let admin = flags.connect.admin().await?;
+    for group in &flags.groups {
+        admin.delete_group(group).await?;
+        eprintln!("group {group} is deleted");
+    }
+    Ok(())
+}
