@@ -1,4 +1,4 @@
-//! The HTTP listener: `/livez`, `/readyz`, `/metrics`.
+//! The HTTP listener: `/livez`, `/readyz`, `/metrics`, `/metrics/detail`.
 
 use std::sync::Arc;
 
@@ -7,29 +7,41 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// What the listener asks the broker.
+use crate::metrics::Detail;
+
+/// Whether the broker may be used.
 pub trait Health: Send + Sync + 'static {
     /// Why the broker is not ready to serve; empty if it is.
     fn unready_reasons(&self) -> Vec<String>;
+}
+
+/// What the broker counts.
+pub trait Figures: Send + Sync + 'static {
     /// Prometheus' exposition text.
-    fn metrics(&self) -> String;
+    fn expose(&self, detail: Detail) -> BoxFuture<'_, String>;
 }
 
 /// Serves until the token is cancelled.
 pub async fn serve(
     listener: TcpListener,
     health: Arc<dyn Health>,
+    figures: Arc<dyn Figures>,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
+    let metrics = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/metrics/detail", get(detailed_metrics))
+        .with_state(figures);
     let routes = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(health);
+        .with_state(health)
+        .merge(metrics);
     axum::serve(listener, routes)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
@@ -67,9 +79,17 @@ async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
         .into_response()
 }
 
-async fn metrics(State(health): State<Arc<dyn Health>>) -> Response {
+async fn metrics(State(figures): State<Arc<dyn Figures>>) -> Response {
+    exposition(figures.expose(Detail::Topics).await)
+}
+
+async fn detailed_metrics(State(figures): State<Arc<dyn Figures>>) -> Response {
+    exposition(figures.expose(Detail::Partitions).await)
+}
+
+fn exposition(text: String) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], health.metrics()).into_response()
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 #[cfg(test)]
@@ -85,9 +105,11 @@ mod tests {
         fn unready_reasons(&self) -> Vec<String> {
             self.0.clone()
         }
+    }
 
-        fn metrics(&self) -> String {
-            "tidelog_up 1\n".to_owned()
+    impl Figures for Broker {
+        fn expose(&self, detail: Detail) -> BoxFuture<'_, String> {
+            Box::pin(std::future::ready(format!("tidelog_up 1 {detail:?}\n")))
         }
     }
 
@@ -95,8 +117,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let broker = Broker(reasons.iter().map(ToString::to_string).collect());
-        let server = tokio::spawn(serve(listener, Arc::new(broker), stop.clone()));
+        let broker = Arc::new(Broker(reasons.iter().map(ToString::to_string).collect()));
+        let server = tokio::spawn(serve(listener, broker.clone(), broker, stop.clone()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -118,6 +140,9 @@ mod tests {
     #[tokio::test]
     async fn a_broker_that_is_not_ready_is_alive_and_shows_metrics() {
         assert!(ask(&["starting"], "/livez").await.starts_with("HTTP/1.1 200"));
-        assert!(ask(&["starting"], "/metrics").await.ends_with("tidelog_up 1\n"));
+        for (path, detail) in [("/metrics", "Topics"), ("/metrics/detail", "Partitions")] {
+            let answer = ask(&["starting"], path).await;
+            assert!(answer.ends_with(&format!("tidelog_up 1 {detail}\n")), "{answer}");
+        }
     }
 }

@@ -24,6 +24,7 @@ use super::log::OffsetsLog;
 use super::shard::{
     Leadership, MAX_WAITING_EVENTS, MAX_WAITING_REQUESTS, Phase, Request, Shard, SharedPhase, not_coordinator,
 };
+use crate::metrics::{GroupFigures, GroupProgress};
 
 /// How long a commit or deletion may wait for replication.
 const REPLICATE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -245,6 +246,22 @@ impl<L: OffsetsLog> Groups<L> {
         Ok(groups)
     }
 
+    /// How far the groups of this broker are. Of partitions that are not loaded yet nothing is told.
+    pub async fn figures(&self) -> GroupFigures {
+        let shards: Vec<ShardHandle> = self.inner.shards.read().values().cloned().collect();
+        let mut figures = GroupFigures::default();
+        for shard in shards {
+            if shard.phase.get() == Phase::Serving
+                && let Ok(groups) = read(&shard, progress).await
+            {
+                for group in groups {
+                    figures.take(group);
+                }
+            }
+        }
+        figures
+    }
+
     fn shard(&self, group: &GroupId) -> Result<ShardHandle, PartitionError> {
         let shard = self
             .inner
@@ -256,6 +273,21 @@ impl<L: OffsetsLog> Groups<L> {
         check_phase(&shard)?;
         Ok(shard)
     }
+}
+
+fn progress(coordinator: &Coordinator) -> Vec<GroupProgress> {
+    let groups = coordinator.committed().groups();
+    let progress = |(id, group): (&GroupId, &tidelog_group::Group)| GroupProgress {
+        group: id.clone(),
+        members: group.member_count(),
+        offsets: coordinator
+            .offsets(id, None, None)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(partition, committed)| (partition, committed.offset))
+            .collect(),
+    };
+    groups.map(progress).collect()
 }
 
 fn check_phase(shard: &ShardHandle) -> Result<(), PartitionError> {

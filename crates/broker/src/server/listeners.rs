@@ -17,6 +17,8 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server as GrpcServer;
 use tonic::transport::server::TcpIncoming;
 
+use super::disk::DiskHandle;
+use super::figures::BrokerFigures;
 use super::{Addresses, StartError};
 use crate::config::{ClientListener, Config, TopicDefaults, Voter};
 use crate::controller::Controller;
@@ -107,6 +109,7 @@ pub(super) struct Services {
     pub(super) groups: Groups<ReplicaLog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<dyn Health>,
+    pub(super) disk: DiskHandle,
     pub(super) defaults: TopicDefaults,
     pub(super) voters: Arc<Vec<Voter>>,
     /// Ends what serves clients.
@@ -135,11 +138,24 @@ impl Services {
             self.serve_clients(socket, log(name), name, leaders.clone());
         }
         let (health, stop) = (Arc::clone(&self.health), self.stop.clone());
+        let figures = Arc::new(self.figures(leaders));
         self.tasks.spawn(async move {
-            if let Err(error) = http::serve(bound.http, health, stop).await {
+            if let Err(error) = http::serve(bound.http, health, figures, stop).await {
                 tracing::error!(%error, "the HTTP listener failed");
             }
         });
+    }
+
+    fn figures(&self, leaders: Leaders) -> BrokerFigures {
+        BrokerFigures {
+            metadata: self.metadata.clone(),
+            replicas: Arc::clone(&self.replicas),
+            metrics: Arc::clone(&self.metrics),
+            disk: self.disk.clone(),
+            groups: self.groups.clone(),
+            leaders,
+            gathered: tokio::sync::Mutex::default(),
+        }
     }
 
     fn serve_peers(&self, socket: TcpListener, log: LogService) {

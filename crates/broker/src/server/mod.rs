@@ -13,10 +13,11 @@
 //! - `listeners`: binding and serving
 //! - `hooks`: what the replicas ask the rest of the broker for
 //! - `follow`: what runs in the background
-//! - `health`: what the HTTP listener tells
+//! - `health`, `figures`: what the HTTP listener tells
 
 mod addresses;
 mod disk;
+mod figures;
 mod follow;
 mod health;
 mod hooks;
@@ -47,7 +48,7 @@ use crate::http::Health;
 use crate::metrics::Metrics;
 use crate::partition::{Limits, ReplicaManager, StoreEvents};
 use crate::replication::Links;
-use disk::{DiskHandle, DiskWatch};
+use disk::DiskWatch;
 use health::BrokerHealth;
 use hooks::{Fatal, GroupsSlot};
 use listeners::{Bound, Services};
@@ -160,7 +161,11 @@ impl Server {
         let links = start_links(&metadata, &replicas, stop.child_token());
 
         let metrics = Arc::new(Metrics::new());
-        let health = health_of(&metadata, &replicas, &registration, &metrics, disk.handle());
+        let health: Arc<dyn Health> = Arc::new(BrokerHealth::new(
+            metadata.clone(),
+            Arc::clone(&replicas),
+            Arc::clone(&registration),
+        ));
         let services = Services {
             metadata: metadata.clone(),
             controller: controller.clone(),
@@ -168,6 +173,7 @@ impl Server {
             groups: group_service,
             metrics,
             health: Arc::clone(&health),
+            disk: disk.handle(),
             defaults: config.topic_defaults,
             voters: Arc::new(config.voters.clone()),
             stop_clients: stop_clients.clone(),
@@ -397,22 +403,6 @@ fn start_links(metadata: &Metadata, replicas: &Arc<ReplicaManager>, stop: Cancel
 async fn watch_disk(config: &Config, store: &Arc<RocksStore>) -> DiskWatch {
     let probed = Arc::clone(store);
     DiskWatch::new(move || probed.space(), config.reserve_bytes).await
-}
-
-fn health_of(
-    metadata: &Metadata,
-    replicas: &Arc<ReplicaManager>,
-    registration: &Arc<OnceLock<Registration>>,
-    metrics: &Arc<Metrics>,
-    disk: DiskHandle,
-) -> Arc<dyn Health> {
-    Arc::new(BrokerHealth::new(
-        metadata.clone(),
-        Arc::clone(replicas),
-        Arc::clone(registration),
-        Arc::clone(metrics),
-        disk,
-    ))
 }
 
 fn controller_config(config: &Config) -> ControllerConfig {

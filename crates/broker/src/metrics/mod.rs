@@ -1,12 +1,25 @@
 //! The broker's figures, as Prometheus reads them. Names are `tidelog_…` with their unit last.
 
+mod groups;
+
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+pub use groups::{GroupFigures, GroupProgress};
+
+/// How much an answer tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// A series a topic at most.
+    Topics,
+    /// A series a partition too.
+    Partitions,
+}
 
 /// Everything that is counted. Handles are shared: counting is one atomic addition.
 #[derive(Debug)]
@@ -117,11 +130,14 @@ impl Metrics {
         self.produce_seconds.observe(time.as_secs_f64());
     }
 
-    /// The exposition text, with the gauges as of this snapshot.
-    pub fn expose(&self, snapshot: &Snapshot) -> String {
+    /// The exposition text, with the gauges as of this snapshot, and the groups that this broker coordinates.
+    pub fn expose(&self, snapshot: &Snapshot, groups: &GroupFigures, detail: Detail) -> String {
+        const NEVER: &str = "writing to a String cannot fail";
         self.gauges.set(snapshot);
         let mut text = String::new();
-        encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        encode_registry(&mut text, &self.registry).expect(NEVER);
+        text.push_str(&groups.expose(detail));
+        encode_eof(&mut text).expect(NEVER);
         text
     }
 }
@@ -211,10 +227,12 @@ mod tests {
         let metrics = Metrics::new();
         metrics.produced_bytes.inc_by(42);
         metrics.produced_in(Duration::from_millis(3));
-        let text = metrics.expose(&Snapshot {
+        let snapshot = Snapshot {
             offline_partitions: 2,
             ..Snapshot::default()
-        });
+        };
+        let text = metrics.expose(&snapshot, &GroupFigures::default(), Detail::Topics);
+        assert_eq!(text.matches("# EOF").count(), 1, "{text}");
         assert!(text.contains("tidelog_produced_bytes_total 42"), "{text}");
         assert!(text.contains("tidelog_offline_partitions 2"), "{text}");
         assert!(
