@@ -34,7 +34,7 @@ pub use admin::{
 pub use client::{Client, ClientBuilder};
 pub use consumer::{
     AssignedConsumerBuilder, Committer, Consumer, Ends, GroupConsumerBuilder, HookFuture, Marker,
-    OffsetReset, RebalanceListener, StartAt,
+    OffsetAndMetadata, OffsetReset, RebalanceListener, StartAt,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use offsets::{OffsetAt, PartitionOffset};

@@ -7,19 +7,21 @@ use std::time::Duration;
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
 use tokio::time::Instant;
 
+use super::offset::OffsetAndMetadata;
 use super::shared::{Identity, Shared};
 use super::slots::SlotId;
+use crate::admin::CommittedOffset;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Refusal;
-use crate::wire::groups::{self as wire, Committer as Stamp, OffsetToCommit};
+use crate::wire::groups::{
+    self as wire, Committer as Stamp, MAX_METADATA_PER_REQUEST, MAX_OFFSETS_PER_REQUEST, OffsetToCommit,
+};
 
 /// How long a commit is tried again.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one coordinator may take to replicate it.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// Most offsets in one request.
-const MAX_OFFSETS_PER_REQUEST: usize = 1_000;
 
 /// Commits for a consumer of a group. Cheap to clone; [`RebalanceListener::revoked`](crate::RebalanceListener::revoked) is given one.
 ///
@@ -44,6 +46,7 @@ struct Wanted {
     partition: TopicPartition,
     offset: Offset,
     leader_epoch: Option<LeaderEpoch>,
+    metadata: String,
 }
 
 impl Committer {
@@ -65,15 +68,15 @@ impl Committer {
     }
 
     /// Commits these offsets, each the one to go on from: that of the last processed record, plus one. Records below them count as marked.
-    /// The partitions must be assigned to this consumer.
-    pub async fn commit_offsets(
+    /// The partitions must be assigned to this consumer. An offset is a number, or an [`OffsetAndMetadata`].
+    pub async fn commit_offsets<O: Into<OffsetAndMetadata>>(
         &self,
-        offsets: impl IntoIterator<Item = (TopicPartition, u64)>,
+        offsets: impl IntoIterator<Item = (TopicPartition, O)>,
     ) -> Result<()> {
         let _one_at_a_time = self.shared.commits.lock().await;
         let wanted: Vec<Wanted> = offsets
             .into_iter()
-            .map(|(partition, offset)| self.wanted(partition, offset))
+            .map(|(partition, offset)| self.wanted(partition, offset.into()))
             .collect::<Result<_>>()?;
         let marks: Vec<(SlotId, Offset)> = wanted.iter().map(|one| (one.slot, one.offset)).collect();
         self.commit_all(wanted).await?;
@@ -85,17 +88,24 @@ impl Committer {
         Ok(())
     }
 
-    fn wanted(&self, partition: TopicPartition, offset: u64) -> Result<Wanted> {
+    /// Everything that the group committed, by whichever member.
+    pub(super) async fn committed(&self) -> Result<Vec<CommittedOffset>> {
+        self.client.admin().group_offsets(&self.group).await
+    }
+
+    fn wanted(&self, partition: TopicPartition, wanted: OffsetAndMetadata) -> Result<Wanted> {
+        let offset = Offset(wanted.offset);
         let found = self.shared.look(|slots| {
             let slot = slots.id(&partition)?;
-            Some((slot, slots.by_id.get(&slot)?.marks.epoch_below(Offset(offset))))
+            Some((slot, slots.by_id.get(&slot)?.marks.epoch_below(offset)))
         });
         let (slot, leader_epoch) = found.ok_or_else(|| super::errors::not_assigned(&partition))?;
         Ok(Wanted {
             slot,
             partition,
-            offset: Offset(offset),
+            offset,
             leader_epoch,
+            metadata: wanted.metadata,
         })
     }
 
@@ -114,14 +124,15 @@ impl Committer {
             partition,
             offset: committable.offset,
             leader_epoch: committable.leader_epoch,
+            metadata: String::new(),
         });
         self.commit_all(wanted.collect()).await
     }
 
     async fn commit_all(&self, wanted: Vec<Wanted>) -> Result<()> {
         let deadline = Instant::now() + COMMIT_TIMEOUT;
-        for chunk in wanted.chunks(MAX_OFFSETS_PER_REQUEST) {
-            self.commit_chunk(chunk.to_vec(), deadline).await?;
+        for chunk in requests(wanted) {
+            self.commit_chunk(chunk, deadline).await?;
         }
         Ok(())
     }
@@ -173,7 +184,7 @@ impl Committer {
             partition: one.partition.clone(),
             offset: one.offset.0,
             leader_epoch: one.leader_epoch.map(|epoch| epoch.0),
-            metadata: String::new(),
+            metadata: one.metadata.clone(),
         });
         let stamp = Stamp {
             member_id: identity.member_id.clone(),
@@ -232,5 +243,53 @@ impl Committer {
                 is_ours
             });
         });
+    }
+}
+
+/// Offsets, as many a request as a broker takes at a time.
+fn requests(wanted: Vec<Wanted>) -> Vec<Vec<Wanted>> {
+    let mut requests: Vec<Vec<Wanted>> = Vec::new();
+    let mut room = (0, 0);
+    for one in wanted {
+        let size = one.metadata.len();
+        match requests.last_mut() {
+            Some(request) if room.0 > 0 && room.1 >= size => request.push(one),
+            _ => {
+                requests.push(vec![one]);
+                room = (MAX_OFFSETS_PER_REQUEST, MAX_METADATA_PER_REQUEST);
+            }
+        }
+        room = (room.0 - 1, room.1.saturating_sub(size));
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consumer::testing::partition;
+
+    #[test]
+    fn a_request_holds_so_many_offsets_and_so_much_metadata() {
+        let one = |index: u32, metadata: usize| Wanted {
+            slot: SlotId(1),
+            partition: partition("t", index),
+            offset: Offset(7),
+            leader_epoch: None,
+            metadata: "m".repeat(metadata),
+        };
+        let sizes = |metadata: usize| -> Vec<usize> {
+            let wanted = (0..2_500).map(|index| one(index, metadata)).collect();
+            requests(wanted).iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes(0), [1_000, 1_000, 500]);
+        let large = sizes(4_096);
+        assert_eq!(
+            (large[0], large.iter().sum::<usize>()),
+            (MAX_METADATA_PER_REQUEST / 4_096, 2_500)
+        );
+        // One that no broker takes is refused by itself.
+        assert_eq!(requests(vec![one(0, 1), one(1, 1 << 20), one(2, 1)]).len(), 3);
+        assert!(requests(Vec::new()).is_empty());
     }
 }

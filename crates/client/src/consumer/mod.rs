@@ -8,7 +8,7 @@
 //! | `shared` | those under a lock, with wake-ups |
 //! | `fetcher`, `broker_stream`, `lookups` | the tasks that fetch |
 //! | `membership` | the tasks that keep a member in its group |
-//! | `committer`, `listener` | commits and hooks |
+//! | `committer`, `offset`, `listener` | commits and hooks |
 
 mod broker_stream;
 mod builder;
@@ -19,6 +19,7 @@ mod listener;
 mod lookups;
 mod marks;
 mod membership;
+mod offset;
 mod options;
 mod plan;
 mod shared;
@@ -40,6 +41,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::CommittedOffset;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::offsets::{OffsetAt, look_up};
@@ -49,6 +51,7 @@ use crate::wire::log::OffsetQuery;
 pub use builder::{AssignedConsumerBuilder, GroupConsumerBuilder};
 pub use committer::Committer;
 pub use listener::{HookFuture, RebalanceListener};
+pub use offset::OffsetAndMetadata;
 pub use options::{OffsetReset, StartAt};
 
 use shared::Shared;
@@ -182,11 +185,16 @@ impl Consumer {
     }
 
     /// Commits these offsets: see [`Committer::commit_offsets`].
-    pub async fn commit_offsets(
+    pub async fn commit_offsets<O: Into<OffsetAndMetadata>>(
         &self,
-        offsets: impl IntoIterator<Item = (TopicPartition, u64)>,
+        offsets: impl IntoIterator<Item = (TopicPartition, O)>,
     ) -> Result<()> {
         self.member()?.committer.commit_offsets(offsets).await
+    }
+
+    /// Everything that the group committed, by whichever member, with the notes that were kept with it.
+    pub async fn committed(&self) -> Result<Vec<CommittedOffset>> {
+        self.member()?.committer.committed().await
     }
 
     /// The partitions that are read at this moment, in order.

@@ -22,6 +22,8 @@ use crate::wire::session::{Assigned, Events, Heard, JoinAsk, Said, session};
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that were not sent yet: heartbeats and revocations, few of them.
 const MAX_UNSENT: usize = 16;
+/// How long a static name may still be its last holder's: one that was killed a moment ago has a connection until that is noticed broken.
+const RELEASED_WITHIN: Duration = Duration::from_secs(15);
 /// A coordinator that answered nothing for this part of the session timeout is looked for anew.
 const ANSWER_SHARE: u32 = 3;
 
@@ -51,6 +53,8 @@ pub(crate) struct Session {
     /// When the coordinator last heard of us for certain, and how long it is patient; none while we are no member.
     heard: Option<(Instant, Duration)>,
     leaving: bool,
+    /// Since when the static name is not released, while that holds up joining.
+    unreleased: Option<Instant>,
 }
 
 /// A stream that is open.
@@ -81,6 +85,7 @@ impl Session {
             stream: 0,
             heard: None,
             leaving: false,
+            unreleased: None,
         }
     }
 
@@ -241,6 +246,7 @@ impl Session {
                 session_timeout,
             } => {
                 self.answered(open, session_timeout);
+                self.unreleased = None;
                 let mut heartbeat =
                     tokio::time::interval_at(Instant::now() + heartbeat_interval, heartbeat_interval);
                 heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -295,12 +301,20 @@ impl Session {
         });
     }
 
-    fn ended(&self, refusal: Refusal, open: &Open) -> Over {
+    fn ended(&mut self, refusal: Refusal, open: &Open) -> Over {
         self.forget(&open.address, &refusal);
         let group = &self.membership.group;
         let error = refusal.error.context(format!("group {group}"));
         match error.code() {
             Some(ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId) => Over::Lost(error),
+            Some(ErrorCode::UnreleasedInstanceId) => {
+                let since = *self.unreleased.get_or_insert_with(Instant::now);
+                if since.elapsed() < RELEASED_WITHIN {
+                    Over::Broken(error)
+                } else {
+                    Over::Fatal(error)
+                }
+            }
             _ => broken_or_fatal(error),
         }
     }

@@ -4,9 +4,9 @@ use parking_lot::Mutex;
 use tidelog_types::{ErrorCode, PartitionIndex};
 
 use super::*;
-use crate::OffsetReset;
 use crate::consumer::testing::batch;
 use crate::wire::fake_consumer::{FakeCluster, FakeSession, State};
+use crate::{OffsetAndMetadata, OffsetReset};
 
 /// Notes what it is told among the cluster's events.
 struct Notes {
@@ -184,6 +184,14 @@ async fn marks_in_any_order_commit_only_the_unbroken_run() {
         .await
         .unwrap();
     assert_eq!(cluster.committed("t", 0), Some(5));
+    let noted = OffsetAndMetadata::new(4).metadata("checkpoint 7");
+    let partition = consumer.assignment()[0].clone();
+    consumer.commit_offsets([(partition, noted)]).await.unwrap();
+    let last = cluster.state.world.lock().commits.last().cloned().unwrap();
+    assert_eq!(
+        (last.offsets[0].offset, last.offsets[0].metadata.as_str()),
+        (4, "checkpoint 7")
+    );
 }
 
 #[tokio::test]
@@ -338,6 +346,22 @@ async fn a_member_that_is_refused_for_good_says_so_for_ever() {
         assert_eq!(error.code(), Some(ErrorCode::FencedInstanceId));
     }
     until(|| cluster.events().contains(&"lost t-0".to_owned())).await;
+}
+
+#[tokio::test]
+async fn a_static_name_is_waited_for_until_its_last_holder_s_connection_is_noticed_broken() {
+    let mut cluster = cluster(1).await;
+    let builder = builder(&cluster, false).await.instance_id("one");
+    let release = async {
+        for _ in 0..2 {
+            let session = cluster.session().await;
+            assert_eq!(session.join.instance_id.as_deref(), Some("one"));
+            session.end(ErrorCode::UnreleasedInstanceId.number());
+        }
+        cluster.admit(&[("t", 0)]).await
+    };
+    let (consumer, _session) = tokio::join!(within(builder.build()), within(release));
+    assert_eq!(offsets(&mut consumer.unwrap(), 1).await.len(), 1);
 }
 
 #[tokio::test]
