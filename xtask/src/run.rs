@@ -38,7 +38,7 @@ pub(crate) struct TestArgs {
 
 #[derive(Args)]
 pub(crate) struct MeasureArgs {
-    /// What to measure: footprint | throughput | failover
+    /// What to measure: footprint | throughput | failover | rebalance | groups
     what: String,
     /// Passed on, e.g. --seconds 60
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -77,7 +77,15 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     if nextest {
         tests.args(["nextest", "run", "--workspace", "--locked", "--no-tests=fail"]);
     } else {
-        tests.args(["test", "--workspace", "--locked", "--lib", "--bins", "--tests"]);
+        tests.args([
+            "test",
+            "--workspace",
+            "--locked",
+            "--lib",
+            "--bins",
+            "--examples",
+            "--tests",
+        ]);
     }
     tests
         .args(&args.rest)
