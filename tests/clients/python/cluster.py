@@ -1,0 +1,62 @@
+"""What every program needs that has nothing but grpcio and the .proto files: whom to ask, and when to ask again."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import grpc
+from grpc_tools import protoc
+
+# Error codes whose request may succeed when it is sent again, perhaps to another broker.
+RETRIABLE = {3, 5, 6, 7, 14, 15, 16, 19, 74, 75, 78, 113}
+DEADLINE_S = 30
+
+
+def generate(proto_dir: Path) -> None:
+    """Makes Python modules of the public API, and puts them on the path."""
+    out = tempfile.mkdtemp(prefix="tidelog-python-")
+    files = sorted(str(path) for path in (proto_dir / "tidelog" / "v1").glob("*.proto"))
+    arguments = ["protoc", f"-I{proto_dir}", f"--python_out={out}", f"--grpc_python_out={out}", *files]
+    if protoc.main(arguments) != 0:
+        raise SystemExit("the .proto files do not compile")
+    sys.path.insert(0, out)
+
+
+class Cluster:
+    """Channels to brokers, and who leads what."""
+
+    def __init__(self, bootstrap: str):
+        self.bootstrap = bootstrap
+        self.channels = {}
+
+    def channel(self, address: str) -> grpc.Channel:
+        if address not in self.channels:
+            self.channels[address] = grpc.insecure_channel(address)
+        return self.channels[address]
+
+    def admin(self):
+        from tidelog.v1 import admin_pb2_grpc
+
+        return admin_pb2_grpc.AdminStub(self.channel(self.bootstrap))
+
+    def leader_log(self, topic: str, partition: int):
+        """The Log service of a partition's leader."""
+        from tidelog.v1 import admin_pb2, log_pb2_grpc
+
+        metadata = self.admin().Metadata(admin_pb2.MetadataRequest(topics=[topic]), timeout=DEADLINE_S)
+        addresses = {broker.broker_id: broker.address for broker in metadata.brokers}
+        leader = metadata.topics[0].partitions[partition].leader
+        return log_pb2_grpc.LogStub(self.channel(addresses[leader])) if leader else None
+
+
+def until_accepted(call):
+    """Calls until the answer carries no retriable error."""
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        answer = call()
+        if answer is not None and answer.error.code == 0:
+            return answer
+        if answer is not None and answer.error.code not in RETRIABLE or time.monotonic() > end:
+            raise SystemExit(f"refused: {answer.error if answer is not None else 'no leader'}")
+        time.sleep(0.1)
