@@ -5,6 +5,7 @@
 //! - [`program`]: the `tidelog` program as a user runs it
 //! - [`flights`]: the real data
 //! - [`ledger`]: which rows were acknowledged, stored and read
+//! - [`group`]: members of a group as processes, and what became of them
 //! - [`links`]: proxies between brokers, to cut each way apart
 //! - [`replicas`]: brokers' logs on disk, compared
 //! - [`small_disk`]: filesystems that are soon full
@@ -14,6 +15,7 @@
 
 pub mod cluster;
 pub mod flights;
+pub mod group;
 pub mod ledger;
 pub mod links;
 pub mod ports;

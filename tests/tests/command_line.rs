@@ -53,6 +53,7 @@ async fn a_week_of_flights_goes_in_and_comes_out() -> Result<()> {
     );
 
     reads_in_a_group(&program)?;
+    looks_after_the_group(&program, &cluster)?;
     reads_to_the_end(&program)?;
     ends_on_a_topic_that_is_written_to_without_a_pause(&program)?;
     alters_the_topic(&program)?;
@@ -130,6 +131,114 @@ fn reads_in_a_group(program: &Program) -> Result<()> {
     );
     let listed = program.json(&["group", "list", "-o", "json"])?;
     assert_eq!(listed[0]["group"], "g");
+    Ok(())
+}
+
+/// The group is where it ends, and has no members. It ends there again.
+fn looks_after_the_group(program: &Program, cluster: &Cluster) -> Result<()> {
+    let reset = ["group", "reset-offsets", "g"];
+    let would = program.json(&[&reset[..], &["--to-earliest", "-o", "json"]].concat())?;
+    assert_eq!(
+        (&would["executed"], would["partitions"][0]["committed"].as_u64()),
+        (&json!(false), Some(0))
+    );
+    let lag = |words: &[&str]| -> Result<u64> {
+        let shown = program.json(&[&["group", "lag", "-o", "json"], words].concat())?;
+        assert_eq!(shown[0]["group"], "g");
+        shown[0]["lag"].as_u64().context("no lag")
+    };
+    assert_eq!(lag(&[])?, 0, "a dry run changes nothing");
+
+    let back = [
+        "--topic",
+        "flights:0,1",
+        "--shift-by",
+        "-5",
+        "--execute",
+        "-o",
+        "json",
+    ];
+    let done = program.json(&[&reset[..], &back].concat())?;
+    assert_eq!(done["partitions"].as_array().map(Vec::len), Some(2));
+    assert_eq!(lag(&["g"])?, 10);
+    lag_is_a_metric(cluster, 10)?;
+    program.ok(&[
+        &reset[..],
+        &["--to-datetime", "1970-01-01T00:00:00Z", "--execute"],
+    ]
+    .concat())?;
+    assert_eq!(lag(&[])?, FLIGHTS as u64);
+    let beyond = program.run(&[&reset[..], &["--to-offset", "99999999", "--execute"]].concat())?;
+    ensure!(
+        beyond.status.success() && stderr(&beyond).contains("instead of 99999999"),
+        "{}",
+        stderr(&beyond)
+    );
+    assert_eq!(lag(&[])?, 0);
+
+    for (words, code) in [
+        (&["reset-offsets", "g"][..], 2),
+        (&["reset-offsets", "g", "--to-latest", "--to-earliest"], 2),
+        (&["reset-offsets", "nobody", "--to-latest"], 4),
+        (&["reset-offsets", "g", "--topic", "flights:77", "--to-latest"], 4),
+        (&["lag", "nobody"], 4),
+        (&["delete", "nobody"], 4),
+    ] {
+        let refused = program.run(&[&["group"], words].concat())?;
+        assert_eq!(
+            refused.status.code(),
+            Some(code),
+            "{words:?}: {}",
+            stderr(&refused)
+        );
+    }
+    // A group may be made to begin somewhere before its first member comes; and deleted again.
+    program.ok(&[
+        "group",
+        "reset-offsets",
+        "new",
+        "--topic",
+        "flights",
+        "--to-latest",
+        "--execute",
+    ])?;
+    let none = program.json_lines(&[
+        "consume",
+        "flights",
+        "--group",
+        "new",
+        "--from",
+        "beginning",
+        "--until-end",
+        "-o",
+        "json",
+    ])?;
+    assert_eq!(none.len(), 0);
+    program.ok(&["group", "delete", "new"])?;
+    assert_eq!(program.run(&["group", "describe", "new"])?.status.code(), Some(4));
+    Ok(())
+}
+
+/// The group's coordinator tells of its lag, and no other broker does.
+fn lag_is_a_metric(cluster: &Cluster, lag: u64) -> Result<()> {
+    let (mut sums, mut partitions) = (Vec::new(), 0);
+    for broker in cluster.brokers() {
+        let (_, metrics) = http_get(&broker.http_address(), "/metrics")?;
+        let sum = "tidelog_consumergroup_lag_sum{consumergroup=\"g\",topic=\"flights\"} ";
+        sums.extend(
+            metrics
+                .lines()
+                .filter_map(|line| line.strip_prefix(sum))
+                .map(ToOwned::to_owned),
+        );
+        let (_, detail) = http_get(&broker.http_address(), "/metrics/detail")?;
+        let of_partition = "tidelog_consumergroup_lag{consumergroup=\"g\",topic=\"flights\",partition=";
+        partitions += detail
+            .lines()
+            .filter(|line| line.starts_with(of_partition))
+            .count();
+    }
+    assert_eq!((sums, partitions), (vec![lag.to_string()], 6));
     Ok(())
 }
 

@@ -1,7 +1,8 @@
-//! What the README records, measured on brokers as real processes. Run by `cargo xtask measure footprint | throughput | failover`.
+//! What the README records, measured on brokers as real processes. Run by `cargo xtask measure footprint | throughput | failover | rebalance | groups`.
 
 mod failover;
 mod footprint;
+mod groups;
 mod process;
 mod throughput;
 
@@ -43,6 +44,21 @@ enum What {
         #[arg(long, value_enum)]
         only: Option<failover::Fault>,
     },
+    /// How soon a group's new member is handed its first record, and whether the other members notice
+    Rebalance {
+        /// How often one joins
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+        repetitions: u16,
+    },
+    /// Many groups of ten members on one broker: commit latencies, sessions lost, CPU. Then how soon a coordinator loads a million commits
+    Groups {
+        /// How many groups
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=2000))]
+        groups: u32,
+        /// How long they are measured, seconds
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
 }
 
 #[tokio::main]
@@ -54,6 +70,11 @@ async fn run() -> Result<()> {
     match Args::parse().what {
         What::Footprint { file, idle_seconds } => footprint::measure(file.as_deref(), idle_seconds).await,
         What::Throughput { seconds } => throughput::measure(seconds).await,
+        What::Rebalance { repetitions } => groups::rebalance::measure(repetitions.into()).await,
+        What::Groups { groups, seconds } => {
+            groups::scale::measure(groups, seconds).await?;
+            groups::loading::measure().await
+        }
         What::Failover { repetitions, only } => failover::measure(repetitions.into(), only).await,
     }
 }
