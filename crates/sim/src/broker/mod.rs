@@ -120,8 +120,6 @@ pub(crate) struct Process {
     pub(crate) address: Address,
     broker: BrokerId,
     clock: Clock,
-    /// How far the machine's wall clock is off, milliseconds.
-    pub(crate) wall_skew_ms: i64,
     raft: Raft,
     applied: Applied,
     disk: Disk,
@@ -172,7 +170,6 @@ impl Process {
             address,
             broker,
             clock,
-            wall_skew_ms: 0,
             raft,
             applied,
             disk: disks.records,
@@ -246,6 +243,11 @@ impl Process {
     pub(crate) fn stop(&mut self, context: &mut Context) {
         self.stopping.get_or_insert(context.now);
         self.drain(context);
+    }
+
+    /// Whether it is about to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
     }
 
     /// The term in which this broker leads the metadata, if it does.
