@@ -29,7 +29,7 @@ use std::time::Duration;
 use tidelog_cluster::command::BrokerIncarnation;
 use tidelog_history::event::Life;
 use tidelog_replica::ConsumerRead;
-use tidelog_types::{BrokerId, DirectoryId, Offset, PartitionIndex, TopicIdPartition};
+use tidelog_types::{BrokerId, DirectoryId, PartitionIndex, TopicIdPartition};
 
 use crate::context::{Context, Happening};
 use crate::disk::{Batch, Disk};
@@ -38,6 +38,7 @@ use crate::network::{Handle, Heard};
 use crate::raft::{Applied, MetadataDisk, NodeId, Raft, node_id};
 
 use controller::Controller;
+use effects::Rebuild;
 use follower_session::{FollowerSession, LateRead};
 use groups::Groups;
 pub(crate) use groups::partition_of;
@@ -66,11 +67,8 @@ pub(crate) enum Timer {
     WakeReaders(TopicIdPartition),
     /// A consumer's read of the disk is done.
     Read(Box<PendingRead>),
-    Rebuild {
-        partition: TopicIdPartition,
-        from: Offset,
-        until: Offset,
-    },
+    /// A stretch of a log is scanned for its producers, or what was found is handed over.
+    Rebuild(Box<Rebuild>),
     Shard(PartitionIndex),
 }
 
@@ -229,11 +227,7 @@ impl Process {
             Timer::FollowerRead(read) => self.follower_read(*read, context),
             Timer::WakeReaders(partition) => self.wake_readers(partition, context),
             Timer::Read(read) => self.finish_read(*read, context),
-            Timer::Rebuild {
-                partition,
-                from,
-                until,
-            } => self.rebuild(partition, from, until, context),
+            Timer::Rebuild(rebuild) => self.rebuild(*rebuild, context),
             Timer::Shard(partition) => self.shard_turn(partition, context),
         }
         self.after(context);
