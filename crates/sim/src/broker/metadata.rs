@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_cluster::command::AlterTopicConfigs;
+use tidelog_cluster::command::{AlterTopicConfigs, BrokerIncarnation};
 use tidelog_cluster::configs::MIN_INSYNC_REPLICAS;
 use tidelog_cluster::{Change, Command, MetadataIndex, Outcome, decide};
 use tidelog_history::What;
@@ -12,6 +12,7 @@ use tidelog_replica::IsrProposal;
 use tidelog_types::{TopicId, TopicIdPartition};
 
 use super::Process;
+use super::controller::Ground;
 use crate::context::Context;
 use crate::message::{Address, Message, Proposed, Site};
 use crate::raft::{Applied, Payload};
@@ -31,7 +32,8 @@ pub(super) enum Purpose {
     ProducerIds,
     /// The metadata leader's own: it looks again whether it was done.
     Upkeep,
-    Fencing,
+    /// Its too, in a term: made again while the ground for it lasts.
+    Fencing(u64, BrokerIncarnation, Ground),
     /// An operator's, who looks again.
     Operator,
 }
@@ -203,7 +205,8 @@ impl Process {
             Purpose::Isr(partition, proposal) => self.isr_fated(partition, &proposal, fate, context),
             Purpose::ProducerIds => self.producer_ids_fated(fate, context),
             Purpose::Upkeep => self.upkeep_fated(),
-            Purpose::Fencing | Purpose::Operator => {}
+            Purpose::Fencing(term, broker, ground) => self.fencing_fated(term, broker, ground, context),
+            Purpose::Operator => {}
         }
     }
 

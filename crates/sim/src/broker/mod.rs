@@ -338,7 +338,7 @@ impl Process {
 
     fn closed(&mut self, handle: Handle, context: &mut Context) {
         match self.uses.remove(&handle) {
-            Some(Use::OwnSession) => self.session_closed(),
+            Some(Use::OwnSession) => self.session_closed(context),
             Some(Use::Link(leader)) => self.link_closed(leader, context),
             Some(Use::Session(_)) => self.session_broken(handle, context),
             Some(Use::Follower) => {

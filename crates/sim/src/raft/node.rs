@@ -166,10 +166,10 @@ impl Raft {
                 previous,
                 entries,
                 commit,
+                sent,
             } => {
                 if term < self.term {
-                    let matched = Err(0);
-                    self.answer(from, matched, context);
+                    self.answer(from, Err(0), sent, context);
                     return;
                 }
                 self.see_term(term, context);
@@ -178,12 +178,17 @@ impl Raft {
                 if let Ok(index) = matched {
                     self.commit = self.commit.max(commit.min(index));
                 }
-                self.answer(from, matched, context);
+                self.answer(from, matched, sent, context);
             }
-            RaftMessage::Appended { term, node, matched } => {
+            RaftMessage::Appended {
+                term,
+                node,
+                matched,
+                sent,
+            } => {
                 self.see_term(term, context);
                 if term == self.term {
-                    self.appended(node, matched, context);
+                    self.appended(node, matched, sent, context);
                 }
             }
         }
@@ -285,7 +290,7 @@ impl Raft {
                 let entry = self.log.get(index as usize - 1);
                 if self.leads().is_some() && entry.is_some_and(|entry| entry.term == self.term) {
                     self.durable = self.durable.max(index);
-                    self.appended(self.node, Ok(index), context);
+                    self.appended(self.node, Ok(index), context.now, context);
                 }
             }
         }
@@ -394,11 +399,12 @@ impl Raft {
         Ok(end)
     }
 
-    fn answer(&mut self, to: Address, matched: Result<u64, u64>, context: &mut Context) {
+    fn answer(&mut self, to: Address, matched: Result<u64, u64>, sent: Duration, context: &mut Context) {
         let message = RaftMessage::Appended {
             term: self.term,
             node: self.node,
             matched,
+            sent,
         };
         self.when_durable(After::Answer(to, message), context);
     }
