@@ -15,8 +15,8 @@ use super::Process;
 use super::controller::Ground;
 use crate::context::Context;
 use crate::message::{Address, Message, Proposed, Site};
-use crate::raft::{Applied, Payload};
-use crate::recorder::{digest_of, digest_onto};
+use crate::raft::Payload;
+use crate::recorder::digest_of;
 
 /// How long to wait before a leader that did not take the proposal is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -220,6 +220,22 @@ impl Process {
         }
     }
 
+    /// Applies what a former life knew to be committed, from its snapshot on.
+    pub(super) fn restore(&mut self, context: &mut Context) {
+        let index = self.applied.index;
+        let last = self.raft.committed(index);
+        if let Some(Payload::Command(_, digest)) = last.as_deref().map(|entry| &entry.payload) {
+            let state = self.applied.digest();
+            context.record(What::Applied {
+                broker: self.broker,
+                index,
+                command: *digest,
+                state,
+            });
+        }
+        self.apply_committed(context);
+    }
+
     /// Applies what is committed and was not applied yet.
     pub(super) fn apply_committed(&mut self, context: &mut Context) {
         let before = self.applied.index;
@@ -244,8 +260,8 @@ impl Process {
             }
         }
         if self.applied.index > before {
-            let applied: Applied = self.applied.clone();
-            self.raft.save_applied(applied, context);
+            let snapshot = self.applied.snapshot_if_due(context);
+            self.raft.save_applied(self.applied.index, snapshot, context);
             self.metadata_moved(context);
         }
     }
@@ -258,19 +274,17 @@ impl Process {
         context: &mut Context,
     ) -> Outcome {
         let (changes, outcome) = decide(&self.applied.image, MetadataIndex(index), command);
-        if !changes.is_empty() {
-            self.applied.digest = digest_onto(self.applied.digest, &changes);
-        }
         if index > context.history.metadata_index {
             context.history.metadata_index = index;
             self.record_changes(command, &changes, context);
         }
         Arc::make_mut(&mut self.applied.image).replay(MetadataIndex(index), &changes);
+        let state = self.applied.digest();
         context.record(What::Applied {
             broker: self.broker,
             index,
             command: digest,
-            state: self.applied.digest,
+            state,
         });
         outcome
     }

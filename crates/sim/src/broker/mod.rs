@@ -3,12 +3,13 @@
 //! Every driver does what its namesake in the broker does, in the same order; only the waiting is turned into events. A process lives
 //! from a start to a crash or a stop; its disks outlive it.
 //!
-//! - `metadata`: proposals, and applying the metadata log
+//! - `metadata`: proposals, and applying the metadata log; `applied`: what was
 //! - `registration`: the broker's own session; `controller`: the metadata leader's duties
 //! - `replicas`: images applied to replicas; `effects`: what their effects mean; `storage`: the disk's steps
 //! - `produce`, `serve`: clients; `link`, `follower_session`: replication from both ends
 //! - `groups`, `shard`: coordinators
 
+mod applied;
 mod controller;
 mod effects;
 mod follower_session;
@@ -35,8 +36,9 @@ use crate::context::{Context, Happening};
 use crate::disk::{Batch, Disk};
 use crate::message::{Address, Lane, Message, Site};
 use crate::network::{Handle, Heard};
-use crate::raft::{Applied, MetadataDisk, NodeId, Raft, node_id};
+use crate::raft::{MetadataDisk, NodeId, Raft, node_id};
 
+use applied::Applied;
 use controller::Controller;
 use effects::Rebuild;
 use follower_session::{FollowerSession, LateRead};
@@ -162,7 +164,7 @@ impl Process {
             per_mille: context.random.between(990, 1010) as u32,
         };
         let node = node_id(broker, disks.records.directory);
-        let applied = disks.metadata.saved.applied.clone();
+        let applied = Applied::restored(&disks.metadata.saved, context);
         let raft = Raft::new(node, address, disks.metadata, context);
         let mut process = Self {
             address,
@@ -189,6 +191,7 @@ impl Process {
             stopping: None,
         };
         process.recover(context);
+        process.restore(context);
         process.plan(Duration::ZERO, Timer::Tick, context);
         process
     }

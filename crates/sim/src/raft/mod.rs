@@ -16,7 +16,7 @@ use std::time::Duration;
 use tidelog_cluster::Command;
 use tidelog_types::{BrokerId, DirectoryId};
 
-pub(crate) use disk::{Applied, MetadataDisk};
+pub(crate) use disk::{MetadataDisk, Saved, Snapshot};
 pub(crate) use node::Raft;
 
 /// A Raft node: broker id in the high half, 32 bits of the directory id in the low.

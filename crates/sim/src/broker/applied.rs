@@ -1,0 +1,85 @@
+//! The metadata that a process has applied: the image, how far it is, and a digest of all of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidelog_cluster::image::{BrokerImage, TopicImage};
+use tidelog_cluster::{ClusterImage, MetadataIndex};
+use tidelog_types::{BrokerId, TopicId};
+
+use crate::context::Context;
+use crate::raft::{Saved, Snapshot};
+use crate::recorder::{digest_of, digest_onto};
+
+/// Fewest and most entries that are applied between two snapshots.
+const SNAPSHOT_EVERY: (u64, u64) = (10, 80);
+
+/// The state after an index.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) image: Arc<ClusterImage>,
+    pub(crate) index: u64,
+    snapshot_at: u64,
+    digests: Digests,
+}
+
+/// Digests of an image's parts, so that only what changed is looked at anew.
+#[derive(Debug, Default)]
+struct Digests {
+    brokers: BTreeMap<BrokerId, (Arc<BrokerImage>, u64)>,
+    topics: BTreeMap<TopicId, (Arc<TopicImage>, u64)>,
+}
+
+impl Applied {
+    /// What a snapshot on the disk holds. The entries behind it are applied like any others.
+    pub(super) fn restored(saved: &Saved, context: &mut Context) -> Self {
+        let mut image = ClusterImage::default();
+        image.replay(MetadataIndex(saved.snapshot.index), &saved.snapshot.changes);
+        Self {
+            image: Arc::new(image),
+            index: saved.snapshot.index,
+            snapshot_at: saved.snapshot.index + context.random.between(SNAPSHOT_EVERY.0, SNAPSHOT_EVERY.1),
+            digests: Digests::default(),
+        }
+    }
+
+    /// A snapshot of the image, now and then.
+    pub(super) fn snapshot_if_due(&mut self, context: &mut Context) -> Option<Snapshot> {
+        if self.index < self.snapshot_at {
+            return None;
+        }
+        self.snapshot_at = self.index + context.random.between(SNAPSHOT_EVERY.0, SNAPSHOT_EVERY.1);
+        Some(Snapshot {
+            index: self.index,
+            changes: self.image.to_changes(),
+        })
+    }
+
+    /// A digest of the whole image (M26).
+    pub(super) fn digest(&mut self) -> u64 {
+        let image = &*self.image;
+        let mut digest = digest_of(&(image.cluster_id, image.index, image.next_producer_id));
+        digest = parts(digest, &mut self.digests.brokers, &image.brokers);
+        let topics = image.topics().map(|topic| (topic.id, Arc::clone(topic)));
+        parts(digest, &mut self.digests.topics, &topics.collect())
+    }
+}
+
+/// The digest of parts on top of another. What is known of a part holds for as long as it is the very same.
+fn parts<K: Ord + Copy, V: std::fmt::Debug>(
+    before: u64,
+    known: &mut BTreeMap<K, (Arc<V>, u64)>,
+    parts: &BTreeMap<K, Arc<V>>,
+) -> u64 {
+    known.retain(|key, _| parts.contains_key(key));
+    let mut digest = before;
+    for (key, part) in parts {
+        let fresh = || (Arc::clone(part), digest_of(part));
+        let known = known.entry(*key).or_insert_with(fresh);
+        if !Arc::ptr_eq(&known.0, part) {
+            *known = fresh();
+        }
+        digest = digest_onto(digest, &known.1);
+    }
+    digest
+}
