@@ -195,7 +195,8 @@ impl Leader {
         effects: &mut Vec<Effect>,
     ) -> Result<FollowerFetchAnswer, ErrorCode> {
         self.check_follower(fetch.broker, fetch.broker_epoch, log.log_end, now)?;
-        if fetch.fetch_offset < log.log_start || shares_nothing(log, fetch) {
+        let is_prefix = self.has_validated(fetch.broker);
+        if fetch.fetch_offset < log.log_start || (!is_prefix && shares_nothing(log, fetch)) {
             return Ok(FollowerFetchAnswer::BeforeLogStart {
                 log_start: log.log_start,
             });
@@ -229,11 +230,7 @@ impl Leader {
         effects: &mut Vec<Effect>,
     ) -> Result<(), ErrorCode> {
         self.check_follower(durable.broker, durable.broker_epoch, log.log_end, now)?;
-        let validated = self
-            .followers
-            .get(&durable.broker)
-            .is_some_and(|progress| progress.durable_end.is_some());
-        if validated {
+        if self.has_validated(durable.broker) {
             self.reached(
                 log,
                 durable.broker,
@@ -366,6 +363,12 @@ impl Leader {
                 self.advance(log, effects);
             }
         }
+    }
+
+    /// Whether a follower's fetch in this epoch showed that its log is a prefix of this one.
+    fn has_validated(&self, broker: BrokerId) -> bool {
+        let progress = self.followers.get(&broker);
+        progress.is_some_and(|progress| progress.durable_end.is_some())
     }
 
     /// Whether a broker is registered, unfenced, and in the life that it fetched in (R7).

@@ -370,6 +370,10 @@ impl Replica {
     }
 
     /// Moves the log start of a leader's log, at most to the high watermark (trim, retention). Followers hear of it when they fetch.
+    ///
+    /// The new log start is where a batch begins, or the high watermark: the driver takes any other wish down to the first offset
+    /// of the batch that holds it. A store appends whole batches where its log ends, so a follower that began anew inside of a batch
+    /// could take none ([`InvalidFetch::Gap`]), however often it fetched.
     pub fn trim(&mut self, log_start: Offset) -> Result<Vec<Effect>, PartitionError> {
         self.leader_for(None)?;
         if log_start > self.log.high_watermark {

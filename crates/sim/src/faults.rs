@@ -2,11 +2,15 @@
 //!
 //! Every run has its own weights, and some kinds of faults do not occur in it at all: what two kinds hide together, one of them alone
 //! may show. One disk may be lost at a time, and no other before its broker is back in every ISR and its node votes, if it did.
+//!
+//! What would break nothing, a crash of a broker that is down, is no fault and is not counted as one. Healing ends all of it: what was
+//! planned is called off, and what is under way has come to its end before the cluster is said to be whole.
 
 use std::time::Duration;
 
 use tidelog_types::{BrokerId, TopicIdPartition};
 
+use crate::broker::Process;
 use crate::config::Config;
 use crate::context::Happening;
 use crate::message::Site;
@@ -31,7 +35,6 @@ enum Kind {
     DiskLoss,
     SlowDisk,
     FailSync,
-    WallClock,
     Stop,
     StallMember,
     Rolling,
@@ -40,7 +43,7 @@ enum Kind {
 }
 
 /// Every kind, with its weight.
-const KINDS: [(Kind, u64); 21] = [
+const KINDS: [(Kind, u64); 20] = [
     (Kind::Crash, 10),
     (Kind::CrashBriefly, 8),
     (Kind::CrashLeader, 12),
@@ -56,13 +59,17 @@ const KINDS: [(Kind, u64); 21] = [
     (Kind::DiskLoss, 9),
     (Kind::SlowDisk, 6),
     (Kind::FailSync, 4),
-    (Kind::WallClock, 2),
     (Kind::Stop, 6),
     (Kind::StallMember, 14),
     (Kind::Rolling, 5),
     (Kind::Alter, 8),
     (Kind::Hop, 16),
 ];
+
+/// How long what is under way may take to come to its end once everything is mended: by far longer than an orderly stop.
+const WHOLE_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Something that broke is mended.
 #[derive(Debug)]
@@ -78,11 +85,22 @@ pub(crate) enum Relief {
     Balance,
 }
 
+impl Relief {
+    /// Whether it is a step of a fault, and no end of one.
+    fn breaks(&self) -> bool {
+        matches!(self, Self::Crash(_) | Self::Pause(..) | Self::Balance)
+    }
+}
+
 /// Breaks things.
 #[derive(Debug)]
 pub(crate) struct Nemesis {
     kinds: Vec<(Kind, u64)>,
     left: u32,
+    /// Nothing breaks any more.
+    is_over: bool,
+    /// Nor is anything broken.
+    is_healed: bool,
     /// Whose disk was lost, until everything is back on the new one.
     lost: Option<BrokerId>,
 }
@@ -103,8 +121,20 @@ impl Nemesis {
         Self {
             kinds,
             left: config.faults,
+            is_over: false,
+            is_healed: false,
             lost: None,
         }
+    }
+
+    /// Whether faults are over, and brokers that come to an end start again at once.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether every broker is up, and none goes down any more.
+    pub(crate) fn is_healed(&self) -> bool {
+        self.is_healed
     }
 
     fn pick(&self, random: &mut Random) -> Kind {
@@ -160,6 +190,9 @@ impl World {
 
     /// Something is mended.
     pub(crate) fn relieve(&mut self, relief: Relief) {
+        if self.nemesis.is_over && relief.breaks() {
+            return;
+        }
         match relief {
             Relief::Restart(broker) => self.start(Self::index_of(broker)),
             Relief::Resume(broker) => self.resume(Self::index_of(broker)),
@@ -194,21 +227,42 @@ impl World {
         }
     }
 
-    /// Everything is mended.
+    /// Everything is mended and stays so: what was planned is called off, and what is under way comes to its end.
     pub(crate) fn heal_everything(&mut self) {
+        self.nemesis.is_over = true;
+        self.nemesis.left = 0;
         self.context.heal(None);
         for index in 0..self.hosts.len() {
             let broker = self.hosts[index].broker;
             self.relieve(Relief::FastDisk(broker));
-            self.hosts[index].wall_skew_ms = 0;
             if let Some(process) = &mut self.hosts[index].process {
                 process.fails_next_sync = false;
-                process.wall_skew_ms = 0;
             }
             self.resume(index);
             self.start(index);
         }
         self.clients.calm(&self.context);
+        let until = self.context.now + WHOLE_WITHIN;
+        while !self.is_whole() && self.context.now < until {
+            let next = self.context.now + LOOK;
+            if !self.run_until(next) {
+                return;
+            }
+        }
+        if self.is_whole() {
+            self.nemesis.is_healed = true;
+        } else {
+            let why = "L31: a broker that was stopped, or paused, does not come back".to_owned();
+            self.context.history.fail(why);
+        }
+    }
+
+    /// Whether every broker runs, and none is paused or about to stop.
+    fn is_whole(&self) -> bool {
+        self.hosts.iter().all(|host| {
+            let stays = |process: &Process| !process.is_stopping();
+            !host.is_paused && host.process.as_ref().is_some_and(stays)
+        })
     }
 
     fn inflict(&mut self, kind: Kind) -> bool {
@@ -237,7 +291,6 @@ impl World {
             Kind::DiskLoss => self.lose_some_disk(),
             Kind::SlowDisk => self.slow_disk(),
             Kind::FailSync => self.fail_sync(),
-            Kind::WallClock => self.jump_wall_clock(),
             Kind::Stop => self.stop_some(),
             Kind::StallMember => self.stall_member(),
             Kind::Rolling => self.roll(),
@@ -273,21 +326,28 @@ impl World {
     }
 
     fn crash_one(&mut self, broker: Option<BrokerId>, low: u64, high: u64) -> bool {
-        let Some(broker) = broker else { return false };
+        let Some(broker) = broker.filter(|broker| self.is_up(*broker)) else {
+            return false;
+        };
         self.crash(Self::index_of(broker));
         self.restart_later(broker, low, high);
         true
     }
 
+    fn is_up(&self, broker: BrokerId) -> bool {
+        self.hosts[Self::index_of(broker)].process.is_some()
+    }
+
     fn lose_power(&mut self) -> bool {
         let apart = self.context.random.per_mille(500);
-        for index in 0..self.hosts.len() {
-            let broker = self.hosts[index].broker;
-            self.crash(index);
+        let brokers = self.context.config.broker_ids();
+        let up: Vec<_> = brokers.filter(|broker| self.is_up(*broker)).collect();
+        for broker in &up {
+            self.crash(Self::index_of(*broker));
             let high = if apart { 5000 } else { 500 };
-            self.restart_later(broker, 50, high);
+            self.restart_later(*broker, 50, high);
         }
-        true
+        !up.is_empty()
     }
 
     /// One after the other.
@@ -302,7 +362,13 @@ impl World {
     }
 
     fn pause_one(&mut self, broker: Option<BrokerId>) -> bool {
-        let Some(broker) = broker else { return false };
+        let runs = |broker: &BrokerId| {
+            let host = &self.hosts[Self::index_of(*broker)];
+            host.process.is_some() && !host.is_paused
+        };
+        let Some(broker) = broker.filter(runs) else {
+            return false;
+        };
         self.pause(Self::index_of(broker));
         let after = match self.context.random.below(3) {
             0 => self.context.random.millis(20, 600),
@@ -392,8 +458,10 @@ impl World {
         } else {
             Some(self.context.sever_between(one, other))
         };
-        self.tell_all(heard.unwrap_or_default());
-        true
+        let heard = heard.unwrap_or_default();
+        let is_severed = !heard.is_empty();
+        self.tell_all(heard);
+        is_severed
     }
 
     fn lose_some_disk(&mut self) -> bool {
@@ -444,6 +512,9 @@ impl World {
             return false;
         };
         let host = &mut self.hosts[Self::index_of(broker)];
+        if host.is_slow {
+            return false;
+        }
         host.is_slow = true;
         if let Some(process) = &mut host.process {
             process.is_slow = true;
@@ -457,21 +528,8 @@ impl World {
     fn fail_sync(&mut self) -> bool {
         let broker = self.some_broker();
         let process = broker.and_then(|broker| self.hosts[Self::index_of(broker)].process.as_mut());
+        let process = process.filter(|process| !process.fails_next_sync);
         process.map(|process| process.fails_next_sync = true).is_some()
-    }
-
-    /// A wall clock is set: by hours, never by as much as offsets are kept.
-    fn jump_wall_clock(&mut self) -> bool {
-        let Some(broker) = self.some_broker() else {
-            return false;
-        };
-        let skew = self.context.random.between(0, 7_200_000) as i64 - 3_600_000;
-        let host = &mut self.hosts[Self::index_of(broker)];
-        host.wall_skew_ms = skew;
-        if let Some(process) = &mut host.process {
-            process.wall_skew_ms = skew;
-        }
-        true
     }
 
     fn stop_some(&mut self) -> bool {
@@ -479,11 +537,9 @@ impl World {
             return false;
         };
         let host = &mut self.hosts[Self::index_of(broker)];
-        if host.is_paused {
-            return false;
-        }
-        if let Some(process) = &mut host.process {
-            process.stop(&mut self.context);
+        match &mut host.process {
+            Some(process) if !host.is_paused && !process.is_stopping() => process.stop(&mut self.context),
+            _ => return false,
         }
         true
     }
@@ -569,3 +625,6 @@ impl World {
         self.context.config.partitions()
     }
 }
+
+#[cfg(test)]
+mod tests;

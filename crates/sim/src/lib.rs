@@ -11,6 +11,26 @@
 //! - `config`, `faults`, `world`: what a run is of, what breaks in it, and the loop of events
 //! - [`mod@run`], `recorder`: a run from its seed to its verdict
 //! - [`report`]: many runs, and what is said of them
+//!
+//! # What is a model, and what is not there
+//!
+//! What decides is what ships: the crates `replica`, `cluster` and `group`, and `history` that judges. What drives them in a broker is
+//! not: `broker`, `raft` and `disk` stand for it, and a bug of the real drivers is for the tests of those, the torture and the crash
+//! tests to find.
+//!
+//! - **openraft** and its storage: `raft` is a small Raft of its own that keeps the same promises. Every node has the whole log,
+//!   nothing is purged and no snapshot is sent; a node that starts builds its image from its own snapshot and the entries behind
+//!   that. The real ones are tested in the crate `metadata`.
+//! - **RocksDB**: `disk` keeps the contract of `storage::LogStore`: one log for all partitions, of which a crash leaves a prefix. It
+//!   never runs full, never returns damaged bytes, and frees no space.
+//! - **gRPC**, protobuf and the encoding of records: messages are values, batches are headers with numbered records, of which each
+//!   is its own. A stream has no flow control, so no back-pressure and no limit of bytes is met.
+//! - **Time**: each process has a clock that starts anywhere and is off by up to 1 % (the Raft's timers go by the true time). Nobody
+//!   reads the time of day: timestamps, retention, compaction and the expiry of offsets and of producers are not simulated.
+//! - **Administration**: topics are made once and never deleted or grown. Unclean elections, and produces of `acks=1` and
+//!   `acks=0`, do not occur. Trims come from clients; no client of a real broker can ask for one yet.
+//! - **Threads**: a driver's turn is not interrupted. What a broker reads or writes beside it happens in turns of its own, at random
+//!   later times.
 
 mod broker;
 mod clients;

@@ -33,7 +33,6 @@ pub(crate) struct Host {
     /// It goes on, and works off what came meanwhile.
     is_catching_up: bool,
     stalled: Vec<Stalled>,
-    pub(crate) wall_skew_ms: i64,
     pub(crate) is_slow: bool,
 }
 
@@ -129,7 +128,6 @@ impl World {
         self.lives += 1;
         let host = &mut self.hosts[index];
         let mut process = Process::start(host.broker, Life(self.lives), disks, &mut self.context);
-        process.wall_skew_ms = host.wall_skew_ms;
         process.is_slow = host.is_slow;
         host.process = Some(process);
     }
@@ -215,6 +213,10 @@ impl World {
         self.hosts[index].stalled.clear();
         self.context.die(process.address);
         self.context.record(What::Crashed { broker });
+        if self.nemesis.is_healed() {
+            let why = format!("L31: broker {broker} goes down after everything is healed");
+            self.context.history.fail(why);
+        }
         Some(process.into_disks())
     }
 
@@ -349,7 +351,11 @@ impl World {
             }
         }
         let broker = self.hosts[index].broker;
-        let after = self.context.random.millis(100, 4000);
+        let after = if self.nemesis.is_over() {
+            Duration::ZERO
+        } else {
+            self.context.random.millis(100, 4000)
+        };
         self.context
             .later(after, Happening::Relief(Relief::Restart(broker)));
     }
@@ -383,7 +389,6 @@ fn hosts(context: &mut Context) -> Vec<Host> {
         is_paused: false,
         is_catching_up: false,
         stalled: Vec::new(),
-        wall_skew_ms: 0,
         is_slow: false,
     };
     directories.into_iter().enumerate().map(host).collect()

@@ -552,6 +552,35 @@ fn r5_r16_a_follower_with_nothing_in_common_with_a_trimmed_leader_begins_anew() 
 }
 
 #[test]
+fn r5_a_log_that_is_known_to_be_a_prefix_is_not_begun_anew() {
+    // What is in common is shown while it is still there.
+    let before = LogState {
+        log_end: Offset(2),
+        epochs: vec![EpochEntry {
+            epoch: LeaderEpoch(4),
+            start_offset: Offset(0),
+        }],
+        ..LogState::default()
+    };
+    let mut leader = replica_on(1, before);
+    apply(&mut leader, &registration(1, 5, 1, &[1, 2]));
+    append(&mut leader, 2);
+    leader.written(Offset(4));
+    leader.durable(Offset(4), T0);
+    leader.follower_fetch(&fetch(2, 2, Some(4), 2), T0).unwrap();
+    leader.trim(Offset(2)).unwrap();
+    let (answer, _) = leader.follower_fetch(&fetch(2, 2, Some(4), 2), T0).unwrap();
+    let goes_on = FollowerFetchAnswer::Read {
+        from: Offset(2),
+        until: Offset(4),
+        high_watermark: Offset(2),
+        log_start: Offset(2),
+    };
+    assert_eq!(answer, goes_on);
+    assert_eq!(leader.status().followers[0], (id(2), Some(Offset(2))));
+}
+
+#[test]
 fn r6_epochs_older_and_newer_are_told_apart() {
     let mut leader = leader(&[1, 2, 3]);
     for (epoch, expected) in [

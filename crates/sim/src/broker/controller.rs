@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidelog_cluster::command::{BrokerIncarnation, CreateTopic};
 use tidelog_cluster::configs::{CLEANUP_POLICY, MIN_INSYNC_REPLICAS};
 use tidelog_cluster::sessions::{
-    Dial, REFUSAL_WINDOW, REFUSALS_TO_FENCE, RefusalCounter, SessionTable, Verdict,
+    Dial, REFUSAL_WINDOW, REFUSALS_TO_FENCE, RefusalCounter, SessionTable, Verdict, answers_heartbeats,
 };
 use tidelog_cluster::{ClusterImage, Command};
 use tidelog_types::{BrokerEpoch, BrokerId};
@@ -31,6 +31,7 @@ pub(super) struct Controller {
     term: u64,
     table: SessionTable,
     suspects: BTreeMap<BrokerIncarnation, Suspect>,
+    /// Brokers that are being fenced for their silence: one proposal each.
     fencing: BTreeSet<BrokerIncarnation>,
     fence_at: Duration,
     upkeep_at: Duration,
@@ -44,7 +45,16 @@ struct Suspect {
     refusals: RefusalCounter,
     /// The dial that is under way, and when it began.
     dial: Option<(u64, Duration)>,
+    /// It refused, and the metadata log is asked to fence it: it is not dialled again before that is answered.
+    is_fencing: bool,
     next_at: Duration,
+}
+
+/// Why a broker is to be fenced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    Silent,
+    Refuses,
 }
 
 impl Process {
@@ -68,7 +78,6 @@ impl Process {
         let image = &self.applied.image;
         if let Some(controller) = &mut self.controller {
             controller.table.follow(image, now);
-            controller.fencing.retain(|broker| is_unfenced(image, *broker));
             controller
                 .suspects
                 .retain(|broker, _| is_unfenced(image, *broker));
@@ -84,10 +93,10 @@ impl Process {
         sequence: u64,
         context: &mut Context,
     ) {
-        if self.raft.leads().is_none() {
+        if self.raft.leads().is_none() || !answers_heartbeats(self.raft.since_quorum_ack(context)) {
             self.uses.remove(&handle);
             context.close(handle);
-            return;
+            return self.session_broken(handle, context);
         }
         let incarnation = BrokerIncarnation { broker, epoch };
         let known = self.applied.image.broker(broker);
@@ -161,8 +170,11 @@ impl Process {
     fn suspect(&mut self, broker: BrokerIncarnation, context: &Context) {
         let is_unfenced = is_unfenced(&self.applied.image, broker);
         if let Some(controller) = self.controller.as_mut().filter(|_| is_unfenced) {
-            let suspect = controller.suspects.entry(broker).or_default();
-            suspect.next_at = context.now;
+            let dialled_at_once = || Suspect {
+                next_at: context.now,
+                ..Suspect::default()
+            };
+            controller.suspects.entry(broker).or_insert_with(dialled_at_once);
         }
     }
 
@@ -179,22 +191,46 @@ impl Process {
             controller.fence_at = context.now + RETRY;
         }
         for broker in expired {
-            self.fence_broker(broker, context);
+            let is_new = self
+                .controller
+                .as_mut()
+                .is_some_and(|controller| controller.fencing.insert(broker));
+            if is_new {
+                self.fence_broker(broker, Ground::Silent, context);
+            }
         }
     }
 
-    fn fence_broker(&mut self, broker: BrokerIncarnation, context: &mut Context) {
-        let is_new = self
-            .controller
-            .as_mut()
-            .is_some_and(|controller| controller.fencing.insert(broker));
-        if is_new {
-            self.propose(
-                Command::FenceBroker(broker),
-                Purpose::Fencing,
-                PROPOSE_TIMEOUT,
-                context,
-            );
+    fn fence_broker(&mut self, broker: BrokerIncarnation, ground: Ground, context: &mut Context) {
+        let Some(term) = self.controller.as_ref().map(|controller| controller.term) else {
+            return;
+        };
+        let purpose = Purpose::Fencing(term, broker, ground);
+        self.propose(Command::FenceBroker(broker), purpose, PROPOSE_TIMEOUT, context);
+    }
+
+    /// A fencing came to its end, whatever that is: where it failed, it is proposed again while its ground lasts.
+    pub(super) fn fencing_fated(
+        &mut self,
+        term: u64,
+        broker: BrokerIncarnation,
+        ground: Ground,
+        context: &Context,
+    ) {
+        let Some(controller) = self.controller.as_mut().filter(|known| known.term == term) else {
+            return;
+        };
+        match (ground, controller.suspects.get_mut(&broker)) {
+            (Ground::Silent, _) => {
+                controller.fencing.remove(&broker);
+            }
+            (Ground::Refuses, Some(suspect)) => {
+                *suspect = Suspect {
+                    next_at: context.now + DIAL_AGAIN,
+                    ..Suspect::default()
+                };
+            }
+            (Ground::Refuses, None) => {}
         }
     }
 
@@ -206,6 +242,7 @@ impl Process {
         let suspects: Vec<_> = controller
             .suspects
             .iter()
+            .filter(|(_, suspect)| !suspect.is_fencing)
             .map(|(broker, suspect)| (*broker, suspect.dial, suspect.next_at))
             .collect();
         for (broker, dial, next_at) in suspects {
@@ -243,8 +280,8 @@ impl Process {
             Verdict::DialAgain => suspect.next_at = context.now + pause,
             Verdict::LeaveToSession => suspect.next_at = context.now + DIAL_AGAIN,
             Verdict::Fence => {
-                suspect.next_at = context.now + DIAL_AGAIN;
-                self.fence_broker(broker, context);
+                suspect.is_fencing = true;
+                self.fence_broker(broker, Ground::Refuses, context);
             }
         }
     }

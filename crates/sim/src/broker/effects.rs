@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidelog_history::What;
 use tidelog_replica::{Effect, IsrProposal, LostProduces, ProducerTable};
-use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, TopicIdPartition};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, ProducerState, TopicIdPartition};
 
 use tidelog_cluster::command::{AlterPartition, BrokerIncarnation};
 use tidelog_cluster::{Accepted, Command};
@@ -20,6 +20,16 @@ use crate::message::Message;
 /// How long an ISR change may take to commit before its fate counts as unknown.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A scan of a log for its producers that a truncation waits for.
+#[derive(Debug)]
+pub(crate) struct Rebuild {
+    partition: TopicIdPartition,
+    from: Offset,
+    until: Offset,
+    /// What the scan found, once it was made.
+    found: Option<Vec<ProducerState>>,
+}
+
 impl Process {
     /// Performs effects in order.
     pub(super) fn perform(&mut self, id: TopicIdPartition, effects: Vec<Effect>, context: &mut Context) {
@@ -29,6 +39,7 @@ impl Process {
         for effect in effects {
             self.perform_one(id, effect, context);
         }
+        self.tick_later(id);
         self.note_counts(id, context);
         if truncates {
             self.note_derived(id, context);
@@ -90,17 +101,14 @@ impl Process {
                 });
             }
             Effect::RebuildProducers { from, until } => {
-                let after = context.random.micros(100, 20_000);
-                let partition = id;
-                self.plan(
-                    after,
-                    Timer::Rebuild {
-                        partition,
-                        from,
-                        until,
-                    },
-                    context,
-                );
+                let rebuild = Rebuild {
+                    partition: id,
+                    from,
+                    until,
+                    found: None,
+                };
+                let after = context.random.micros(50, 10_000);
+                self.plan(after, Timer::Rebuild(Box::new(rebuild)), context);
             }
             Effect::FetchAgain => self.tell_leader(id, LinkWork::Fetch, context),
             Effect::TruncatedCommitted { from, to } => {
@@ -217,25 +225,29 @@ impl Process {
         }
     }
 
-    /// Replays a stretch of the log into the producers that it makes (R25).
-    pub(super) fn rebuild(
-        &mut self,
-        id: TopicIdPartition,
-        from: Offset,
-        until: Offset,
-        context: &mut Context,
-    ) {
+    /// Replays a stretch of the log into the producers that it makes (R25), and hands them over later: a thread reads beside the
+    /// replica, which goes on meanwhile.
+    pub(super) fn rebuild(&mut self, mut rebuild: Rebuild, context: &mut Context) {
+        let Some(states) = rebuild.found.take() else {
+            rebuild.found = Some(self.scan(rebuild.partition, rebuild.from, rebuild.until));
+            let after = context.random.micros(50, 10_000);
+            return self.plan(after, Timer::Rebuild(Box::new(rebuild)), context);
+        };
+        context.history.seen.rebuilds += 1;
+        let now = self.local(context);
+        if let Some(partition) = self.replicas.get_mut(&rebuild.partition) {
+            let effects = partition.replica.producers_rebuilt(rebuild.until, states, now);
+            self.perform(rebuild.partition, effects, context);
+        }
+    }
+
+    fn scan(&self, id: TopicIdPartition, from: Offset, until: Offset) -> Vec<ProducerState> {
         let mut table = ProducerTable::default();
         for batch in self.disk.read(id, from, until, usize::MAX) {
             table.replay(&batch.info, Duration::ZERO);
             table.committed(batch.info.end_offset());
         }
-        context.history.seen.rebuilds += 1;
-        let now = self.local(context);
-        if let Some(partition) = self.replicas.get_mut(&id) {
-            let effects = partition.replica.producers_rebuilt(until, table.states(), now);
-            self.perform(id, effects, context);
-        }
+        table.states()
     }
 
     /// Writes down which members a leader waits for, where that changed.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_cluster::command::AlterTopicConfigs;
+use tidelog_cluster::command::{AlterTopicConfigs, BrokerIncarnation};
 use tidelog_cluster::configs::MIN_INSYNC_REPLICAS;
 use tidelog_cluster::{Change, Command, MetadataIndex, Outcome, decide};
 use tidelog_history::What;
@@ -12,10 +12,11 @@ use tidelog_replica::IsrProposal;
 use tidelog_types::{TopicId, TopicIdPartition};
 
 use super::Process;
+use super::controller::Ground;
 use crate::context::Context;
 use crate::message::{Address, Message, Proposed, Site};
-use crate::raft::{Applied, Payload};
-use crate::recorder::{digest_of, digest_onto};
+use crate::raft::Payload;
+use crate::recorder::digest_of;
 
 /// How long to wait before a leader that did not take the proposal is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -31,7 +32,8 @@ pub(super) enum Purpose {
     ProducerIds,
     /// The metadata leader's own: it looks again whether it was done.
     Upkeep,
-    Fencing,
+    /// Its too, in a term: made again while the ground for it lasts.
+    Fencing(u64, BrokerIncarnation, Ground),
     /// An operator's, who looks again.
     Operator,
 }
@@ -203,7 +205,8 @@ impl Process {
             Purpose::Isr(partition, proposal) => self.isr_fated(partition, &proposal, fate, context),
             Purpose::ProducerIds => self.producer_ids_fated(fate, context),
             Purpose::Upkeep => self.upkeep_fated(),
-            Purpose::Fencing | Purpose::Operator => {}
+            Purpose::Fencing(term, broker, ground) => self.fencing_fated(term, broker, ground, context),
+            Purpose::Operator => {}
         }
     }
 
@@ -215,6 +218,22 @@ impl Process {
                 context.send(self.address, to.site, Some(to.life), message);
             }
         }
+    }
+
+    /// Applies what a former life knew to be committed, from its snapshot on.
+    pub(super) fn restore(&mut self, context: &mut Context) {
+        let index = self.applied.index;
+        let last = self.raft.committed(index);
+        if let Some(Payload::Command(_, digest)) = last.as_deref().map(|entry| &entry.payload) {
+            let state = self.applied.digest();
+            context.record(What::Applied {
+                broker: self.broker,
+                index,
+                command: *digest,
+                state,
+            });
+        }
+        self.apply_committed(context);
     }
 
     /// Applies what is committed and was not applied yet.
@@ -241,8 +260,8 @@ impl Process {
             }
         }
         if self.applied.index > before {
-            let applied: Applied = self.applied.clone();
-            self.raft.save_applied(applied, context);
+            let snapshot = self.applied.snapshot_if_due(context);
+            self.raft.save_applied(self.applied.index, snapshot, context);
             self.metadata_moved(context);
         }
     }
@@ -255,19 +274,17 @@ impl Process {
         context: &mut Context,
     ) -> Outcome {
         let (changes, outcome) = decide(&self.applied.image, MetadataIndex(index), command);
-        if !changes.is_empty() {
-            self.applied.digest = digest_onto(self.applied.digest, &changes);
-        }
         if index > context.history.metadata_index {
             context.history.metadata_index = index;
             self.record_changes(command, &changes, context);
         }
         Arc::make_mut(&mut self.applied.image).replay(MetadataIndex(index), &changes);
+        let state = self.applied.digest();
         context.record(What::Applied {
             broker: self.broker,
             index,
             command: digest,
-            state: self.applied.digest,
+            state,
         });
         outcome
     }

@@ -3,12 +3,13 @@
 //! Every driver does what its namesake in the broker does, in the same order; only the waiting is turned into events. A process lives
 //! from a start to a crash or a stop; its disks outlive it.
 //!
-//! - `metadata`: proposals, and applying the metadata log
+//! - `metadata`: proposals, and applying the metadata log; `applied`: what was
 //! - `registration`: the broker's own session; `controller`: the metadata leader's duties
 //! - `replicas`: images applied to replicas; `effects`: what their effects mean; `storage`: the disk's steps
 //! - `produce`, `serve`: clients; `link`, `follower_session`: replication from both ends
 //! - `groups`, `shard`: coordinators
 
+mod applied;
 mod controller;
 mod effects;
 mod follower_session;
@@ -29,15 +30,17 @@ use std::time::Duration;
 use tidelog_cluster::command::BrokerIncarnation;
 use tidelog_history::event::Life;
 use tidelog_replica::ConsumerRead;
-use tidelog_types::{BrokerId, DirectoryId, Offset, PartitionIndex, TopicIdPartition};
+use tidelog_types::{BrokerId, DirectoryId, PartitionIndex, TopicIdPartition};
 
 use crate::context::{Context, Happening};
 use crate::disk::{Batch, Disk};
 use crate::message::{Address, Lane, Message, Site};
 use crate::network::{Handle, Heard};
-use crate::raft::{Applied, MetadataDisk, NodeId, Raft, node_id};
+use crate::raft::{MetadataDisk, NodeId, Raft, node_id};
 
+use applied::Applied;
 use controller::Controller;
+use effects::Rebuild;
 use follower_session::{FollowerSession, LateRead};
 use groups::Groups;
 pub(crate) use groups::partition_of;
@@ -66,11 +69,8 @@ pub(crate) enum Timer {
     WakeReaders(TopicIdPartition),
     /// A consumer's read of the disk is done.
     Read(Box<PendingRead>),
-    Rebuild {
-        partition: TopicIdPartition,
-        from: Offset,
-        until: Offset,
-    },
+    /// A stretch of a log is scanned for its producers, or what was found is handed over.
+    Rebuild(Box<Rebuild>),
     Shard(PartitionIndex),
 }
 
@@ -120,8 +120,6 @@ pub(crate) struct Process {
     pub(crate) address: Address,
     broker: BrokerId,
     clock: Clock,
-    /// How far the machine's wall clock is off, milliseconds.
-    pub(crate) wall_skew_ms: i64,
     raft: Raft,
     applied: Applied,
     disk: Disk,
@@ -166,13 +164,12 @@ impl Process {
             per_mille: context.random.between(990, 1010) as u32,
         };
         let node = node_id(broker, disks.records.directory);
-        let applied = disks.metadata.saved.applied.clone();
+        let applied = Applied::restored(&disks.metadata.saved, context);
         let raft = Raft::new(node, address, disks.metadata, context);
         let mut process = Self {
             address,
             broker,
             clock,
-            wall_skew_ms: 0,
             raft,
             applied,
             disk: disks.records,
@@ -194,6 +191,7 @@ impl Process {
             stopping: None,
         };
         process.recover(context);
+        process.restore(context);
         process.plan(Duration::ZERO, Timer::Tick, context);
         process
     }
@@ -232,11 +230,7 @@ impl Process {
             Timer::FollowerRead(read) => self.follower_read(*read, context),
             Timer::WakeReaders(partition) => self.wake_readers(partition, context),
             Timer::Read(read) => self.finish_read(*read, context),
-            Timer::Rebuild {
-                partition,
-                from,
-                until,
-            } => self.rebuild(partition, from, until, context),
+            Timer::Rebuild(rebuild) => self.rebuild(*rebuild, context),
             Timer::Shard(partition) => self.shard_turn(partition, context),
         }
         self.after(context);
@@ -246,6 +240,11 @@ impl Process {
     pub(crate) fn stop(&mut self, context: &mut Context) {
         self.stopping.get_or_insert(context.now);
         self.drain(context);
+    }
+
+    /// Whether it is about to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
     }
 
     /// The term in which this broker leads the metadata, if it does.
@@ -342,7 +341,7 @@ impl Process {
 
     fn closed(&mut self, handle: Handle, context: &mut Context) {
         match self.uses.remove(&handle) {
-            Some(Use::OwnSession) => self.session_closed(),
+            Some(Use::OwnSession) => self.session_closed(context),
             Some(Use::Link(leader)) => self.link_closed(leader, context),
             Some(Use::Session(_)) => self.session_broken(handle, context),
             Some(Use::Follower) => {

@@ -18,6 +18,8 @@ pub(super) struct Partition {
     pub(super) parked: Vec<ParkedFetch>,
     /// The followers' streams, and whether a fetch of each waits here.
     pub(super) followers: BTreeMap<BrokerId, (Handle, bool)>,
+    /// Whether it is on the list of those that time must look after.
+    pub(super) is_ticking: bool,
     pub(super) to_checkpoint: bool,
     /// The members that the history last says it counts.
     pub(super) counts: Vec<BrokerId>,
@@ -53,6 +55,7 @@ impl Partition {
             waiters: Vec::new(),
             parked: Vec::new(),
             followers: BTreeMap::new(),
+            is_ticking: false,
             to_checkpoint: false,
             counts: Vec::new(),
             is_waking: false,

@@ -76,7 +76,9 @@ impl Process {
         let partition = self.replicas.get_mut(&id);
         let partition =
             partition.ok_or_else(|| PartitionError::new(ErrorCode::NotLeaderOrFollower, "gone"))?;
-        partition.replica.append(request, now)
+        let appended = partition.replica.append(request, now);
+        self.tick_later(id);
+        appended
     }
 
     fn appended(&mut self, produce: Produce, appended: &Appended, context: &mut Context) {

@@ -30,6 +30,8 @@ pub(super) struct Registration {
     /// Until when this broker may serve, by its own clock.
     serves_until: Duration,
     stream: Option<Stream>,
+    /// No stream is opened before then, unless somebody else leads than did.
+    open_at: Option<(BrokerId, Duration)>,
     draining: bool,
     leaving: bool,
     left: bool,
@@ -68,6 +70,7 @@ impl Registration {
             last_answered: Duration::ZERO,
             serves_until: Duration::ZERO,
             stream: None,
+            open_at: None,
             draining: false,
             leaving: false,
             left: false,
@@ -254,11 +257,12 @@ impl Process {
     fn keep_stream(&mut self, epoch: BrokerEpoch, context: &mut Context) {
         let leader = self.raft.leader();
         let now = context.now;
-        let is_stale = self.registration.stream.as_ref().is_some_and(|stream| {
-            leader.is_some_and(|leader| leader != stream.leader) || (!stream.is_open && stream.open_by <= now)
-        });
-        if is_stale {
-            self.drop_stream(context);
+        if let Some(stream) = &self.registration.stream {
+            let (known, is_late) = (stream.leader, !stream.is_open && stream.open_by <= now);
+            if is_late || leader.is_some_and(|leader| leader != known) {
+                self.drop_stream(context);
+                self.registration.open_at = is_late.then_some((known, now + RETRY));
+            }
         }
         let local = self.local(context);
         match (&mut self.registration.stream, leader) {
@@ -271,7 +275,12 @@ impl Process {
                     context.say(stream.handle, Message::Heartbeat { epoch, sequence });
                 }
             }
-            (None, Some(leader)) if self.registration.retry_at <= now => {
+            (None, Some(leader))
+                if self
+                    .registration
+                    .open_at
+                    .is_none_or(|(refused, at)| at <= now || leader != refused) =>
+            {
                 let handle = context.open(self.address, leader, Lane::Session);
                 self.uses.insert(handle, Use::OwnSession);
                 self.registration.stream = Some(Stream {
@@ -297,8 +306,11 @@ impl Process {
         }
     }
 
-    pub(super) fn session_closed(&mut self) {
-        self.registration.stream = None;
+    /// Whoever leads without a quorum ends every stream at once: the next one is opened after a pause.
+    pub(super) fn session_closed(&mut self, context: &Context) {
+        if let Some(stream) = self.registration.stream.take() {
+            self.registration.open_at = Some((stream.leader, context.now + RETRY));
+        }
     }
 
     pub(super) fn heartbeat_answered(

@@ -1,6 +1,6 @@
 //! What this broker holds: replicas recovered, images applied to them, fenced and served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ pub(super) struct Manager {
     derived_at: Duration,
     /// When each broker last gave a sign of life on its replication stream, by this process's clock.
     heard: BTreeMap<BrokerId, Duration>,
+    /// Those of which none came for too long.
+    silent: BTreeSet<BrokerId>,
+    /// Partitions that time must look after.
+    ticking: Vec<TopicIdPartition>,
 }
 
 impl Default for Manager {
@@ -53,6 +57,8 @@ impl Default for Manager {
             checkpoint_at: Duration::ZERO,
             derived_at: Duration::ZERO,
             heard: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            ticking: Vec::new(),
         }
     }
 }
@@ -272,15 +278,16 @@ impl Process {
         self.expire_fetches(context);
         if self.manager.tick_at <= context.now {
             self.manager.tick_at = context.now + TICK_INTERVAL;
-            let (now, heard) = (self.local(context), self.manager.heard.clone());
-            let ids: Vec<_> = self.replicas.keys().copied().collect();
-            for id in ids {
-                if let Some(partition) = self.replicas.get_mut(&id) {
-                    let heard = |broker: BrokerId| heard.get(&broker).copied().unwrap_or_default();
-                    let effects = partition.replica.tick(now, &heard);
-                    self.perform(id, effects, context);
+            if self.fell_silent(context) {
+                // Rare: its idle partitions must be looked at too, once.
+                let ids: Vec<_> = self.replicas.keys().copied().collect();
+                for id in ids {
+                    self.tick_replica(id, context);
                 }
             }
+            let mut staying = std::mem::take(&mut self.manager.ticking);
+            staying.retain(|id| self.tick_replica(*id, context));
+            self.manager.ticking.append(&mut staying);
         }
         if self.manager.checkpoint_at <= context.now {
             self.manager.checkpoint_at = context.now + CHECKPOINT_INTERVAL;
@@ -293,6 +300,49 @@ impl Process {
                 self.note_derived(id, context);
             }
         }
+    }
+
+    /// Puts a partition on the list that the timer visits, if time has something to do with it.
+    pub(super) fn tick_later(&mut self, id: TopicIdPartition) {
+        if let Some(partition) = self.replicas.get_mut(&id)
+            && !partition.is_ticking
+            && partition.replica.needs_tick()
+        {
+            partition.is_ticking = true;
+            self.manager.ticking.push(id);
+        }
+    }
+
+    /// Whether it is to be looked at again.
+    fn tick_replica(&mut self, id: TopicIdPartition, context: &mut Context) -> bool {
+        let now = self.local(context);
+        let Some(partition) = self.replicas.get_mut(&id) else {
+            return false;
+        };
+        let heard = &self.manager.heard;
+        let heard = |broker: BrokerId| heard.get(&broker).copied().unwrap_or_default();
+        let effects = partition.replica.tick(now, &heard);
+        self.perform(id, effects, context);
+        let Some(partition) = self.replicas.get_mut(&id) else {
+            return false;
+        };
+        partition.is_ticking = partition.replica.needs_tick();
+        partition.is_ticking
+    }
+
+    /// Whether a broker fell silent since the last time.
+    fn fell_silent(&mut self, context: &Context) -> bool {
+        let (now, longest) = (self.local(context), context.config.replica.lag_time_max);
+        let Manager { heard, silent, .. } = &mut self.manager;
+        let mut newly = false;
+        for (broker, heard) in heard {
+            if now.saturating_sub(*heard) > longest {
+                newly |= silent.insert(*broker);
+            } else {
+                silent.remove(broker);
+            }
+        }
+        newly
     }
 
     /// Notes the high watermarks that moved.

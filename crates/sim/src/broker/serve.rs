@@ -204,12 +204,12 @@ impl Process {
         };
         let log = partition.replica.log();
         let wanted = Offset(log.high_watermark().0.saturating_sub(back)).max(log.log_start());
-        // Where a batch begins: a follower that begins anew there could not append the rest of one.
-        let first = self.disk.read(id, wanted, Offset::MAX, 1);
-        let log_start = first
+        // Any offset may be wished for. The log begins with the batch that holds it, as `Replica::trim` asks.
+        let holding = self.disk.read(id, wanted, Offset::MAX, 1);
+        let log_start = holding
             .first()
-            .map_or(log.log_start(), |batch| batch.info.base_offset);
-        let effects = partition.replica.trim(log_start.max(log.log_start()))?;
+            .map_or(wanted, |batch| batch.info.base_offset.max(log.log_start()));
+        let effects = partition.replica.trim(log_start)?;
         self.perform(id, effects, context);
         Ok(Answer::Done)
     }

@@ -1,20 +1,18 @@
-//! The metadata database of a broker: vote, log and the state that was applied, each durable only once it is synced.
+//! The metadata database of a broker: vote, log and snapshots of the state, each durable only once it is synced.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidelog_cluster::ClusterImage;
+use tidelog_cluster::Change;
 
 use super::{LogEntry, NodeId};
 use crate::random::Random;
 
-/// The state after an index.
+/// The state after an index, as the changes that build it from nothing.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Applied {
-    pub(crate) image: Arc<ClusterImage>,
+pub(crate) struct Snapshot {
     pub(crate) index: u64,
-    /// A digest of all that was done up to it.
-    pub(crate) digest: u64,
+    pub(crate) changes: Vec<Change>,
 }
 
 /// What survives a crash.
@@ -24,7 +22,9 @@ pub(crate) struct Saved {
     pub(crate) vote: Option<NodeId>,
     /// The entry of index 1 first.
     pub(crate) log: Vec<Arc<LogEntry>>,
-    pub(crate) applied: Applied,
+    /// Up to where the log was known to be committed, some time.
+    pub(crate) commit: u64,
+    pub(crate) snapshot: Snapshot,
 }
 
 /// One write.
@@ -33,7 +33,8 @@ pub(crate) enum Save {
     Vote(u64, Option<NodeId>),
     /// Entries from an index on; what stood there goes.
     Entries(u64, Vec<Arc<LogEntry>>),
-    Applied(Applied),
+    Commit(u64),
+    Snapshot(Snapshot),
 }
 
 /// The database.
@@ -110,7 +111,8 @@ impl MetadataDisk {
                     self.saved.log.truncate(from as usize - 1);
                     self.saved.log.extend(entries);
                 }
-                Save::Applied(applied) => self.saved.applied = applied,
+                Save::Commit(index) => self.saved.commit = index,
+                Save::Snapshot(snapshot) => self.saved.snapshot = snapshot,
             }
         }
     }

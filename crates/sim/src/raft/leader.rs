@@ -23,6 +23,8 @@ pub(super) struct Peer {
     matched: u64,
     sent: Duration,
     is_answered: bool,
+    /// When the newest message that it answered was sent.
+    acked: Option<Duration>,
 }
 
 impl Raft {
@@ -33,6 +35,29 @@ impl Raft {
         let index = self.push(payload, context);
         self.replicate(context);
         Some((index, self.term))
+    }
+
+    /// How long ago a majority of the voters answered, on a leader: counted from when it asked, as a lease is.
+    pub(crate) fn since_quorum_ack(&self, context: &Context) -> Option<Duration> {
+        let Role::Leader(peers) = &self.role else {
+            return None;
+        };
+        let acked = |node: &NodeId| {
+            if *node == self.node {
+                return Some(context.now);
+            }
+            let peer = broker_of(*node).and_then(|broker| peers.get(&broker));
+            peer.filter(|peer| peer.node == Some(*node))?.acked
+        };
+        let by_majority = |set: &Vec<NodeId>| {
+            let mut times: Vec<_> = set.iter().map(acked).collect();
+            times.sort_unstable();
+            times.reverse();
+            times.get(set.len() / 2).copied().flatten()
+        };
+        let sets = self.voters();
+        let oldest = sets.iter().map(by_majority).min().flatten()?;
+        Some(context.now.saturating_sub(oldest))
     }
 
     pub(super) fn lead(&mut self, context: &mut Context) {
@@ -48,6 +73,7 @@ impl Raft {
             matched: 0,
             sent: Duration::ZERO,
             is_answered: true,
+            acked: None,
         };
         let peers: BTreeMap<_, _> = peers.map(|broker| (broker, peer())).collect();
         self.role = Role::Leader(peers);
@@ -104,22 +130,30 @@ impl Raft {
                 previous: (previous, previous_term),
                 entries: entries.cloned().collect(),
                 commit: self.commit,
+                sent: now,
             };
             self.tell(broker, message, context);
         }
     }
 
     /// A node's log agrees with this one's up to there, or does not.
-    pub(super) fn appended(&mut self, node: NodeId, matched: Result<u64, u64>, context: &mut Context) {
+    pub(super) fn appended(
+        &mut self,
+        node: NodeId,
+        matched: Result<u64, u64>,
+        sent: Duration,
+        context: &mut Context,
+    ) {
         let end = self.last().0;
         let Role::Leader(peers) = &mut self.role else {
             return;
         };
         if let Some(peer) = broker_of(node).and_then(|broker| peers.get_mut(&broker)) {
             if peer.node != Some(node) {
-                (peer.node, peer.matched) = (Some(node), 0);
+                (peer.node, peer.matched, peer.acked) = (Some(node), 0, None);
             }
             peer.is_answered = true;
+            peer.acked = peer.acked.max(Some(sent));
             match matched {
                 Ok(index) => {
                     peer.matched = peer.matched.max(index);

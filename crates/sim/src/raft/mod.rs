@@ -11,11 +11,12 @@ mod leader;
 mod node;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidelog_cluster::Command;
 use tidelog_types::{BrokerId, DirectoryId};
 
-pub(crate) use disk::{Applied, MetadataDisk};
+pub(crate) use disk::{MetadataDisk, Saved, Snapshot};
 pub(crate) use node::Raft;
 
 /// A Raft node: broker id in the high half, 32 bits of the directory id in the low.
@@ -70,11 +71,18 @@ pub(crate) enum RaftMessage {
         previous: (u64, u64),
         entries: Vec<Arc<LogEntry>>,
         commit: u64,
+        /// When, by the leader's clock.
+        sent: Duration,
     },
     /// Up to where the log agrees with the leader's, or where to try again.
     Appended {
         term: u64,
         node: NodeId,
         matched: Result<u64, u64>,
+        /// When the message that this answers was sent.
+        sent: Duration,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidelog_history::What;
 use tidelog_types::BrokerId;
 
-use super::disk::{Applied, MetadataDisk, Save};
+use super::disk::{MetadataDisk, Save, Snapshot};
 use super::leader::Peer;
 use super::{LogEntry, NodeId, Payload, RaftMessage, broker_of};
 use crate::broker::Timer;
@@ -63,7 +63,8 @@ impl Raft {
             disk,
             term: saved.term,
             vote: saved.vote,
-            commit: saved.applied.index,
+            // What is in a snapshot was committed.
+            commit: saved.commit.max(saved.snapshot.index),
             durable: 0,
             log: saved.log,
             role: Role::Follower,
@@ -86,15 +87,19 @@ impl Raft {
 
     /// The committed entry at an index.
     pub(crate) fn committed(&self, index: u64) -> Option<Arc<LogEntry>> {
-        if index > self.commit {
+        if index == 0 || index > self.commit {
             return None;
         }
         self.log.get(index as usize - 1).cloned()
     }
 
-    /// Notes what was applied, some time.
-    pub(crate) fn save_applied(&mut self, applied: Applied, context: &mut Context) {
-        self.save(Save::Applied(applied), context);
+    /// Notes up to where the log is applied, and with a snapshot what came of it, some time.
+    pub(crate) fn save_applied(&mut self, index: u64, snapshot: Option<Snapshot>, context: &mut Context) {
+        self.disk.save(Save::Commit(index));
+        if let Some(snapshot) = snapshot {
+            self.disk.save(Save::Snapshot(snapshot));
+        }
+        self.sync_later(context);
     }
 
     /// The sets of voters that this node goes by: the newest in its log, committed or not.
@@ -166,10 +171,10 @@ impl Raft {
                 previous,
                 entries,
                 commit,
+                sent,
             } => {
                 if term < self.term {
-                    let matched = Err(0);
-                    self.answer(from, matched, context);
+                    self.answer(from, Err(0), sent, context);
                     return;
                 }
                 self.see_term(term, context);
@@ -178,12 +183,17 @@ impl Raft {
                 if let Ok(index) = matched {
                     self.commit = self.commit.max(commit.min(index));
                 }
-                self.answer(from, matched, context);
+                self.answer(from, matched, sent, context);
             }
-            RaftMessage::Appended { term, node, matched } => {
+            RaftMessage::Appended {
+                term,
+                node,
+                matched,
+                sent,
+            } => {
                 self.see_term(term, context);
                 if term == self.term {
-                    self.appended(node, matched, context);
+                    self.appended(node, matched, sent, context);
                 }
             }
         }
@@ -285,7 +295,7 @@ impl Raft {
                 let entry = self.log.get(index as usize - 1);
                 if self.leads().is_some() && entry.is_some_and(|entry| entry.term == self.term) {
                     self.durable = self.durable.max(index);
-                    self.appended(self.node, Ok(index), context);
+                    self.appended(self.node, Ok(index), context.now, context);
                 }
             }
         }
@@ -394,11 +404,12 @@ impl Raft {
         Ok(end)
     }
 
-    fn answer(&mut self, to: Address, matched: Result<u64, u64>, context: &mut Context) {
+    fn answer(&mut self, to: Address, matched: Result<u64, u64>, sent: Duration, context: &mut Context) {
         let message = RaftMessage::Appended {
             term: self.term,
             node: self.node,
             matched,
+            sent,
         };
         self.when_durable(After::Answer(to, message), context);
     }
