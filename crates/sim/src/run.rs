@@ -95,10 +95,13 @@ impl World {
         let healed = self.context.now;
         self.context.record(What::Healed { owed });
         self.context.healed = self.context.fresh();
+        self.clients.visit(&mut self.context);
         self.wait(ALIVE_WITHIN, |world| world.context.awaiting.is_empty())
             .ok_or_else(|| format!("L31: nothing is acknowledged in {:?}", self.context.awaiting))?;
         let recovery = self.context.now.saturating_sub(healed);
         self.context.history.seen.recovery_ms = recovery.as_millis() as u64;
+        self.wait(ALIVE_WITHIN, |world| world.clients.have_visited())
+            .ok_or_else(|| "L31: not every partition is read".to_owned())?;
         self.settle()
     }
 
