@@ -440,7 +440,7 @@ pub enum What {
         index: u64,
         /// A digest of the command.
         command: u64,
-        /// A digest of the state after it.
+        /// A digest of everything that the broker knows after it, however it came to know it: from a snapshot, or command by command.
         state: u64,
     },
     /// A proposer was told that its command is committed.

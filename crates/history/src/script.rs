@@ -233,6 +233,10 @@ pub(crate) fn recovered(id: u32, log_start: u64, log: Vec<Arc<Entry>>) -> What {
     }
 }
 
+pub(crate) fn crashed(id: u32) -> What {
+    What::Crashed { broker: broker(id) }
+}
+
 pub(crate) fn disk_lost(id: u32) -> What {
     What::DiskLost {
         broker: broker(id),
