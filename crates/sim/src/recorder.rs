@@ -1,12 +1,12 @@
 //! The history of a run as it is written: handed to the checker, counted, and its newest part kept to be shown.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt::{Debug, Write as _};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Debug;
 use std::time::Duration;
 
 use tidelog_history::event::Name;
 use tidelog_history::{Checker, Digest, Event, What};
-use tidelog_types::{Offset, PartitionIndex};
+use tidelog_types::{LeaderEpoch, Offset, PartitionIndex};
 
 /// Events that are kept to be shown with a violation.
 const KEPT: usize = 400;
@@ -132,8 +132,21 @@ pub(crate) struct Recorder {
     pub(crate) violation: Option<String>,
     /// The newest metadata index whose changes stand in the history.
     pub(crate) metadata_index: u64,
-    /// Up to where removals of members in each partition of the offsets topic stand in the history.
-    removals: BTreeMap<PartitionIndex, Offset>,
+    /// Up to where what became of members in each partition of the offsets topic stands in the history.
+    members: BTreeMap<PartitionIndex, Offset>,
+    /// What coordinators appended of members for their silence.
+    silent: BTreeSet<Place>,
+}
+
+/// Where a record of a coordinator stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// In which partition of the offsets topic.
+    pub(crate) partition: PartitionIndex,
+    /// Appended in which epoch.
+    pub(crate) epoch: LeaderEpoch,
+    /// The offset after it.
+    pub(crate) end: Offset,
 }
 
 impl Recorder {
@@ -147,7 +160,8 @@ impl Recorder {
             seen: Seen::default(),
             violation: None,
             metadata_index: 0,
-            removals: BTreeMap::new(),
+            members: BTreeMap::new(),
+            silent: BTreeSet::new(),
         }
     }
 
@@ -159,7 +173,7 @@ impl Recorder {
             self.digest.take(&event);
         }
         if self.watching.trace {
-            println!("{}", line(&event));
+            println!("{event}");
         }
         let taken = if self.violation.is_none() {
             self.checker.take(&event)
@@ -194,21 +208,29 @@ impl Recorder {
 
     /// The newest events, as lines.
     pub(crate) fn tail(&self) -> Vec<String> {
-        self.kept.iter().map(line).collect()
+        self.kept.iter().map(ToString::to_string).collect()
     }
 
-    /// Whether a removal that stands at an offset of a partition of the offsets topic is new to the history.
-    pub(crate) fn is_new_removal(&mut self, partition: PartitionIndex, end: Offset) -> bool {
-        let known = self.removals.entry(partition).or_default();
-        let is_new = end > *known;
-        *known = (*known).max(end);
-        is_new
+    /// A coordinator appended this of a member for its silence.
+    pub(crate) fn was_silent(&mut self, place: Place) {
+        self.silent.insert(place);
     }
-}
 
-/// An event as a line.
-fn line(event: &Event) -> String {
-    event.to_string()
+    /// Writes down what became of a member by a record that is replicated, unless it stands in the history already. That one left
+    /// its own events say.
+    pub(crate) fn became(&mut self, at: Duration, place: Place, what: What) {
+        let known = self.members.entry(place.partition).or_default();
+        if place.end <= *known {
+            return;
+        }
+        *known = place.end;
+        let is_removal = matches!(what, What::MemberRemoved { .. });
+        if is_removal && !self.silent.remove(&place) {
+            return;
+        }
+        self.seen.members_removed += u64::from(is_removal);
+        self.record(at, what);
+    }
 }
 
 /// A member, a group, in a history.
@@ -218,25 +240,10 @@ pub(crate) fn name(text: &str) -> Name {
 
 /// A digest of what a value prints as.
 pub(crate) fn digest_of(value: &impl Debug) -> u64 {
-    digest_onto(0, value)
+    Digest::of_value(value)
 }
 
 /// The digest of a value on top of another.
 pub(crate) fn digest_onto(before: u64, value: &impl Debug) -> u64 {
-    let mut digest = TextHash(before ^ 0xCBF2_9CE4_8422_2325);
-    let written = write!(digest, "{value:?}");
-    assert!(written.is_ok(), "a digest takes any text");
-    digest.0
-}
-
-/// FNV-1a.
-struct TextHash(u64);
-
-impl std::fmt::Write for TextHash {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
-        }
-        Ok(())
-    }
+    Digest::of_value(&(before, value))
 }

@@ -264,7 +264,7 @@ impl Process {
                 broker: self.broker,
                 partition: id,
                 epochs: log.epochs().entries().to_vec(),
-                producers: Some(log.producers().states()),
+                producers: log.producers().states(),
             });
         }
     }

@@ -285,7 +285,7 @@ impl Process {
                 Change::Partition {
                     partition,
                     registration,
-                    unclean,
+                    ..
                 } => {
                     let before = self.applied.image.partition(*partition);
                     if let Some(before) = before {
@@ -297,7 +297,6 @@ impl Process {
                     context.record(What::Registered {
                         partition: *partition,
                         registration: registration.clone(),
-                        unclean: *unclean,
                     });
                 }
                 Change::Broker(broker) => {
