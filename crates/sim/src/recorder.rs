@@ -1,11 +1,11 @@
 //! The history of a run as it is written: handed to the checker, counted, and its newest part kept to be shown.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::time::Duration;
 
 use tidelog_history::event::Name;
-use tidelog_history::{Checker, Digest, Event, What};
+use tidelog_history::{Checker, Digest, Event, Invariant, Violation, What};
 use tidelog_types::{LeaderEpoch, Offset, PartitionIndex};
 
 /// Events that are kept to be shown with a violation.
@@ -112,24 +112,50 @@ impl Seen {
     }
 }
 
-/// How a history is looked at while it is written.
+/// How a run is looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Watching {
+pub struct Options {
     /// Print every event.
-    pub(crate) trace: bool,
+    pub trace: bool,
     /// Keep a digest of every event's text.
-    pub(crate) digest: bool,
+    pub digest: bool,
+}
+
+/// What a run broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// An invariant.
+    Invariant(Invariant),
+    /// An assertion, or something else that makes a program panic.
+    Panic,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invariant(invariant) => f.pad(invariant.name()),
+            Self::Panic => f.pad("panic"),
+        }
+    }
+}
+
+/// The first thing that is wrong in a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Breach {
+    pub(crate) broken: Broken,
+    /// In words.
+    pub(crate) what: String,
 }
 
 /// Writes a history.
 pub(crate) struct Recorder {
-    watching: Watching,
+    options: Options,
     checker: Checker,
     kept: VecDeque<Event>,
     digest: Digest,
     pub(crate) seen: Seen,
     /// The first thing that was wrong.
-    pub(crate) violation: Option<String>,
+    pub(crate) violation: Option<Breach>,
     /// The newest metadata index whose changes stand in the history.
     pub(crate) metadata_index: u64,
     /// Up to where what became of members in each partition of the offsets topic stands in the history.
@@ -151,9 +177,9 @@ pub(crate) struct Place {
 
 impl Recorder {
     /// An empty one.
-    pub(crate) fn new(watching: Watching) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         Self {
-            watching,
+            options,
             checker: Checker::new(),
             kept: VecDeque::with_capacity(KEPT),
             digest: Digest::default(),
@@ -169,36 +195,48 @@ impl Recorder {
     pub(crate) fn record(&mut self, at: Duration, what: What) {
         let event = Event { at, what };
         self.seen.events += 1;
-        if self.watching.digest {
+        if self.options.digest {
             self.digest.take(&event);
         }
-        if self.watching.trace {
+        if self.options.trace {
             println!("{event}");
         }
-        let taken = if self.violation.is_none() {
-            self.checker.take(&event)
-        } else {
-            Ok(())
-        };
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
+        // Kept before it is judged: also of a check that panics the event is shown.
         self.kept.push_back(event);
-        if let Err(violation) = taken {
-            self.violation = Some(violation.to_string());
+        if self.violation.is_none()
+            && let Some(event) = self.kept.back()
+            && let Err(violation) = self.checker.take(event)
+        {
+            self.violated(&violation);
         }
     }
 
     /// The history is at its end.
     pub(crate) fn finish(&mut self) {
-        if let Err(violation) = std::mem::take(&mut self.checker).finish() {
-            self.violation = Some(violation.to_string());
+        if self.violation.is_none()
+            && let Err(violation) = std::mem::take(&mut self.checker).finish()
+        {
+            self.violated(&violation);
         }
     }
 
-    /// Something is wrong that no event shows.
-    pub(crate) fn fail(&mut self, why: String) {
-        self.violation.get_or_insert(why);
+    /// An invariant is broken in a way that no event shows.
+    pub(crate) fn fail(&mut self, invariant: Invariant, why: &str) {
+        let what = format!("{invariant}: {why}");
+        self.break_off(Broken::Invariant(invariant), what);
+    }
+
+    /// Something is wrong, in words. What comes after the first thing counts no more.
+    pub(crate) fn break_off(&mut self, broken: Broken, what: String) {
+        self.violation.get_or_insert(Breach { broken, what });
+    }
+
+    fn violated(&mut self, violation: &Violation) {
+        let broken = Broken::Invariant(violation.invariant);
+        self.break_off(broken, violation.to_string());
     }
 
     /// The digest of the history so far.

@@ -18,7 +18,7 @@ use crate::message::{Address, Site};
 use crate::network::Heard;
 use crate::raft::{LogEntry, MetadataDisk, Payload, node_id};
 use crate::random::Random;
-use crate::recorder::{Recorder, Watching};
+use crate::recorder::{Options, Recorder};
 
 /// How many brokers vote on metadata.
 pub(crate) const VOTERS: usize = 3;
@@ -67,11 +67,11 @@ pub(crate) struct World {
 
 impl World {
     /// The world of a seed, at its beginning: a formed cluster that has never done anything.
-    pub(crate) fn new(seed: u64, watching: Watching) -> Self {
+    pub(crate) fn new(seed: u64, options: Options) -> Self {
         let mut random = Random::new(seed);
         let config = Config::draw(&mut random);
         let nemesis = Nemesis::draw(&config, &mut random);
-        let mut context = Context::new(random, config, Recorder::new(watching));
+        let mut context = Context::new(random, config, Recorder::new(options));
         let hosts = hosts(&mut context);
         let clients = Clients::start(&mut context);
         let mut world = Self {

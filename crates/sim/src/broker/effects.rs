@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidelog_history::What;
+use tidelog_history::{Invariant, What};
 use tidelog_replica::{Effect, IsrProposal, LostProduces, ProducerTable};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, TopicIdPartition};
 
@@ -105,9 +105,8 @@ impl Process {
             Effect::FetchAgain => self.tell_leader(id, LinkWork::Fetch, context),
             Effect::TruncatedCommitted { from, to } => {
                 let broker = self.broker;
-                context
-                    .history
-                    .fail(format!("R23: broker {broker} cut {id} off from {to} to {from}"));
+                let why = format!("broker {broker} cut {id} off from {to} to {from}");
+                context.history.fail(Invariant::R23, &why);
             }
         }
     }
