@@ -1,13 +1,13 @@
-//! A hash over a history, by which two runs are compared.
+//! A hash over a history, by which two runs are compared; and over anything else that can be printed.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Debug, Write};
 
 use crate::event::Event;
 
 /// Takes events and gives a number: two histories that differ in anything give different ones, but for an accident of 1 in 2^64. It is the same
 /// on every machine, for the same version of this crate.
 ///
-/// FNV-1a over the events' lines, each as [`Event`] renders itself.
+/// FNV-1a over the events' lines, each as [`Event`] renders itself. Text that is written to it is taken as it is.
 #[derive(Debug, Clone)]
 pub struct Digest(u64);
 
@@ -44,6 +44,13 @@ impl Digest {
         }
         digest.value()
     }
+
+    /// Of how a value prints for people who debug.
+    pub fn of_value(value: &impl Debug) -> u64 {
+        let mut digest = Self::new();
+        write!(digest, "{value:?}").expect("a hash takes every text");
+        digest.value()
+    }
 }
 
 impl Write for Digest {
@@ -74,5 +81,6 @@ mod tests {
         let mut digest = Digest::new();
         digest.write_str("a").unwrap();
         assert_eq!(digest.value(), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(Digest::of_value(&format_args!("a")), digest.value());
     }
 }

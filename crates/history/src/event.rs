@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tidelog_types::{
     BrokerEpoch, BrokerId, DirectoryId, EpochEntry, LeaderEpoch, Offset, PartitionRegistration,
-    ProducerStamp, ProducerState, TopicIdPartition,
+    ProducerStamp, ProducerState, TopicId, TopicIdPartition,
 };
 
 /// One thing that happened.
@@ -244,6 +244,14 @@ pub enum What {
         /// What it owns no longer.
         partitions: Vec<TopicIdPartition>,
     },
+    /// A coordinator took a member in, or let it start over owning nothing, and that is replicated. Of members of one group, this and
+    /// [`What::MemberRemoved`] stand in the order of the coordinators' log.
+    MemberJoined {
+        /// Of which group.
+        group: Name,
+        /// Who.
+        member: Name,
+    },
     /// A member is no more: it left, its process died, or it learned that it was removed.
     MemberEnded {
         /// Of which group.
@@ -251,7 +259,8 @@ pub enum What {
         /// Who.
         member: Name,
     },
-    /// A coordinator removed a member for its silence, and that is replicated.
+    /// A coordinator removed a member for its silence, or for not saying in time what it gave up, and that is replicated. One that
+    /// left is not removed.
     MemberRemoved {
         /// Of which group.
         group: Name,
@@ -348,7 +357,7 @@ pub enum What {
         /// The new log start.
         log_start: Offset,
     },
-    /// A replica's high watermark moved.
+    /// A replica's high watermark moved; or a process read from its disk, right after [`What::Recovered`], which one it had noted.
     HighWatermark {
         /// Which broker.
         broker: BrokerId,
@@ -378,10 +387,10 @@ pub enum What {
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
-        /// The batch's first offset.
+        /// Where the leader says that the batch's first record stands.
         base_offset: Offset,
-        /// The offset after the batch.
-        end: Offset,
+        /// The records that it was asked to store, as their sender sent them.
+        values: Vec<Value>,
     },
     /// A leader hands records out to consumers.
     Serves {
@@ -409,8 +418,8 @@ pub enum What {
         partition: TopicIdPartition,
         /// Its leader-epoch cache.
         epochs: Vec<EpochEntry>,
-        /// Its idempotent producers, by id; `None` where some may have expired.
-        producers: Option<Vec<ProducerState>>,
+        /// Its idempotent producers, by id.
+        producers: Vec<ProducerState>,
     },
 
     // ---- metadata --------------------------------------------------------------------------------------------------
@@ -420,8 +429,13 @@ pub enum What {
         partition: TopicIdPartition,
         /// As it is from here on.
         registration: PartitionRegistration,
-        /// Whether it was given a leader that may lack acknowledged records.
-        unclean: bool,
+    },
+    /// An operator set whether a topic would rather have a leader that may lack acknowledged records than none. Until then it would not.
+    UncleanElection {
+        /// Which topic.
+        topic: TopicId,
+        /// Whether it would.
+        allowed: bool,
     },
     /// A command was committed that registered a broker.
     BrokerRegistered {
@@ -440,7 +454,7 @@ pub enum What {
         index: u64,
         /// A digest of the command.
         command: u64,
-        /// A digest of the state after it.
+        /// A digest of everything that the broker knows after it, however it came to know it: from a snapshot, or command by command.
         state: u64,
     },
     /// A proposer was told that its command is committed.

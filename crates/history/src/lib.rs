@@ -26,8 +26,9 @@
 //! - [`What::ReadToEnd`] begins when every send has come to its end: all that was acknowledged before it is recorded is demanded of it.
 //!   [`What::GroupSettled`] comes when the group was handed all of the last one.
 //! - An invariant whose events are missing holds vacuously: of real clusters nothing is known of the inside.
-//! - An unclean election ([`What::Registered`] with `unclean`) gives up, for its partition and from then on, what rests on committed records staying: C1,
-//!   C2, C9, R17 and R23 by promise, and C4, C5, C8, G15, R16, R18 and R24 because they follow from those.
+//! - An unclean election, where the topic allows it ([`What::UncleanElection`]), gives up, for its partition and from then on, what rests on
+//!   committed records staying: C1, C2, C9, R17 and R23 by promise, and C4, C5, C8, G15, R16, R18 and R24 because they follow from those. A
+//!   registration shows by itself that its election was one. Where the topic does not allow it, it is against M29.
 //!
 //! # How it is built
 //!

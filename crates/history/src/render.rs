@@ -191,6 +191,9 @@ impl What {
                 "member {member:?} of group {group:?} gives {} up",
                 List(partitions)
             ),
+            Self::MemberJoined { group, member } => {
+                write!(f, "member {member:?} joins group {group:?}")
+            }
             Self::MemberEnded { group, member } => {
                 write!(f, "member {member:?} of group {group:?} ends")
             }
@@ -261,16 +264,13 @@ impl What {
                 producers,
             } => {
                 let epochs: Vec<_> = epochs.iter().map(Epoch).collect();
-                let producers = producers.as_deref().map(producers_of);
+                let producers: Vec<_> = producers.iter().map(Producer).collect();
                 write!(
                     f,
-                    "broker {broker} derived of {partition} epochs {}",
-                    List(&epochs)
+                    "broker {broker} derived of {partition} epochs {} and producers {}",
+                    List(&epochs),
+                    List(&producers)
                 )
-                .and_then(|()| match producers {
-                    Some(producers) => write!(f, " and producers {}", List(&producers)),
-                    None => write!(f, " and producers of whom some may have expired"),
-                })
             }
             _ => return None,
         })
@@ -313,10 +313,11 @@ impl What {
                 broker,
                 partition,
                 base_offset,
-                end,
+                values,
             } => write!(
                 f,
-                "broker {broker} acknowledges {partition} from {base_offset} up to {end}"
+                "broker {broker} acknowledges {partition} from {base_offset}: {}",
+                List(values)
             ),
             Self::Serves {
                 broker,
@@ -337,14 +338,10 @@ impl What {
             Self::Registered {
                 partition,
                 registration,
-                unclean,
-            } => {
-                let unclean = if *unclean { " uncleanly" } else { "" };
-                write!(
-                    f,
-                    "{partition} registered{unclean}: {}",
-                    Registration(registration)
-                )
+            } => write!(f, "{partition} registered: {}", Registration(registration)),
+            Self::UncleanElection { topic, allowed } => {
+                let may = if *allowed { "may" } else { "may not" };
+                write!(f, "topic {topic} {may} elect uncleanly")
             }
             Self::BrokerRegistered {
                 broker,
@@ -425,10 +422,6 @@ impl Display for Epoch<'_> {
 }
 
 struct Producer<'a>(&'a ProducerState);
-
-fn producers_of(states: &[ProducerState]) -> Vec<Producer<'_>> {
-    states.iter().map(Producer).collect()
-}
 
 impl Display for Producer<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -233,6 +233,10 @@ pub(crate) fn recovered(id: u32, log_start: u64, log: Vec<Arc<Entry>>) -> What {
     }
 }
 
+pub(crate) fn crashed(id: u32) -> What {
+    What::Crashed { broker: broker(id) }
+}
+
 pub(crate) fn disk_lost(id: u32) -> What {
     What::DiskLost {
         broker: broker(id),
@@ -313,12 +317,13 @@ fn high_watermark(id: u32, epoch: u32, to: u64, leading: bool) -> What {
     }
 }
 
-pub(crate) fn acknowledges(id: u32, base: u64, end: u64) -> What {
+/// A leader answers for a batch that it was asked to store.
+pub(crate) fn acknowledges(id: u32, base: u64, numbers: &[u64]) -> What {
     What::Acknowledges {
         broker: broker(id),
         partition: p0(),
         base_offset: Offset(base),
-        end: Offset(end),
+        values: values(numbers),
     }
 }
 
@@ -348,17 +353,24 @@ pub(crate) fn registered(registration: PartitionRegistration) -> What {
     What::Registered {
         partition: p0(),
         registration,
-        unclean: false,
     }
 }
 
-/// An unclean election of a leader that is all of the ISR.
-pub(crate) fn elected_uncleanly(leader: u32, leader_epoch: u32, partition_epoch: u32) -> What {
-    What::Registered {
-        partition: p0(),
-        registration: registration(Some(leader), leader_epoch, partition_epoch, &[leader], &[]),
-        unclean: true,
+/// The topic would rather have a leader that may lack acknowledged records than none, or would not.
+pub(crate) fn unclean_election(allowed: bool) -> What {
+    What::UncleanElection {
+        topic: p0().topic_id,
+        allowed,
     }
+}
+
+/// In epoch 1 broker 1 is all that is left of the ISR; in epoch 2 broker 3 is elected, which the topic allows.
+pub(crate) fn elected_uncleanly() -> Vec<What> {
+    vec![
+        unclean_election(true),
+        registered(registration(Some(1), 1, 8, &[1], &[])),
+        registered(registration(Some(3), 2, 9, &[3], &[])),
+    ]
 }
 
 /// Broker 1 leads 2 and 3 in epoch 1; they all have `entry`, at the log's beginning, on their disks, and it is committed.

@@ -1,16 +1,18 @@
 //! What the events of a history add up to, as far as more than one invariant asks for it.
 
 mod committed;
+mod compared;
 mod partition;
 mod replica;
 
-use tidelog_types::{BrokerId, DirectoryId, LeaderEpoch, Offset, TopicIdPartition};
+use tidelog_types::{BrokerId, DirectoryId, LeaderEpoch, Offset, TopicId, TopicIdPartition};
 
 use crate::event::{SendId, Sender, Value, What};
 use crate::hash::Map;
-use crate::invariants::Moment;
+use crate::invariants::{Moment, Verdict};
 use crate::paged::Paged;
 
+pub(crate) use compared::Compared;
 pub(crate) use partition::Partition;
 pub(crate) use replica::{Floor, Replica};
 
@@ -21,6 +23,9 @@ pub(crate) struct World {
     /// Which send a value belongs to, and its place in there.
     owners: Paged<(SendId, u32)>,
     partitions: Map<TopicIdPartition, Partition>,
+    /// Whether each topic allows a leader that may lack acknowledged records, where anybody said so.
+    unclean_election: Map<TopicId, bool>,
+    compared: Compared,
     disks: Map<BrokerId, Disk>,
 }
 
@@ -74,10 +79,52 @@ impl World {
         self.partitions.get(&partition)
     }
 
-    /// Whether an unclean election gave up what rests on committed records staying.
-    pub(crate) fn is_unclean(&self, partition: TopicIdPartition) -> bool {
-        self.partition(partition)
-            .is_some_and(|partition| partition.is_unclean)
+    /// A partition that is known, unless an unclean election gave up what rests on its committed records staying.
+    pub(crate) fn judged(&self, partition: TopicIdPartition) -> Option<&Partition> {
+        self.partition(partition).filter(|known| !known.is_unclean)
+    }
+
+    /// Whether a topic would rather have a leader that may lack acknowledged records than none.
+    pub(crate) fn allows_unclean(&self, topic: TopicId) -> bool {
+        self.unclean_election.get(&topic).copied().unwrap_or_default()
+    }
+
+    /// What the last event showed of its replica and the committed log.
+    pub(crate) fn compared(&self) -> &Compared {
+        &self.compared
+    }
+
+    /// Shows the values that an event places at offsets of a partition that is judged: those of an acknowledgement, of a read, of what a
+    /// high watermark commits. The event is part of the world already.
+    pub(crate) fn show_placed(
+        &self,
+        what: &What,
+        look: impl FnOnce(TopicIdPartition, &mut dyn Iterator<Item = (Offset, Value)>) -> Verdict,
+    ) -> Verdict {
+        let judged = |partition: TopicIdPartition| self.judged(partition).is_some();
+        match what {
+            What::SendAcknowledged {
+                send, base_offset, ..
+            } => match self.send(*send).filter(|send| judged(send.partition)) {
+                Some(send) => look(send.partition, &mut in_a_row(*base_offset, &send.values)),
+                None => Ok(()),
+            },
+            What::Read {
+                partition, records, ..
+            }
+            | What::ReadToEnd {
+                partition, records, ..
+            } if judged(*partition) => {
+                let mut placed = records.iter().map(|record| (record.offset, record.value));
+                look(*partition, &mut placed)
+            }
+            What::HighWatermark { partition, .. } if judged(*partition) => {
+                let committed = self.compared.committed.iter();
+                let mut placed = committed.flat_map(|entry| in_a_row(entry.base_offset, &entry.values));
+                look(*partition, &mut placed)
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn replica(&self, partition: TopicIdPartition, broker: BrokerId) -> Option<&Replica> {
@@ -91,6 +138,7 @@ impl World {
 
     /// Takes an event that the checks have seen.
     pub(crate) fn apply(&mut self, moment: &Moment<'_>) {
+        self.compared = Compared::default();
         self.apply_to_clients(moment);
         self.apply_to_logs(moment.what);
         self.apply_to_metadata(moment.what);
@@ -172,7 +220,7 @@ impl World {
                 partition,
                 epoch,
                 ..
-            } => self.at(*partition).lead(*broker, *epoch),
+            } => self.compared = self.at(*partition).lead(*broker, *epoch),
             What::Appended {
                 broker,
                 partition,
@@ -203,8 +251,8 @@ impl World {
                 partition,
                 epoch,
                 to,
-                ..
-            } => self.at(*partition).commit(*broker, *epoch, *to),
+                leading,
+            } => self.compared = self.at(*partition).commit(*broker, *epoch, *to, *leading),
             _ => {}
         }
     }
@@ -220,8 +268,13 @@ impl World {
             What::Registered {
                 partition,
                 registration,
-                unclean,
-            } => self.at(*partition).register(registration, *unclean),
+            } => {
+                let may_be_unclean = self.allows_unclean(partition.topic_id);
+                self.at(*partition).register(registration, may_be_unclean);
+            }
+            What::UncleanElection { topic, allowed } => {
+                self.unclean_election.insert(*topic, *allowed);
+            }
             What::BrokerRegistered {
                 broker, directory, ..
             } => {
@@ -239,4 +292,9 @@ impl World {
     fn at(&mut self, partition: TopicIdPartition) -> &mut Partition {
         self.partitions.entry(partition).or_default()
     }
+}
+
+/// Values at consecutive offsets.
+fn in_a_row(base_offset: Offset, values: &[Value]) -> impl Iterator<Item = (Offset, Value)> {
+    (base_offset.0..).map(Offset).zip(values.iter().copied())
 }

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use tidelog_history::Invariant;
 use tidelog_types::{BrokerId, TopicIdPartition};
 
 use crate::broker::Process;
@@ -252,8 +253,8 @@ impl World {
         if self.is_whole() {
             self.nemesis.is_healed = true;
         } else {
-            let why = "L31: a broker that was stopped, or paused, does not come back".to_owned();
-            self.context.history.fail(why);
+            let why = "a broker that was stopped, or paused, does not come back";
+            self.context.history.fail(Invariant::L31, why);
         }
     }
 

@@ -9,8 +9,9 @@
 //! - `broker`: a broker's process, the drivers around the pure crates
 //! - `clients`: producers, readers, members of a group
 //! - `config`, `faults`, `world`: what a run is of, what breaks in it, and the loop of events
-//! - [`mod@run`], `recorder`: a run from its seed to its verdict
+//! - [`mod@run`], `recorder`, `panics`: a run from its seed to its verdict
 //! - [`report`]: many runs, and what is said of them
+//! - `known`, in a build with mutants: what notices each
 //!
 //! # What is a model, and what is not there
 //!
@@ -38,8 +39,11 @@ mod config;
 mod context;
 mod disk;
 mod faults;
+#[cfg(feature = "mutants")]
+pub mod known;
 mod message;
 mod network;
+mod panics;
 mod raft;
 mod random;
 mod recorder;
@@ -48,5 +52,5 @@ pub mod run;
 mod schedule;
 mod world;
 
-pub use recorder::Seen;
-pub use run::{Options, Verdict, Violation, run};
+pub use recorder::{Broken, Options, Seen};
+pub use run::{Verdict, Violation, run};

@@ -44,9 +44,6 @@ struct Arguments {
     /// Every mutant, each with a seed that is known to notice it: exit code 1 if one does not.
     #[arg(long, conflicts_with_all = ["mutant", "seed", "seeds", "all_mutants"])]
     known_mutants: bool,
-    /// With a mutant: an invariant that must be among those that notice it, such as R18.
-    #[arg(long, value_name = "INVARIANT", requires = "mutant")]
-    expect: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -110,17 +107,11 @@ fn conclude(arguments: &Arguments, report: &Report) -> bool {
         if arguments.mutant.is_some() {
             println!("the mutant was not noticed");
         }
-        return arguments.expect.is_none();
+        return true;
     };
     print!("{}", describe(failed, arguments.mutant.as_deref()));
     print!("\n{}", report.figures());
-    match &arguments.expect {
-        Some(invariant) => failed
-            .violation
-            .as_ref()
-            .is_some_and(|violation| violation.what.starts_with(invariant.as_str())),
-        None => false,
-    }
+    false
 }
 
 fn show(report: &Report, last: &std::sync::Mutex<Instant>) {
@@ -190,39 +181,17 @@ mod mutants {
 
 #[cfg(feature = "mutants")]
 mod mutants {
+    use std::ops::Range;
+
+    use tidelog_sim::known::{KNOWN, is_documented, line, own, simulated, table};
     use tidelog_sim::report::run_seeds;
-    use tidelog_sim::{Options, run};
+    use tidelog_sim::{Broken, Options, run};
     use tidelog_types::mutant::{Mutant, switch_here};
 
     use super::Arguments;
 
     /// Within so many seeds each must be noticed.
-    const SEEDS: std::ops::Range<u64> = 0..500;
-    /// A seed that notices each, as `--all-mutants` finds them.
-    const KNOWN: [(Mutant, u64); 20] = [
-        (Mutant::AcknowledgeBeforeSync, 0),
-        (Mutant::CountUnsyncedLeader, 0),
-        (Mutant::ResumeOldEpoch, 0),
-        (Mutant::ForgetLeaderEpochStart, 2),
-        (Mutant::JoinFromOlderEpoch, 94),
-        (Mutant::CountCommittedIsr, 0),
-        (Mutant::IgnoreBrokerEpoch, 7),
-        (Mutant::TruncateToHighWatermark, 6),
-        (Mutant::StaleEpochCache, 4),
-        (Mutant::AnswerDuplicateEarly, 0),
-        (Mutant::SkipProducerRebuild, 1),
-        (Mutant::AdvanceUnderMinIsr, 0),
-        (Mutant::ServeLatestEarly, 6),
-        (Mutant::ReadAboveHighWatermark, 0),
-        (Mutant::StaleMinInsyncReplicas, 0),
-        (Mutant::AcceptOldMemberEpoch, 0),
-        (Mutant::AssignBeforeRevoked, 0),
-        (Mutant::ServeBeforeReplayed, 0),
-        (Mutant::DropEligibleLeader, 0),
-        (Mutant::ElectOutsideIsr, 0),
-    ];
-    /// About the storage of the real Raft, which is not simulated: the tests of the metadata crate must notice them.
-    const ELSEWHERE: [Mutant; 2] = [Mutant::AnswerVoteBeforeSync, Mutant::PurgeBeforeSnapshotSync];
+    const SEEDS: Range<u64> = 0..500;
 
     pub(crate) fn by_name(name: Option<&str>) -> Result<Option<Mutant>, String> {
         let Some(name) = name else { return Ok(None) };
@@ -237,67 +206,74 @@ mod mutants {
         switch_here(mutant);
     }
 
-    /// Runs the seed that is known to notice each mutant.
+    /// Runs the seed that is known to notice each mutant: by the same invariant.
     pub(crate) fn run_known() -> Result<bool, String> {
         let mut all_noticed = true;
-        for (mutant, seed) in KNOWN {
+        for (mutant, seed, known) in KNOWN {
             switch_here(Some(mutant));
             let violation = run(seed, Options::default()).violation;
             switch_here(None);
             let name = mutant.name();
-            match violation {
-                Some(violation) => println!("{name:<40} seed {seed:<6} {}", invariant(&violation.what)),
-                None => {
-                    all_noticed = false;
-                    println!(
-                        "{name:<40} seed {seed:<6} NOT NOTICED: look for another seed with --all-mutants"
-                    );
-                }
+            let broken = violation.map(|violation| violation.broken);
+            let found = broken.map_or_else(|| "NOT NOTICED".to_owned(), |broken| broken.to_string());
+            if broken == Some(known) {
+                println!("{name:<40} seed {seed:<6} {found}");
+            } else {
+                all_noticed = false;
+                println!(
+                    "{name:<40} seed {seed:<6} {found}, and {known} is known: look again with --all-mutants"
+                );
             }
         }
-        if KNOWN.len() + ELSEWHERE.len() == Mutant::ALL.len() {
-            Ok(all_noticed)
-        } else {
-            Err("a mutant has no known seed: find one with --all-mutants and add it".to_owned())
+        if !simulated().eq(KNOWN.map(|(mutant, ..)| mutant)) {
+            return Err("not every mutant has its known seed: find them with --all-mutants".to_owned());
         }
+        if !is_documented() {
+            let table = table(&KNOWN);
+            return Err(format!(
+                "docs/replication.md has another table than this:\n{table}"
+            ));
+        }
+        Ok(all_noticed)
     }
 
-    /// The invariant that a violation names first.
-    fn invariant(what: &str) -> &str {
-        what.split([' ', ':']).next().unwrap_or_default()
-    }
-
-    /// Looks for a seed that notices each mutant.
+    /// Looks for the first seed that notices each mutant, and prints what is to be known of them.
     pub(crate) fn hunt_all(arguments: &Arguments) -> Result<bool, String> {
         if arguments.jobs == 0 {
             return Err("--jobs 0 runs nothing".to_owned());
         }
         let mut all_noticed = true;
-        for mutant in Mutant::ALL
-            .into_iter()
-            .filter(|mutant| !ELSEWHERE.contains(mutant))
-        {
+        let mut found = Vec::new();
+        for mutant in simulated() {
             let seeds = arguments.seeds.clone().unwrap_or(SEEDS);
-            let report = run_seeds(seeds, arguments.jobs, || switch_here(Some(mutant)), |_| ());
             let name = mutant.name();
-            match report
-                .failed
-                .as_ref()
-                .and_then(|failed| Some((failed.seed, failed.violation.as_ref()?)))
-            {
-                Some((seed, violation)) => {
-                    let invariant = violation.what.split([' ', ':']).next().unwrap_or_default();
-                    println!(
-                        "{name:<40} seed {seed:<6} {invariant:<4} after {} runs",
-                        report.runs
-                    );
-                }
-                None => {
-                    all_noticed = false;
-                    println!("{name:<40} NOT NOTICED in {} runs", report.runs);
-                }
+            if let Some((seed, broken)) = hunt(mutant, seeds, arguments.jobs) {
+                eprintln!("{name:<40} seed {seed:<6} {broken}");
+                found.push((mutant, seed, broken));
+            } else {
+                all_noticed = false;
+                eprintln!("{name:<40} NOT NOTICED");
             }
         }
+        for (mutant, seed, broken) in &found {
+            println!("{}", line(*mutant, *seed, *broken));
+        }
+        print!("\n{}", table(&found));
         Ok(all_noticed)
+    }
+
+    /// The first seed that notices a mutant, by the invariant that must, and by what it does.
+    fn hunt(mutant: Mutant, mut seeds: Range<u64>, jobs: usize) -> Option<(u64, Broken)> {
+        while !seeds.is_empty() {
+            let report = run_seeds(seeds.clone(), jobs, || switch_here(Some(mutant)), |_| ());
+            switch_here(None);
+            let failed = report.failed?;
+            let broken = failed.violation?.broken;
+            if own(mutant).is_none_or(|invariant| broken == Broken::Invariant(invariant)) {
+                return Some((failed.seed, broken));
+            }
+            seeds.start = failed.seed + 1;
+        }
+        None
     }
 }

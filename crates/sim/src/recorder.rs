@@ -1,12 +1,12 @@
 //! The history of a run as it is written: handed to the checker, counted, and its newest part kept to be shown.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt::{Debug, Write as _};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::{self, Debug};
 use std::time::Duration;
 
 use tidelog_history::event::Name;
-use tidelog_history::{Checker, Digest, Event, What};
-use tidelog_types::{Offset, PartitionIndex};
+use tidelog_history::{Checker, Digest, Event, Invariant, Violation, What};
+use tidelog_types::{LeaderEpoch, Offset, PartitionIndex};
 
 /// Events that are kept to be shown with a violation.
 const KEPT: usize = 400;
@@ -112,42 +112,82 @@ impl Seen {
     }
 }
 
-/// How a history is looked at while it is written.
+/// How a run is looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Watching {
+pub struct Options {
     /// Print every event.
-    pub(crate) trace: bool,
+    pub trace: bool,
     /// Keep a digest of every event's text.
-    pub(crate) digest: bool,
+    pub digest: bool,
+}
+
+/// What a run broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// An invariant.
+    Invariant(Invariant),
+    /// An assertion, or something else that makes a program panic.
+    Panic,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invariant(invariant) => f.pad(invariant.name()),
+            Self::Panic => f.pad("panic"),
+        }
+    }
+}
+
+/// The first thing that is wrong in a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Breach {
+    pub(crate) broken: Broken,
+    /// In words.
+    pub(crate) what: String,
 }
 
 /// Writes a history.
 pub(crate) struct Recorder {
-    watching: Watching,
+    options: Options,
     checker: Checker,
     kept: VecDeque<Event>,
     digest: Digest,
     pub(crate) seen: Seen,
     /// The first thing that was wrong.
-    pub(crate) violation: Option<String>,
+    pub(crate) violation: Option<Breach>,
     /// The newest metadata index whose changes stand in the history.
     pub(crate) metadata_index: u64,
-    /// Up to where removals of members in each partition of the offsets topic stand in the history.
-    removals: BTreeMap<PartitionIndex, Offset>,
+    /// Up to where what became of members in each partition of the offsets topic stands in the history.
+    members: BTreeMap<PartitionIndex, Offset>,
+    /// What coordinators appended of members for their silence.
+    silent: BTreeSet<Place>,
+}
+
+/// Where a record of a coordinator stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// In which partition of the offsets topic.
+    pub(crate) partition: PartitionIndex,
+    /// Appended in which epoch.
+    pub(crate) epoch: LeaderEpoch,
+    /// The offset after it.
+    pub(crate) end: Offset,
 }
 
 impl Recorder {
     /// An empty one.
-    pub(crate) fn new(watching: Watching) -> Self {
+    pub(crate) fn new(options: Options) -> Self {
         Self {
-            watching,
+            options,
             checker: Checker::new(),
             kept: VecDeque::with_capacity(KEPT),
             digest: Digest::default(),
             seen: Seen::default(),
             violation: None,
             metadata_index: 0,
-            removals: BTreeMap::new(),
+            members: BTreeMap::new(),
+            silent: BTreeSet::new(),
         }
     }
 
@@ -155,36 +195,48 @@ impl Recorder {
     pub(crate) fn record(&mut self, at: Duration, what: What) {
         let event = Event { at, what };
         self.seen.events += 1;
-        if self.watching.digest {
+        if self.options.digest {
             self.digest.take(&event);
         }
-        if self.watching.trace {
-            println!("{}", line(&event));
+        if self.options.trace {
+            println!("{event}");
         }
-        let taken = if self.violation.is_none() {
-            self.checker.take(&event)
-        } else {
-            Ok(())
-        };
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
+        // Kept before it is judged: also of a check that panics the event is shown.
         self.kept.push_back(event);
-        if let Err(violation) = taken {
-            self.violation = Some(violation.to_string());
+        if self.violation.is_none()
+            && let Some(event) = self.kept.back()
+            && let Err(violation) = self.checker.take(event)
+        {
+            self.violated(&violation);
         }
     }
 
     /// The history is at its end.
     pub(crate) fn finish(&mut self) {
-        if let Err(violation) = std::mem::take(&mut self.checker).finish() {
-            self.violation = Some(violation.to_string());
+        if self.violation.is_none()
+            && let Err(violation) = std::mem::take(&mut self.checker).finish()
+        {
+            self.violated(&violation);
         }
     }
 
-    /// Something is wrong that no event shows.
-    pub(crate) fn fail(&mut self, why: String) {
-        self.violation.get_or_insert(why);
+    /// An invariant is broken in a way that no event shows.
+    pub(crate) fn fail(&mut self, invariant: Invariant, why: &str) {
+        let what = format!("{invariant}: {why}");
+        self.break_off(Broken::Invariant(invariant), what);
+    }
+
+    /// Something is wrong, in words. What comes after the first thing counts no more.
+    pub(crate) fn break_off(&mut self, broken: Broken, what: String) {
+        self.violation.get_or_insert(Breach { broken, what });
+    }
+
+    fn violated(&mut self, violation: &Violation) {
+        let broken = Broken::Invariant(violation.invariant);
+        self.break_off(broken, violation.to_string());
     }
 
     /// The digest of the history so far.
@@ -194,21 +246,29 @@ impl Recorder {
 
     /// The newest events, as lines.
     pub(crate) fn tail(&self) -> Vec<String> {
-        self.kept.iter().map(line).collect()
+        self.kept.iter().map(ToString::to_string).collect()
     }
 
-    /// Whether a removal that stands at an offset of a partition of the offsets topic is new to the history.
-    pub(crate) fn is_new_removal(&mut self, partition: PartitionIndex, end: Offset) -> bool {
-        let known = self.removals.entry(partition).or_default();
-        let is_new = end > *known;
-        *known = (*known).max(end);
-        is_new
+    /// A coordinator appended this of a member for its silence.
+    pub(crate) fn was_silent(&mut self, place: Place) {
+        self.silent.insert(place);
     }
-}
 
-/// An event as a line.
-fn line(event: &Event) -> String {
-    event.to_string()
+    /// Writes down what became of a member by a record that is replicated, unless it stands in the history already. That one left
+    /// its own events say.
+    pub(crate) fn became(&mut self, at: Duration, place: Place, what: What) {
+        let known = self.members.entry(place.partition).or_default();
+        if place.end <= *known {
+            return;
+        }
+        *known = place.end;
+        let is_removal = matches!(what, What::MemberRemoved { .. });
+        if is_removal && !self.silent.remove(&place) {
+            return;
+        }
+        self.seen.members_removed += u64::from(is_removal);
+        self.record(at, what);
+    }
 }
 
 /// A member, a group, in a history.
@@ -218,25 +278,10 @@ pub(crate) fn name(text: &str) -> Name {
 
 /// A digest of what a value prints as.
 pub(crate) fn digest_of(value: &impl Debug) -> u64 {
-    digest_onto(0, value)
+    Digest::of_value(value)
 }
 
 /// The digest of a value on top of another.
 pub(crate) fn digest_onto(before: u64, value: &impl Debug) -> u64 {
-    let mut digest = TextHash(before ^ 0xCBF2_9CE4_8422_2325);
-    let written = write!(digest, "{value:?}");
-    assert!(written.is_ok(), "a digest takes any text");
-    digest.0
-}
-
-/// FNV-1a.
-struct TextHash(u64);
-
-impl std::fmt::Write for TextHash {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
-        }
-        Ok(())
-    }
+    Digest::of_value(&(before, value))
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::recorder::Seen;
-use crate::run::{Options, Verdict, run};
+use crate::recorder::{Broken, Options, Seen};
+use crate::run::{Verdict, run};
 
 /// How many lines of a history are shown with a violation.
 const SHOWN: usize = 60;
@@ -21,8 +21,6 @@ pub struct Report {
     pub seen: Seen,
     /// The first run that was wrong, by seed.
     pub failed: Option<Verdict>,
-    /// The seed to go on with.
-    pub next_seed: u64,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -60,9 +58,7 @@ pub fn run_seeds(
         }
         work();
     });
-    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report.next_seed = next.into_inner().min(seeds.end);
-    report
+    report.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Report {
@@ -106,7 +102,11 @@ pub fn describe(verdict: &Verdict, mutant: Option<&str>) -> String {
         for line in &violation.tail[first..] {
             let _ = writeln!(text, "{line}");
         }
-        let _ = writeln!(text, "\nseed {}: {}", verdict.seed, violation.what);
+        let panic = match violation.broken {
+            Broken::Invariant(_) => "",
+            Broken::Panic => "panic: ",
+        };
+        let _ = writeln!(text, "\nseed {}: {panic}{}", verdict.seed, violation.what);
         let mutant = mutant
             .map(|mutant| format!(" --mutant {mutant}"))
             .unwrap_or_default();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_cluster::ClusterImage;
-use tidelog_history::What;
 use tidelog_history::event::Life;
+use tidelog_history::{Invariant, What};
 use tidelog_types::{BrokerId, DirectoryId};
 
 use crate::broker::{Disks, Ended, Process, Timer};
@@ -18,7 +18,7 @@ use crate::message::{Address, Site};
 use crate::network::Heard;
 use crate::raft::{LogEntry, MetadataDisk, Payload, node_id};
 use crate::random::Random;
-use crate::recorder::{Recorder, Watching};
+use crate::recorder::{Options, Recorder};
 
 /// How many brokers vote on metadata.
 pub(crate) const VOTERS: usize = 3;
@@ -66,11 +66,11 @@ pub(crate) struct World {
 
 impl World {
     /// The world of a seed, at its beginning: a formed cluster that has never done anything.
-    pub(crate) fn new(seed: u64, watching: Watching) -> Self {
+    pub(crate) fn new(seed: u64, options: Options) -> Self {
         let mut random = Random::new(seed);
         let config = Config::draw(&mut random);
         let nemesis = Nemesis::draw(&config, &mut random);
-        let mut context = Context::new(random, config, Recorder::new(watching));
+        let mut context = Context::new(random, config, Recorder::new(options));
         let hosts = hosts(&mut context);
         let clients = Clients::start(&mut context);
         let mut world = Self {
@@ -214,8 +214,8 @@ impl World {
         self.context.die(process.address);
         self.context.record(What::Crashed { broker });
         if self.nemesis.is_healed() {
-            let why = format!("L31: broker {broker} goes down after everything is healed");
-            self.context.history.fail(why);
+            let why = format!("broker {broker} goes down after everything is healed");
+            self.context.history.fail(Invariant::L31, &why);
         }
         Some(process.into_disks())
     }

@@ -2,26 +2,30 @@
 
 #![cfg(feature = "mutants")]
 
-use tidelog_sim::report::run_seeds;
-use tidelog_types::mutant::{Mutant, switch_here};
-
-/// Within so many seeds.
-const SEEDS: u64 = 500;
-/// About the storage of the real Raft, which is not simulated: the tests of the metadata crate must notice them.
-const ELSEWHERE: [Mutant; 2] = [Mutant::AnswerVoteBeforeSync, Mutant::PurgeBeforeSnapshotSync];
+use tidelog_sim::known::{KNOWN, is_documented, simulated, table};
+use tidelog_sim::{Options, run};
+use tidelog_types::mutant::switch_here;
 
 #[test]
-fn every_mutant_is_noticed() {
-    for mutant in Mutant::ALL
-        .into_iter()
-        .filter(|mutant| !ELSEWHERE.contains(mutant))
-    {
-        let report = run_seeds(0..SEEDS, 2, || switch_here(Some(mutant)), |_| ());
-        assert!(
-            report.failed.is_some(),
-            "{} is not noticed in {SEEDS} runs",
-            mutant.name()
-        );
+fn every_mutant_is_noticed_as_it_is_known_to_be() {
+    assert!(
+        simulated().eq(KNOWN.map(|(mutant, ..)| mutant)),
+        "each has its known seed"
+    );
+    for (mutant, seed, known) in KNOWN {
+        switch_here(Some(mutant));
+        let violation = run(seed, Options::default()).violation;
+        switch_here(None);
+        let broken = violation.map(|violation| violation.broken);
+        assert_eq!(broken, Some(known), "{} in seed {seed}", mutant.name());
     }
-    switch_here(None);
+}
+
+#[test]
+fn what_is_known_of_mutants_is_what_the_documentation_says() {
+    assert!(
+        is_documented(),
+        "docs/replication.md is to have these rows:\n{}",
+        table(&KNOWN)
+    );
 }

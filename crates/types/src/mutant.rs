@@ -2,7 +2,7 @@
 //!
 //! A rule of the protocol asks [`is_on`] at the place where it stands, and a test that breaks it there must fail. Without the feature
 //! `mutants` the answer is the constant `false`, and neither the names nor a switch are compiled: a program that is built
-//! without it cannot break a rule. `cargo xtask test` builds the simulation with the feature apart from everything else.
+//! without it cannot break a rule. `cargo xtask sim` builds the simulation with the feature apart from everything else.
 
 /// A rule, named by how it is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -20,7 +20,7 @@ impl Check for NoneLost {
         else {
             return Ok(());
         };
-        let Some(known) = world.partition(*partition).filter(|known| !known.is_unclean) else {
+        let Some(known) = world.judged(*partition) else {
             return Ok(());
         };
         for (base, id) in &known.acknowledged {
@@ -91,7 +91,7 @@ pub(super) fn cases() -> super::tests::Cases {
             ),
             (
                 "an unclean election may lose it",
-                history(then(sent(), [elected_uncleanly(3, 2, 2), read_to_end(0, 0, &[])])),
+                history(then(sent(), then(elected_uncleanly(), [read_to_end(0, 0, &[])]))),
             ),
         ],
     }

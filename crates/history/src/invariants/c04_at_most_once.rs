@@ -1,63 +1,35 @@
 //! C4: a record of an idempotent producer stands at one offset only.
 
+use tidelog_types::Offset;
+
 use super::{Check, Moment, Verdict};
-use crate::event::{Value, What};
 use crate::paged::Paged;
 use crate::world::World;
 
 #[derive(Default)]
 pub(super) struct AtMostOnce {
     /// Of each value the offset that it stands at, and the event that told so first.
-    places: Paged<(u64, usize)>,
+    places: Paged<(Offset, usize)>,
 }
 
 impl Check for AtMostOnce {
     fn after(&mut self, moment: &Moment<'_>, world: &World) -> Verdict {
-        match moment.what {
-            What::SendAcknowledged {
-                send, base_offset, ..
-            } => match world.send(*send) {
-                Some(send) => send
-                    .values
-                    .iter()
-                    .zip(base_offset.0..)
-                    .try_for_each(|(value, offset)| self.stands(*value, offset, moment, world)),
-                None => Ok(()),
-            },
-            What::Read { records, .. } | What::ReadToEnd { records, .. } => records
-                .iter()
-                .try_for_each(|record| self.stands(record.value, record.offset.0, moment, world)),
-            What::HighWatermark { partition, .. } => {
-                let Some(known) = world.partition(*partition) else {
-                    return Ok(());
+        world.show_placed(moment.what, |_, placed| {
+            for (offset, value) in placed {
+                let Some((id, send, _)) = world.sent(value).filter(|(_, send, _)| send.idempotent) else {
+                    continue;
                 };
-                known
-                    .newly_committed
-                    .iter()
-                    .flat_map(|entry| entry.values.iter().zip(entry.base_offset.0..))
-                    .try_for_each(|(value, offset)| self.stands(*value, offset, moment, world))
+                let now = (offset, moment.position);
+                let (before, position) = self.places.get_or_insert(value.0, now);
+                if before != offset {
+                    return Err(format!(
+                        "value {} of the idempotent send {} stands at offset {offset} of {}, and at offset {before} by #{position}",
+                        value.0, id.0, send.partition
+                    ));
+                }
             }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl AtMostOnce {
-    fn stands(&mut self, value: Value, offset: u64, moment: &Moment<'_>, world: &World) -> Verdict {
-        let Some((id, send, _)) = world.sent(value) else {
-            return Ok(());
-        };
-        if !send.idempotent || world.is_unclean(send.partition) {
-            return Ok(());
-        }
-        let (before, position) = self.places.get_or_insert(value.0, (offset, moment.position));
-        if before == offset {
-            return Ok(());
-        }
-        Err(format!(
-            "value {} of the idempotent send {} stands at offset {offset} of {}, and at offset {before} by #{position}",
-            value.0, id.0, send.partition
-        ))
+            Ok(())
+        })
     }
 }
 

@@ -55,7 +55,10 @@ impl LaterIsHigher {
         let Some((floor, position)) = self.floors.get(&send).filter(|(floor, _)| offset < *floor) else {
             return Ok(());
         };
-        let Some(sent) = world.send(send).filter(|sent| !world.is_unclean(sent.partition)) else {
+        let Some(sent) = world
+            .send(send)
+            .filter(|sent| world.judged(sent.partition).is_some())
+        else {
             return Ok(());
         };
         Err(format!(

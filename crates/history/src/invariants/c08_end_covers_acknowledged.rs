@@ -56,7 +56,7 @@ impl Check for EndCoversAcknowledged {
                 let Some((partition, (end, position))) = self.asked.remove(request) else {
                     return Ok(());
                 };
-                if *offset >= end || world.is_unclean(partition) {
+                if *offset >= end || world.judged(partition).is_none() {
                     return Ok(());
                 }
                 Err(format!(

@@ -51,7 +51,7 @@ impl Check for StaysReadable {
             _ => return Ok(()),
         };
         let read = self.read.entry(partition).or_default();
-        if !world.is_unclean(partition) {
+        if world.judged(partition).is_some() {
             let is_end = matches!(moment.what, What::ReadToEnd { .. });
             let answer = Answer {
                 from: from.max(log_start),
@@ -137,7 +137,7 @@ pub(super) fn cases() -> super::tests::Cases {
             ),
             (
                 "an unclean election lost it",
-                history(then(seen(), [elected_uncleanly(3, 2, 2), read_to_end(0, 0, &[])])),
+                history(then(seen(), then(elected_uncleanly(), [read_to_end(0, 0, &[])]))),
             ),
         ],
     }

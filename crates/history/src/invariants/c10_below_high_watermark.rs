@@ -1,4 +1,4 @@
-//! C10: a leader hands consumers nothing above its own high watermark.
+//! C10: a leader hands consumers nothing above its own high watermark: what it learned in this life, or had noted on its disk.
 
 use super::{Check, Moment, Verdict};
 use crate::event::What;
@@ -49,6 +49,17 @@ pub(super) fn cases() -> super::tests::Cases {
                 "a lost disk knows of nothing",
                 history(then(one(), [disk_lost(1), serves(1)])),
             ),
+            (
+                "a restarted leader has not noted what its former life knew",
+                history(then(
+                    one(),
+                    [
+                        recovered(1, 0, vec![entry(0, 1, &[10])]),
+                        leads(1, 4, 2),
+                        serves(1),
+                    ],
+                )),
+            ),
         ],
         good: vec![
             (
@@ -61,6 +72,18 @@ pub(super) fn cases() -> super::tests::Cases {
                     one(),
                     [
                         recovered(1, 0, vec![entry(0, 1, &[10])]),
+                        learns(1, 1, 1),
+                        leads(1, 4, 2),
+                        serves(1),
+                    ],
+                )),
+            ),
+            (
+                "and by the log start that its disk has",
+                history(then(
+                    one(),
+                    [
+                        recovered(1, 1, vec![entry(0, 1, &[10])]),
                         leads(1, 4, 2),
                         serves(1),
                     ],

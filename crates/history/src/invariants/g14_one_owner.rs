@@ -1,7 +1,8 @@
 //! G14: a partition goes to a new owner only after the old one gave it up, ended, or was removed.
 //!
 //! A member that was removed for its silence does not know it yet, and may take on what it was assigned long ago. That binds nobody, and
-//! nothing that it does so is committed (G13): from its removal until it ends, its claims are not held against others.
+//! nothing that it does so is committed (G13): from its removal until it ends or a coordinator takes it in again, its claims are not held
+//! against others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,7 @@ pub(super) struct OneOwner {
 struct Group {
     /// The partitions that are owned, by whom, and the event that gave them.
     owners: BTreeMap<TopicIdPartition, (Name, usize)>,
-    /// Members that were removed and have not ended.
+    /// Members that were removed, have not ended, and have not joined again.
     removed: BTreeSet<Name>,
 }
 
@@ -51,6 +52,11 @@ impl Check for OneOwner {
                     known
                         .owners
                         .retain(|partition, (owner, _)| owner != member || !partitions.contains(partition));
+                }
+            }
+            What::MemberJoined { group, member } => {
+                if let Some(known) = self.groups.get_mut(group) {
+                    known.removed.remove(member);
                 }
             }
             What::MemberEnded { group, member } => {
@@ -114,6 +120,10 @@ pub(super) fn cases() -> super::tests::Cases {
         group: member().0,
         member: member().1,
     };
+    let joined = || What::MemberJoined {
+        group: member().0,
+        member: member().1,
+    };
     let other_group = What::Assigned {
         group: name("h"),
         member: name("b"),
@@ -134,6 +144,10 @@ pub(super) fn cases() -> super::tests::Cases {
             (
                 "a member that was removed once has joined again",
                 history([removed(), ended(), assigned("a", 0), assigned("b", 0)]),
+            ),
+            (
+                "it gave itself up before it was removed, and has joined again under its name",
+                history([ended(), removed(), joined(), assigned("a", 0), assigned("b", 0)]),
             ),
             (
                 "one who does not own it gives it up",
@@ -164,6 +178,10 @@ pub(super) fn cases() -> super::tests::Cases {
                     assigned("a", 1),
                     ended(),
                 ]),
+            ),
+            (
+                "a member is removed after it joined, and does not know yet",
+                history([joined(), removed(), assigned("b", 0), assigned("a", 0)]),
             ),
             (
                 "a removed member that does not know yet changes nothing",

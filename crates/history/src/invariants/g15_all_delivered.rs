@@ -44,24 +44,22 @@ impl Check for AllDelivered {
 
 impl AllDelivered {
     fn settled(&self, group: &Name, partition: TopicIdPartition, world: &World) -> Verdict {
-        let known = world.partition(partition);
-        if known.is_some_and(|known| known.is_unclean) {
+        let Some(known) = world.judged(partition) else {
             return Ok(());
-        }
-        let log_start = known.map(|known| known.log_start).unwrap_or_default();
+        };
+        let log_start = known.log_start;
         let delivered = self.delivered.get(&(Name::clone(group), partition));
         let missing = |offset: &Offset| {
             *offset >= log_start && delivered.is_none_or(|delivered| delivered.get(offset.0).is_none())
         };
-        let first = match (self.ends.get(&partition), known) {
-            (Some(offsets), _) => offsets.iter().copied().find(missing),
-            (None, Some(known)) => known
+        let first = match self.ends.get(&partition) {
+            Some(offsets) => offsets.iter().copied().find(missing),
+            None => known
                 .committed
                 .entries_from(log_start)
                 .iter()
                 .flat_map(|entry| (entry.base_offset.0..entry.end_offset().0).map(Offset))
                 .find(missing),
-            (None, None) => None,
         };
         match first {
             Some(offset) => Err(format!(

@@ -1,12 +1,15 @@
 //! L31: half a minute after healing every partition that can be read has been read, and every one that can be written was written.
+//!
+//! A send or a read counts that began after healing. A reader asks for one thing at a time: what it was answered first after healing it
+//! may have asked for before, and what it was answered later it asked for since. Reading to the end begins after healing by definition.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidelog_types::TopicIdPartition;
 
 use super::{Check, Moment, Verdict};
-use crate::event::{Request, What};
-use crate::hash::Map;
+use crate::event::{Reader, What};
 use crate::world::World;
 
 /// How long a healed cluster may take to serve.
@@ -15,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct LivesWhenHealed {
     owed: Vec<Debt>,
-    /// Which partition a question for the end is about.
-    asked: Map<Request, TopicIdPartition>,
+    /// Readers that had an answer since healing.
+    answered: BTreeSet<Reader>,
 }
 
 /// What a partition still owes.
@@ -36,6 +39,7 @@ impl Check for LivesWhenHealed {
         }
         match moment.what {
             What::Healed { owed } => {
+                self.answered.clear();
                 let debts = owed.iter().map(|owed| Debt {
                     partition: owed.partition,
                     reads: owed.reads,
@@ -45,17 +49,10 @@ impl Check for LivesWhenHealed {
                 });
                 self.owed.extend(debts.filter(|debt| debt.reads || debt.writes));
             }
-            What::EndAsked {
-                request, partition, ..
-            } => {
-                self.asked.insert(*request, *partition);
-            }
-            What::EndAnswered { request, .. } => {
-                if let Some(partition) = self.asked.remove(request) {
-                    self.read(partition);
-                }
-            }
-            What::Read { partition, .. } | What::ReadToEnd { partition, .. } => self.read(*partition),
+            What::Read {
+                reader, partition, ..
+            } => self.answered(*reader, *partition),
+            What::ReadToEnd { partition, .. } => self.read(*partition),
             What::SendAcknowledged { send, .. } => {
                 if let Some(send) = world.send(*send) {
                     self.written(send.partition, send.began);
@@ -80,6 +77,13 @@ impl Check for LivesWhenHealed {
 }
 
 impl LivesWhenHealed {
+    fn answered(&mut self, reader: Reader, partition: TopicIdPartition) {
+        let is_first = self.answered.insert(reader);
+        if !is_first {
+            self.read(partition);
+        }
+    }
+
     fn read(&mut self, partition: TopicIdPartition) {
         for debt in self.owed.iter_mut().filter(|debt| debt.partition == partition) {
             debt.reads = false;
@@ -150,7 +154,34 @@ pub(super) fn cases() -> super::tests::Cases {
             ),
             (
                 "the run ends without it",
-                timed([(5, healed(true, true)), (6, read(1, 0, 0, &[])), (7, ended())]),
+                timed([
+                    (5, healed(true, true)),
+                    (6, read(1, 0, 0, &[])),
+                    (6, read(1, 0, 0, &[])),
+                    (7, ended()),
+                ]),
+            ),
+            (
+                "the answer to a read from before healing does not count",
+                timed([(5, healed(true, false)), (6, read(1, 0, 0, &[])), (7, ended())]),
+            ),
+            (
+                "nor does one of each of two readers",
+                timed([
+                    (5, healed(true, false)),
+                    (6, read(1, 0, 0, &[])),
+                    (6, read(2, 0, 0, &[])),
+                    (7, ended()),
+                ]),
+            ),
+            (
+                "to be told where it ends is not to read it",
+                timed([
+                    (5, healed(true, false)),
+                    (6, end_asked(1, None)),
+                    (7, end_answered(1, 0, 1)),
+                    (8, ended()),
+                ]),
             ),
         ],
         good: vec![
@@ -160,8 +191,16 @@ pub(super) fn cases() -> super::tests::Cases {
                     (5, healed(true, true)),
                     (6, send(1, 1, &[10])),
                     (20, acked(1, 0, 1)),
-                    (34, end_asked(1, None)),
-                    (35, end_answered(1, 1, 1)),
+                    (34, read(1, 0, 1, &[(0, 10)])),
+                    (35, read(1, 1, 1, &[])),
+                    (90, ended()),
+                ]),
+            ),
+            (
+                "it is read to its end",
+                timed([
+                    (5, healed(true, false)),
+                    (6, read_to_end(0, 0, &[])),
                     (90, ended()),
                 ]),
             ),

@@ -1,4 +1,7 @@
-//! M26: at each index of the metadata log every broker applies the same command and comes to the same state.
+//! M26: at each index of the metadata log every broker applies the same command and comes to the same state, whether it came there command
+//! by command or from a snapshot; and in one life it applies none twice and goes back to none.
+
+use tidelog_types::BrokerId;
 
 use super::{Check, Moment, Verdict};
 use crate::event::What;
@@ -9,19 +12,33 @@ use crate::world::World;
 pub(super) struct OneSequence {
     /// Of each index the command, the state after it, and the event that told so first.
     applied: Map<u64, (u64, u64, usize)>,
+    /// How far each process is, and the event that told so.
+    reached: Map<BrokerId, (u64, usize)>,
 }
 
 impl Check for OneSequence {
     fn before(&mut self, moment: &Moment<'_>, _world: &World) -> Verdict {
-        let What::Applied {
-            broker,
-            index,
-            command,
-            state,
-        } = moment.what
-        else {
-            return Ok(());
+        let (broker, index, command, state) = match moment.what {
+            What::Applied {
+                broker,
+                index,
+                command,
+                state,
+            } => (broker, index, command, state),
+            What::Crashed { broker } | What::DiskLost { broker, .. } => {
+                self.reached.remove(broker);
+                return Ok(());
+            }
+            _ => return Ok(()),
         };
+        match self.reached.insert(*broker, (*index, moment.position)) {
+            Some((before, position)) if before >= *index => {
+                return Err(format!(
+                    "broker {broker} applies index {index} of the metadata log, and has applied {before} by #{position}"
+                ));
+            }
+            _ => {}
+        }
         let now = (*command, *state, moment.position);
         let (first_command, first_state, position) = *self.applied.entry(*index).or_insert(now);
         let differs = if first_command != *command {
@@ -58,16 +75,38 @@ pub(super) fn cases() -> super::tests::Cases {
             ),
             (
                 "a broker that restarts comes to another state",
-                history([applied(1, 5, 50, 500), applied(1, 5, 50, 501)]),
+                history([applied(1, 5, 50, 500), crashed(1), applied(1, 5, 50, 501)]),
+            ),
+            (
+                "a broker comes from a snapshot to another state",
+                history([
+                    applied(1, 5, 50, 500),
+                    applied(1, 6, 60, 600),
+                    applied(2, 6, 60, 601),
+                ]),
+            ),
+            (
+                "a command is applied twice",
+                history([applied(1, 5, 50, 500), applied(1, 5, 50, 500)]),
+            ),
+            (
+                "a broker goes back",
+                history([
+                    applied(1, 5, 50, 500),
+                    applied(1, 6, 60, 600),
+                    applied(1, 5, 50, 500),
+                ]),
             ),
         ],
         good: vec![(
-            "all apply the same, some again",
+            "all apply the same, some again in another life, some from a snapshot on",
             history([
                 applied(1, 5, 50, 500),
                 applied(1, 6, 50, 501),
                 applied(2, 5, 50, 500),
+                crashed(1),
                 applied(1, 6, 50, 501),
+                applied(3, 6, 50, 501),
             ]),
         )],
     }

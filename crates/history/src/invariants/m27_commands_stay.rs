@@ -25,8 +25,10 @@ pub(super) struct CommandsStay {
     settled: u64,
     /// What was acknowledged since, and when.
     recent: VecDeque<(Duration, u64)>,
-    /// How far each broker is.
+    /// How far each broker is, by what it applied on the disk that it has.
     reached: Map<BrokerId, u64>,
+    /// Somebody told what is applied: without a word of it nothing can be demanded.
+    is_told: bool,
 }
 
 impl Check for CommandsStay {
@@ -38,6 +40,7 @@ impl Check for CommandsStay {
                 command,
                 ..
             } => {
+                self.is_told = true;
                 let reached = self.reached.entry(*broker).or_default();
                 *reached = (*reached).max(*index);
                 self.applied.entry(*index).or_insert((*command, moment.position));
@@ -61,8 +64,12 @@ impl Check for CommandsStay {
                     None => Ok(()),
                 }
             }
-            // Without a word of what is applied nothing can be demanded.
-            What::Ended { up } if !self.reached.is_empty() => {
+            // Whoever had it may have been the only one: on a new disk it is to be reached again.
+            What::DiskLost { broker, .. } => {
+                self.reached.remove(broker);
+                Ok(())
+            }
+            What::Ended { up } if self.is_told => {
                 self.settle(moment.at);
                 let reached = |broker: &BrokerId| self.reached.get(broker).copied().unwrap_or_default();
                 match up.iter().find(|broker| reached(broker) < self.settled) {
@@ -122,6 +129,26 @@ pub(super) fn cases() -> super::tests::Cases {
                     (3, ended()),
                 ]),
             ),
+            (
+                "a broker had it, and does not get it again after its disk was lost",
+                timed([
+                    (0, applied(1, 5, 50)),
+                    (0, applied(2, 5, 50)),
+                    (1, acknowledged(5, 50)),
+                    (2, disk_lost(2)),
+                    (3, applied(2, 4, 40)),
+                    (9, ended()),
+                ]),
+            ),
+            (
+                "the only one that had it loses its disk",
+                timed([
+                    (0, applied(1, 5, 50)),
+                    (1, acknowledged(5, 50)),
+                    (2, disk_lost(1)),
+                    (9, ended()),
+                ]),
+            ),
         ],
         good: vec![
             (
@@ -143,6 +170,17 @@ pub(super) fn cases() -> super::tests::Cases {
                     (9, applied(1, 6, 60)),
                     (9, acknowledged(6, 60)),
                     (10, ended()),
+                ]),
+            ),
+            (
+                "a lost disk is filled again",
+                timed([
+                    (0, applied(1, 5, 50)),
+                    (0, applied(2, 5, 50)),
+                    (1, acknowledged(5, 50)),
+                    (2, disk_lost(2)),
+                    (3, applied(2, 6, 60)),
+                    (9, ended()),
                 ]),
             ),
             (

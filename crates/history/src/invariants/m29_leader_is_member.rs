@@ -1,4 +1,5 @@
-//! M29: a leader is in the ISR, and came from the ISR or ELR before, unless the topic asked for an unclean election.
+//! M29: a leader is in the ISR, and came from the ISR or ELR before, unless the topic allows an unclean election. Whether one was unclean
+//! the registrations show, and not whoever held it.
 //!
 //! One command may let a replica join the ISR and move the leadership to it, when the leader is about to stop. So a replica that the leader
 //! of the epoch before already waited for may be elected, too.
@@ -33,7 +34,6 @@ impl Check for LeaderIsMember {
         let What::Registered {
             partition,
             registration,
-            unclean,
         } = moment.what
         else {
             return Ok(());
@@ -47,18 +47,17 @@ impl Check for LeaderIsMember {
                 registration.leader_epoch
             ));
         }
-        let before = world
-            .partition(*partition)
-            .and_then(|known| known.registration.as_ref());
-        let Some(before) = before.filter(|before| before.leader_epoch != registration.leader_epoch) else {
-            return Ok(());
-        };
-        if *unclean || before.isr.contains(&leader) || before.elr.contains(&leader) {
+        let known = world.partition(*partition);
+        if known
+            .and_then(|known| known.elects_outsider(registration))
+            .is_none()
+            || world.allows_unclean(partition.topic_id)
+        {
             return Ok(());
         }
+        let before = known.and_then(|known| Some(known.registration.as_ref()?.leader_epoch));
         let counted = self.counted.get(partition);
-        if counted.is_some_and(|(epoch, members)| *epoch == before.leader_epoch && members.contains(&leader))
-        {
+        if counted.is_some_and(|(epoch, members)| Some(*epoch) == before && members.contains(&leader)) {
             return Ok(());
         }
         Err(format!(
@@ -99,6 +98,35 @@ pub(super) fn cases() -> super::tests::Cases {
                 "one is elected that was no member",
                 history([state(Some(1), 1, &[1, 2], &[]), state(Some(3), 2, &[3], &[])]),
             ),
+            (
+                "one is elected that was no member, after a time without a leader",
+                history([
+                    state(Some(1), 1, &[1], &[]),
+                    state(None, 2, &[], &[1]),
+                    state(Some(3), 3, &[3], &[]),
+                ]),
+            ),
+            (
+                "another topic allows it",
+                history([
+                    What::UncleanElection {
+                        topic: tidelog_types::TopicId::from_slice(&[8; 16]).unwrap(),
+                        allowed: true,
+                    },
+                    state(Some(1), 1, &[1], &[]),
+                    state(Some(3), 2, &[3], &[]),
+                ]),
+            ),
+            (
+                "the topic allows it no more",
+                history(then(
+                    elected_uncleanly(),
+                    [
+                        unclean_election(false),
+                        registered(registration(Some(2), 3, 10, &[2], &[])),
+                    ],
+                )),
+            ),
         ],
         good: vec![
             (
@@ -119,8 +147,8 @@ pub(super) fn cases() -> super::tests::Cases {
                 ]),
             ),
             (
-                "an unclean one",
-                history([state(Some(1), 1, &[1], &[]), elected_uncleanly(3, 2, 2)]),
+                "an unclean one, where the topic allows it",
+                history(elected_uncleanly()),
             ),
         ],
     }

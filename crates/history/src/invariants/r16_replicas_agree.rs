@@ -21,13 +21,9 @@ impl Check for ReplicasAgree {
         else {
             return Ok(());
         };
-        match world
-            .partition(*partition)
-            .and_then(|known| known.difference.as_ref())
-        {
+        match &world.compared().difference {
             Some(difference) => Err(format!(
-                "below the high watermark {to} of broker {broker} in {partition}, {}",
-                difference.message
+                "below the high watermark {to} of broker {broker} in {partition}, {difference}"
             )),
             None => Ok(()),
         }
@@ -116,11 +112,13 @@ pub(super) fn cases() -> super::tests::Cases {
             ),
             (
                 "an unclean leader has another log",
-                history([
-                    recovered(3, 0, vec![entry(0, 1, &[13])]),
-                    elected_uncleanly(3, 2, 2),
-                    learns(3, 2, 1),
-                ]),
+                history(then(
+                    one(),
+                    then(
+                        elected_uncleanly(),
+                        [recovered(3, 0, vec![entry(0, 1, &[13])]), learns(3, 2, 1)],
+                    ),
+                )),
             ),
         ],
     }

@@ -20,15 +20,15 @@ impl Check for LeadersAreComplete {
         else {
             return Ok(());
         };
-        let Some(known) = world.partition(*partition).filter(|known| !known.is_unclean) else {
+        let Some(known) = world.judged(*partition) else {
             return Ok(());
         };
         let Some(replica) = known.replicas.get(broker) else {
             return Ok(());
         };
-        if let Some(difference) = &known.difference {
+        if let Some(difference) = &world.compared().difference {
             let end = known.committed_before(*epoch);
-            let lacks = format!("earlier epochs committed up to {end}, and {}", difference.message);
+            let lacks = format!("earlier epochs committed up to {end}, and {difference}");
             return Err(incomplete(*broker, *partition, &lacks));
         }
         match lacks_acknowledged(known, replica, *epoch, world) {
@@ -145,14 +145,29 @@ pub(super) fn cases() -> super::tests::Cases {
                 )),
             ),
             (
-                "an unclean leader may lack it",
+                "that it led in an epoch that is over, after a restarted replica told what later ones committed",
                 history(then(
                     one(),
                     [
-                        recovered(3, 0, vec![]),
-                        elected_uncleanly(3, 2, 2),
-                        leads(3, 2, 2),
+                        second(),
+                        registered(registration(Some(3), 3, 3, &[1, 3], &[])),
+                        leads(3, 3, 3),
+                        appends(3, entry(2, 3, &[12])),
+                        copies(1, entry(2, 3, &[12])),
+                        durable(3, 3),
+                        durable(1, 3),
+                        commits(3, 3, 3),
+                        recovered(1, 0, vec![entry(0, 1, &[10, 11]), entry(2, 3, &[12])]),
+                        learns(1, 1, 3),
+                        leads(2, 2, 2),
                     ],
+                )),
+            ),
+            (
+                "an unclean leader may lack it",
+                history(then(
+                    one(),
+                    then(elected_uncleanly(), [recovered(3, 0, vec![]), leads(3, 2, 2)]),
                 )),
             ),
         ],

@@ -43,7 +43,7 @@ impl Check for MembersAreDurable {
 }
 
 fn look(partition: TopicIdPartition, world: &World, why: fmt::Arguments<'_>) -> Verdict {
-    let Some(known) = world.partition(partition).filter(|known| !known.is_unclean) else {
+    let Some(known) = world.judged(partition) else {
         return Ok(());
     };
     let Some(registration) = &known.registration else {

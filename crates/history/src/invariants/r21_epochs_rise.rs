@@ -116,7 +116,7 @@ pub(super) fn cases() -> super::tests::Cases {
                 start_offset: Offset(*start),
             })
             .collect(),
-        producers: None,
+        producers: vec![],
     };
     let log = || {
         vec![

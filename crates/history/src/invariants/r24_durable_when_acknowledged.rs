@@ -1,4 +1,5 @@
-//! R24: when a produce is acknowledged, its records have been on min.insync.replicas disks, by the disks' word.
+//! R24: when a produce is acknowledged, its records have been on min.insync.replicas disks, by the disks' word: those that the sender
+//! asked to store, where the leader says that they stand. Up to where a duplicate is stored is not for the leader to say.
 //!
 //! A disk counts that held them and was lost since: the leader cannot know of it. The minimum is the lowest that was registered
 //! from the epoch in which the batch was appended to the one in which its leader answers: a leader acts upon a registration only when
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use tidelog_types::{BrokerId, Offset};
 
 use super::{Check, Moment, Verdict};
-use crate::event::{Entry, What};
+use crate::event::{Entry, Value, What};
 use crate::world::{Partition, Replica, World};
 
 #[derive(Default)]
@@ -22,12 +23,12 @@ impl Check for DurableWhenAcknowledged {
             broker,
             partition,
             base_offset,
-            end,
+            values,
         } = moment.what
         else {
             return Ok(());
         };
-        let Some(known) = world.partition(*partition).filter(|known| !known.is_unclean) else {
+        let Some(known) = world.judged(*partition) else {
             return Ok(());
         };
         let (Some(leader), Some(minimum)) =
@@ -35,8 +36,11 @@ impl Check for DurableWhenAcknowledged {
         else {
             return Ok(());
         };
+        let end = *base_offset + values.len() as u64;
         let keeps = |(broker, replica): (&BrokerId, &Replica)| {
-            let there = replica.durable_end >= *end && same(leader, replica, *base_offset, *end);
+            let there = replica.durable_end >= end
+                && same(leader, replica, *base_offset, end)
+                && holds(replica, *base_offset, values);
             there.then_some(*broker)
         };
         let lost = known.lost.iter().map(|(broker, replica)| (broker, replica));
@@ -65,6 +69,26 @@ fn minimum(known: &Partition, leader: BrokerId, base_offset: Offset) -> Option<u
             .min()
     });
     in_epochs.or_else(|| Some(newest()?.effective_min_insync_replicas()))
+}
+
+/// Whether these values stand in a log from an offset on, as far as it still has them.
+fn holds(replica: &Replica, base_offset: Offset, values: &[Value]) -> bool {
+    let gone = replica.log_start.distance_from(base_offset) as usize;
+    let mut left = values.get(gone..).unwrap_or_default();
+    let mut from = base_offset + gone as u64;
+    for entry in replica.entries_from(from) {
+        if left.is_empty() || entry.base_offset > from {
+            break;
+        }
+        let inside = &entry.values[from.distance_from(entry.base_offset) as usize..];
+        let shared = inside.len().min(left.len());
+        if inside[..shared] != left[..shared] {
+            return false;
+        }
+        left = &left[shared..];
+        from = entry.end_offset();
+    }
+    left.is_empty()
 }
 
 /// Whether the two logs have the same batches there, as far as both still have them.
@@ -113,8 +137,29 @@ pub(super) fn cases() -> super::tests::Cases {
                 "only the leader's disk has it",
                 history(then(
                     then(led(), everywhere()),
-                    [durable(1, 1), acknowledges(1, 0, 1)],
+                    [durable(1, 1), acknowledges(1, 0, &[10])],
                 )),
+            ),
+            (
+                "a duplicate is answered before what it repeats is on enough disks",
+                history(then(
+                    then(led(), everywhere()),
+                    [
+                        durable(1, 1),
+                        appends(1, entry(1, 1, &[11, 12])),
+                        copies(2, entry(1, 1, &[11, 12])),
+                        durable(2, 2),
+                        acknowledges(1, 1, &[11, 12]),
+                    ],
+                )),
+            ),
+            (
+                "something else is on all disks there",
+                history(then(one(), [acknowledges(1, 0, &[11])])),
+            ),
+            (
+                "half of it is on all disks",
+                history(then(one(), [acknowledges(1, 0, &[10, 11])])),
             ),
             (
                 "another disk has something else there",
@@ -124,7 +169,7 @@ pub(super) fn cases() -> super::tests::Cases {
                         appends(1, entry(0, 1, &[10])),
                         durable(1, 1),
                         recovered(2, 0, vec![entry(0, 0, &[11])]),
-                        acknowledges(1, 0, 1),
+                        acknowledges(1, 0, &[10]),
                     ],
                 )),
             ),
@@ -136,7 +181,7 @@ pub(super) fn cases() -> super::tests::Cases {
                         durable(2, 1),
                         disk_lost(2),
                         recovered(2, 0, vec![entry(0, 1, &[10])]),
-                        acknowledges(1, 0, 1),
+                        acknowledges(1, 0, &[10]),
                     ],
                 )),
             ),
@@ -147,7 +192,7 @@ pub(super) fn cases() -> super::tests::Cases {
                     [
                         appends(1, entry(0, 2, &[10])),
                         durable(1, 1),
-                        acknowledges(1, 0, 1),
+                        acknowledges(1, 0, &[10]),
                     ],
                 )),
             ),
@@ -163,7 +208,22 @@ pub(super) fn cases() -> super::tests::Cases {
                         commits(1, 1, 1),
                         alone(2, 2, 2),
                         leads(1, 1, 2),
-                        acknowledges(1, 0, 1),
+                        acknowledges(1, 0, &[10]),
+                    ],
+                )),
+            ),
+            (
+                "the middle of a batch, and two batches in a row",
+                history(then(
+                    replicated(&entry(0, 1, &[10, 11, 12])),
+                    [
+                        appends(1, entry(3, 1, &[13])),
+                        copies(2, entry(3, 1, &[13])),
+                        durable(1, 4),
+                        durable(2, 4),
+                        acknowledges(1, 1, &[11, 12, 13]),
+                        trimmed(1, 2),
+                        acknowledges(1, 1, &[11, 12, 13]),
                     ],
                 )),
             ),
@@ -171,14 +231,14 @@ pub(super) fn cases() -> super::tests::Cases {
                 "two disks have it",
                 history(then(
                     then(led(), everywhere()),
-                    [durable(1, 1), durable(3, 1), acknowledges(1, 0, 1)],
+                    [durable(1, 1), durable(3, 1), acknowledges(1, 0, &[10])],
                 )),
             ),
             (
                 "two followers' disks have it, and not yet the leader's",
                 history(then(
                     then(led(), everywhere()),
-                    [durable(2, 1), durable(3, 1), acknowledges(1, 0, 1)],
+                    [durable(2, 1), durable(3, 1), acknowledges(1, 0, &[10])],
                 )),
             ),
             (
@@ -188,9 +248,9 @@ pub(super) fn cases() -> super::tests::Cases {
                     [
                         disk_lost(2),
                         disk_lost(3),
-                        acknowledges(1, 0, 1),
+                        acknowledges(1, 0, &[10]),
                         trimmed(1, 1),
-                        acknowledges(1, 0, 1),
+                        acknowledges(1, 0, &[10]),
                     ],
                 )),
             ),
@@ -203,7 +263,7 @@ pub(super) fn cases() -> super::tests::Cases {
                         appends(1, entry(0, 1, &[10])),
                         durable(1, 1),
                     ],
-                    [with_min(2, 1, 2), acknowledges(1, 0, 1)],
+                    [with_min(2, 1, 2), acknowledges(1, 0, &[10])],
                 )),
             ),
         ],

@@ -22,7 +22,7 @@ impl Check for ProducersReplayed {
         let What::Derived {
             broker,
             partition,
-            producers: Some(producers),
+            producers,
             ..
         } = moment.what
         else {
@@ -113,7 +113,7 @@ pub(super) fn cases() -> super::tests::Cases {
             .collect(),
         last_timestamp_ms: 0,
     };
-    let derived = |producers: Option<Vec<ProducerState>>| What::Derived {
+    let derived = |producers: Vec<ProducerState>| What::Derived {
         broker: broker(1),
         partition: p0(),
         epochs: vec![tidelog_types::EpochEntry {
@@ -132,37 +132,31 @@ pub(super) fn cases() -> super::tests::Cases {
         bad: vec![
             (
                 "a batch is forgotten",
-                history(then(log(2), [derived(Some(vec![state(&[(0, 0)])]))])),
+                history(then(log(2), [derived(vec![state(&[(0, 0)])])])),
             ),
             (
                 "a producer is forgotten",
-                history(then(log(2), [derived(Some(vec![]))])),
+                history(then(log(2), [derived(vec![])])),
             ),
             (
                 "what was truncated is remembered",
-                history(then(log(2), [truncated(1, 1), derived(Some(vec![two()]))])),
+                history(then(log(2), [truncated(1, 1), derived(vec![two()])])),
             ),
             (
                 "a batch has another offset",
-                history(then(log(2), [derived(Some(vec![state(&[(0, 0), (1, 2)])]))])),
+                history(then(log(2), [derived(vec![state(&[(0, 0), (1, 2)])])])),
             ),
         ],
         good: vec![
             (
                 "as a replay has it",
-                history(then(log(2), [derived(Some(vec![two()]))])),
+                history(then(log(2), [derived(vec![two()])])),
             ),
             (
                 "five batches are remembered",
                 history(then(
                     log(6),
-                    [derived(Some(vec![state(&[
-                        (1, 1),
-                        (2, 2),
-                        (3, 3),
-                        (4, 4),
-                        (5, 5),
-                    ])]))],
+                    [derived(vec![state(&[(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)])])],
                 )),
             ),
             (
@@ -171,14 +165,10 @@ pub(super) fn cases() -> super::tests::Cases {
                     log(2),
                     [
                         trimmed(1, 1),
-                        derived(Some(vec![two()])),
-                        derived(Some(vec![state(&[(1, 1)])])),
+                        derived(vec![two()]),
+                        derived(vec![state(&[(1, 1)])]),
                     ],
                 )),
-            ),
-            (
-                "nothing is said of those that may have expired",
-                history(then(log(2), [derived(None)])),
             ),
         ],
     }

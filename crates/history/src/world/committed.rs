@@ -13,13 +13,6 @@ pub(crate) struct Committed {
     entries: Vec<Arc<Entry>>,
 }
 
-/// Where a replica and the committed log differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Difference {
-    pub(crate) offset: Offset,
-    pub(crate) message: String,
-}
-
 impl Committed {
     /// The offset after the last committed record.
     pub(crate) fn end(&self) -> Offset {
@@ -44,7 +37,7 @@ impl Committed {
     }
 
     /// How a batch of a replica differs from what is committed there; `None` if it does not, or if nothing is committed there.
-    pub(super) fn difference(&self, entry: &Arc<Entry>, log_start: Offset) -> Option<Difference> {
+    pub(super) fn difference(&self, entry: &Arc<Entry>, log_start: Offset) -> Option<String> {
         let over = self.entries_from(entry.base_offset);
         let first = over.first()?;
         if Arc::ptr_eq(first, entry) || **first == **entry {
@@ -57,7 +50,7 @@ impl Committed {
 }
 
 /// Compares what two batches have in common, offset by offset: a log may begin in the midst of a batch.
-fn unlike(entry: &Entry, committed: &Entry, log_start: Offset) -> Option<Difference> {
+fn unlike(entry: &Entry, committed: &Entry, log_start: Offset) -> Option<String> {
     let from = entry.base_offset.max(committed.base_offset).max(log_start);
     let until = entry.end_offset().min(committed.end_offset());
     if from >= until {
@@ -67,28 +60,23 @@ fn unlike(entry: &Entry, committed: &Entry, log_start: Offset) -> Option<Differe
     for offset in from.0..until.0 {
         let (here, there) = (value(entry, offset), value(committed, offset));
         if here != there {
-            return Some(Difference {
-                offset: Offset(offset),
-                message: format!(
-                    "offset {offset} holds value {} and the committed log {}",
-                    here.0, there.0
-                ),
-            });
+            return Some(format!(
+                "offset {offset} holds value {} and the committed log {}",
+                here.0, there.0
+            ));
         }
     }
     let stamps_differ = entry.base_offset == committed.base_offset && entry.producer != committed.producer;
-    let differs = if entry.leader_epoch != committed.leader_epoch {
-        format!(
+    if entry.leader_epoch != committed.leader_epoch {
+        Some(format!(
             "the batch at offset {from} is of epoch {} and in the committed log of epoch {}",
             entry.leader_epoch, committed.leader_epoch
-        )
+        ))
     } else if stamps_differ {
-        format!("the batch at offset {from} has another producer than in the committed log")
+        Some(format!(
+            "the batch at offset {from} has another producer than in the committed log"
+        ))
     } else {
-        return None;
-    };
-    Some(Difference {
-        offset: from,
-        message: differs,
-    })
+        None
+    }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tidelog_types::{BrokerId, LeaderEpoch, Offset, PartitionRegistration};
 
-use super::committed::{Committed, Difference};
+use super::committed::Committed;
+use super::compared::Compared;
 use super::replica::Replica;
-use crate::event::{Entry, SendId};
+use crate::event::SendId;
 
 /// What is known of one partition.
 #[derive(Debug, Clone, Default)]
@@ -18,10 +19,6 @@ pub(crate) struct Partition {
     pub(crate) committed: Committed,
     /// Up to where each leader epoch committed it.
     committed_in: BTreeMap<LeaderEpoch, Offset>,
-    /// What the last event committed.
-    pub(crate) newly_committed: Vec<Arc<Entry>>,
-    /// What the last event, a high watermark or a leadership, showed to differ between its replica and the committed log.
-    pub(crate) difference: Option<Difference>,
     /// The highest log start that anybody knows: what lies below is gone by right.
     pub(crate) log_start: Offset,
     /// Acknowledged sends by their first offset.
@@ -29,8 +26,8 @@ pub(crate) struct Partition {
     pub(crate) registration: Option<PartitionRegistration>,
     /// The lowest effective min.insync.replicas that metadata registered in each leader epoch.
     pub(crate) minimums: BTreeMap<LeaderEpoch, usize>,
-    /// It had a leader that may lack committed records.
-    pub(crate) is_unclean: bool,
+    /// It had a leader that may lack committed records, which its topic had allowed.
+    pub(super) is_unclean: bool,
 }
 
 impl Partition {
@@ -43,10 +40,10 @@ impl Partition {
     }
 
     /// Takes a leadership: what it must have is compared with what is committed.
-    pub(super) fn lead(&mut self, broker: BrokerId, epoch: LeaderEpoch) {
+    pub(super) fn lead(&mut self, broker: BrokerId, epoch: LeaderEpoch) -> Compared {
         self.replica(broker).leads = Some(epoch);
         let end = self.committed_before(epoch);
-        self.compare(broker, end);
+        self.compare(broker, end)
     }
 
     /// Up to where earlier epochs than this one committed the log. A broker may hear of an epoch when it is over: what later epochs
@@ -57,22 +54,30 @@ impl Partition {
     }
 
     /// Takes a high watermark: what it covers is compared with what is committed already, and the rest is committed by it.
-    pub(super) fn commit(&mut self, broker: BrokerId, epoch: LeaderEpoch, to: Offset) {
-        self.compare(broker, to);
-        let end = self.committed_in.entry(epoch).or_default();
-        *end = (*end).max(to);
-        let replica = self.replica(broker);
-        replica.high_watermark = to;
-        replica.surely_committed = to;
+    ///
+    /// In which epoch that was committed only its leader says: who follows, or has just read its disk, may be in an older one.
+    pub(super) fn commit(
+        &mut self,
+        broker: BrokerId,
+        epoch: LeaderEpoch,
+        to: Offset,
+        leading: bool,
+    ) -> Compared {
+        let compared = self.compare(broker, to);
+        if leading {
+            let end = self.committed_in.entry(epoch).or_default();
+            *end = (*end).max(to);
+        }
+        self.replica(broker).high_watermark = to;
+        compared
     }
 
     /// Looks at what the replica has between where it was last found equal and `to`. Each batch is looked at once.
-    fn compare(&mut self, broker: BrokerId, to: Offset) {
-        self.newly_committed.clear();
-        self.difference = None;
+    fn compare(&mut self, broker: BrokerId, to: Offset) -> Compared {
+        let mut compared = Compared::default();
         let replica = self.replicas.entry(broker).or_default();
         if self.is_unclean || to <= replica.agreed {
-            return;
+            return compared;
         }
         for entry in replica.entries_from(replica.agreed) {
             if entry.end_offset() > to {
@@ -80,19 +85,18 @@ impl Partition {
             }
             if entry.base_offset >= self.committed.end() {
                 self.committed.push(entry);
-                self.newly_committed.push(Arc::clone(entry));
+                compared.committed.push(Arc::clone(entry));
             } else if let Some(difference) = self.committed.difference(entry, replica.log_start) {
-                self.difference = Some(difference);
-                return;
+                compared.difference = Some(difference);
+                return compared;
             }
         }
         if replica.end < to {
-            let message = format!("its log ends at {}, before {to}", replica.end);
-            let offset = replica.end;
-            self.difference = Some(Difference { offset, message });
-            return;
+            compared.difference = Some(format!("its log ends at {}, before {to}", replica.end));
+            return compared;
         }
         self.replica(broker).agreed = to;
+        compared
     }
 
     pub(super) fn lose_disk(&mut self, broker: BrokerId) {
@@ -107,8 +111,18 @@ impl Partition {
         known.is_none_or(|known| known.isr.contains(&broker) || known.elr.contains(&broker))
     }
 
-    pub(super) fn register(&mut self, registration: &PartitionRegistration, unclean: bool) {
-        self.is_unclean |= unclean;
+    /// The leader that a registration elects although it was no member before, as far as anything is registered.
+    pub(crate) fn elects_outsider(&self, registration: &PartitionRegistration) -> Option<BrokerId> {
+        let before = self.registration.as_ref()?;
+        if before.leader_epoch == registration.leader_epoch {
+            return None;
+        }
+        registration.leader.filter(|leader| !self.counts_on(*leader))
+    }
+
+    /// Takes a registration. `may_be_unclean`: the topic allows a leader that may lack acknowledged records.
+    pub(super) fn register(&mut self, registration: &PartitionRegistration, may_be_unclean: bool) {
+        self.is_unclean |= may_be_unclean && self.elects_outsider(registration).is_some();
         let minimum = registration.effective_min_insync_replicas();
         self.minimums
             .entry(registration.leader_epoch)

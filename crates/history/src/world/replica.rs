@@ -28,11 +28,9 @@ pub(crate) struct Replica {
     pub(crate) entries: VecDeque<Arc<Entry>>,
     /// Up to where the disk keeps it.
     pub(crate) durable_end: Offset,
-    /// The highest offset that this replica may know to be committed. A restarted replica may know less; never more.
+    /// Its high watermark in this life. A former life's counts as far as it was noted on the disk, which the replica says: a recovered
+    /// log may hold what a truncation that did not reach the disk had removed.
     pub(crate) high_watermark: Offset,
-    /// What it learned to be committed in this life, or from its disk's log start. A recovered log may hold what a truncation that did
-    /// not reach the disk had removed: of that, a former life's high watermark says nothing.
-    pub(crate) surely_committed: Offset,
     /// Up to where it was compared with the committed log and found equal.
     pub(crate) agreed: Offset,
     pub(crate) floor: Floor,
@@ -48,7 +46,6 @@ impl Default for Replica {
             entries: VecDeque::new(),
             durable_end: Offset::ZERO,
             high_watermark: Offset::ZERO,
-            surely_committed: Offset::ZERO,
             agreed: Offset::ZERO,
             floor: Floor::Nothing,
             leads: None,
@@ -75,8 +72,7 @@ impl Replica {
             .last()
             .map_or(log_start, |entry| entry.end_offset().max(log_start));
         self.durable_end = self.end;
-        self.high_watermark = self.high_watermark.max(log_start).min(self.end);
-        self.surely_committed = log_start;
+        self.high_watermark = log_start;
         self.agreed = log_start;
         // A restarted broker leads in no epoch until it is given one.
         self.leads = None;
@@ -110,7 +106,6 @@ impl Replica {
         self.end = self.end.min(to);
         self.durable_end = self.durable_end.min(to);
         self.high_watermark = self.high_watermark.min(to);
-        self.surely_committed = self.surely_committed.min(to);
         self.agreed = self.agreed.min(to);
     }
 
@@ -122,7 +117,6 @@ impl Replica {
             self.end = log_start;
             self.durable_end = log_start;
             self.high_watermark = log_start;
-            self.surely_committed = log_start;
             self.agreed = log_start;
         }
         self.log_start = log_start;
@@ -135,7 +129,6 @@ impl Replica {
             self.floor = Floor::Epoch(first.leader_epoch);
         }
         self.high_watermark = self.high_watermark.max(log_start);
-        self.surely_committed = self.surely_committed.max(log_start);
         self.agreed = self.agreed.max(log_start);
     }
 }

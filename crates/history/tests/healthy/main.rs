@@ -43,7 +43,7 @@ type Spoil = fn(&mut What) -> bool;
 
 #[test]
 fn a_healthy_run_with_one_event_spoiled_is_rejected() {
-    let spoils: [(Invariant, Spoil); 14] = [
+    let spoils: [(Invariant, Spoil); 15] = [
         (Invariant::C1, lose_the_last_record),
         (Invariant::C2, acknowledge_one_further),
         (Invariant::C3, read_what_was_never_sent),
@@ -55,6 +55,7 @@ fn a_healthy_run_with_one_event_spoiled_is_rejected() {
         (Invariant::R18, forget_to_sync),
         (Invariant::R21, forget_the_epochs),
         (Invariant::R23, truncate_everything),
+        (Invariant::R24, acknowledge_another_batch),
         (Invariant::R25, forget_the_producers),
         (Invariant::M26, apply_another_command),
         (Invariant::M28, repeat_a_partition_epoch),
@@ -189,12 +190,19 @@ fn truncate_everything(what: &mut What) -> bool {
     }
 }
 
+fn acknowledge_another_batch(what: &mut What) -> bool {
+    match what {
+        What::Acknowledges { values, .. } => {
+            values.push(Value(u64::MAX / 2));
+            true
+        }
+        _ => false,
+    }
+}
+
 fn forget_the_producers(what: &mut What) -> bool {
     match what {
-        What::Derived {
-            producers: Some(producers),
-            ..
-        } => !std::mem::take(producers).is_empty(),
+        What::Derived { producers, .. } => !std::mem::take(producers).is_empty(),
         _ => false,
     }
 }

@@ -210,7 +210,6 @@ impl Run {
         self.happens(What::Registered {
             partition: id,
             registration,
-            unclean: false,
         });
         self.happens(What::Leads {
             broker: broker(leader),
@@ -290,7 +289,7 @@ impl Run {
             broker: broker(leader),
             partition: id,
             base_offset: entry.base_offset,
-            end,
+            values: entry.values.clone(),
         });
         self.happens(What::SendAcknowledged {
             send,
@@ -374,7 +373,7 @@ impl Run {
             broker: broker(member),
             partition: partition.id,
             epochs: partition.epochs(),
-            producers: Some(partition.producers()),
+            producers: partition.producers(),
         };
         self.happens(derived);
     }

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::random::Random;
-    use crate::recorder::{Recorder, Watching};
+    use crate::recorder::{Options, Recorder};
 
     fn broker(id: u32, fenced: bool) -> Change {
         Change::Broker(Arc::new(BrokerImage {
@@ -117,7 +117,7 @@ mod tests {
     fn a_digest_is_of_all_that_an_image_holds_and_a_snapshot_brings_it_back() {
         let mut random = Random::new(1);
         let config = Config::draw(&mut random);
-        let mut context = Context::new(random, config, Recorder::new(Watching::default()));
+        let mut context = Context::new(random, config, Recorder::new(Options::default()));
         let mut saved = Saved::default();
         let mut applied = Applied::restored(&saved, &mut context);
         replay(&mut applied, broker(1, false));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidelog_history::What;
+use tidelog_history::{Invariant, What};
 use tidelog_replica::{Effect, IsrProposal, LostProduces, ProducerTable};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, ProducerState, TopicIdPartition};
 
@@ -113,9 +113,8 @@ impl Process {
             Effect::FetchAgain => self.tell_leader(id, LinkWork::Fetch, context),
             Effect::TruncatedCommitted { from, to } => {
                 let broker = self.broker;
-                context
-                    .history
-                    .fail(format!("R23: broker {broker} cut {id} off from {to} to {from}"));
+                let why = format!("broker {broker} cut {id} off from {to} to {from}");
+                context.history.fail(Invariant::R23, &why);
             }
         }
     }
@@ -276,7 +275,7 @@ impl Process {
                 broker: self.broker,
                 partition: id,
                 epochs: log.epochs().entries().to_vec(),
-                producers: Some(log.producers().states()),
+                producers: log.producers().states(),
             });
         }
     }

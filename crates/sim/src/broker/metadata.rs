@@ -302,7 +302,7 @@ impl Process {
                 Change::Partition {
                     partition,
                     registration,
-                    unclean,
+                    ..
                 } => {
                     let before = self.applied.image.partition(*partition);
                     if let Some(before) = before {
@@ -314,7 +314,6 @@ impl Process {
                     context.record(What::Registered {
                         partition: *partition,
                         registration: registration.clone(),
-                        unclean: *unclean,
                     });
                 }
                 Change::Broker(broker) => {

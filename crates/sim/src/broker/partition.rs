@@ -1,12 +1,13 @@
 //! One replica with everybody who waits for it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_replica::Replica;
 use tidelog_types::{BrokerId, LeaderEpoch, Offset};
 
-use crate::message::Address;
+use crate::message::{Address, Payload};
 use crate::network::Handle;
 
 /// A replica of this broker.
@@ -33,6 +34,8 @@ pub(super) struct Waiter {
     pub(super) handle: Handle,
     pub(super) attempt: u64,
     pub(super) base_offset: Offset,
+    /// What its producer asked to store.
+    pub(super) payload: Arc<Payload>,
     pub(super) leader_epoch: LeaderEpoch,
     pub(super) deadline: Duration,
 }

@@ -108,6 +108,7 @@ impl Process {
             handle: produce.handle,
             attempt: produce.attempt,
             base_offset,
+            payload: produce.payload,
             leader_epoch,
             deadline: context.now + produce.timeout,
         };
@@ -197,7 +198,7 @@ impl Process {
             broker: self.broker,
             partition: id,
             base_offset: waiter.base_offset,
-            end: waiter.end,
+            values: waiter.payload.values.clone(),
         });
         let answer = Message::Produced {
             attempt: waiter.attempt,

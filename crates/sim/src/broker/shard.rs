@@ -9,7 +9,6 @@ use tidelog_group::{
     StreamId, Topics,
 };
 use tidelog_history::What;
-use tidelog_history::event::Name;
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition};
 
 use super::groups::not_coordinator;
@@ -17,7 +16,7 @@ use super::{Process, Timer};
 use crate::context::Context;
 use crate::message::{Address, Answer, Message};
 use crate::network::Handle;
-use crate::recorder::name;
+use crate::recorder::{Place, name};
 
 /// Shortest and longest time between attempts to load.
 const LOAD_RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -48,8 +47,8 @@ pub(super) struct Shard {
     log_end: Offset,
     pub(super) streams: BTreeMap<StreamId, Handle>,
     pub(super) waiters: BTreeMap<RequestId, (Address, u64, Duration)>,
-    /// Members whose removal is appended and not replicated: at which offset each.
-    removals: VecDeque<(Offset, Name, Name)>,
+    /// What is appended of members and not replicated.
+    members: VecDeque<(Place, What)>,
     retry_at: Duration,
     backoff: Duration,
     is_planned: bool,
@@ -76,7 +75,7 @@ impl Shard {
             log_end: Offset::ZERO,
             streams: BTreeMap::new(),
             waiters: BTreeMap::new(),
-            removals: VecDeque::new(),
+            members: VecDeque::new(),
             retry_at: Duration::ZERO,
             backoff: LOAD_RETRY.0,
             is_planned: false,
@@ -175,7 +174,14 @@ impl Process {
             for batch in &batches {
                 for (record, at) in batch.records.iter().flat_map(|records| records.iter()).zip(1..) {
                     shard.coordinator.replay(record);
-                    note_removal(partition, batch.info.base_offset + at, removal(record), context);
+                    let place = Place {
+                        partition,
+                        epoch: batch.info.leader_epoch,
+                        end: batch.info.base_offset + at,
+                    };
+                    if let Some(what) = of_member(record) {
+                        context.history.became(context.now, place, what);
+                    }
                 }
             }
             shard.next = batches.last().map_or(from, |last| last.info.end_offset());
@@ -240,9 +246,16 @@ impl Process {
         if let Some(end) = end {
             let first = end - decision.records.len() as u64;
             for (record, at) in decision.records.iter().zip(1..) {
-                shard
-                    .removals
-                    .extend(removal(record).map(|(group, member)| (first + at, group, member)));
+                let end = first + at;
+                let place = Place {
+                    partition,
+                    epoch,
+                    end,
+                };
+                if matches!(command, Command::Expire { .. }) {
+                    context.history.was_silent(place);
+                }
+                shard.members.extend(of_member(record).map(|what| (place, what)));
             }
             shard.log_end = end;
         }
@@ -289,8 +302,8 @@ impl Process {
         };
         shard.high_watermark = shard.high_watermark.max(high_watermark);
         let covered = shard.high_watermark;
-        while let Some((at, group, member)) = shard.removals.pop_front_if(|(at, ..)| *at <= covered) {
-            note_removal(partition, at, Some((group, member)), context);
+        while let Some((place, what)) = shard.members.pop_front_if(|(place, _)| place.end <= covered) {
+            context.history.became(context.now, place, what);
         }
         for effect in shard.coordinator.advance(covered) {
             self.perform_group(partition, effect, context);
@@ -445,26 +458,16 @@ fn fresh(topics: Arc<Topics>, context: &Context) -> Coordinator {
     Coordinator::new(config, topics)
 }
 
-/// The member that a record removes.
-fn removal(record: &Record) -> Option<(Name, Name)> {
-    match record {
-        Record::Member {
-            group,
-            member,
-            value: None,
-        } => Some((name(group.as_str()), name(member.as_str()))),
-        _ => None,
-    }
-}
-
-/// A member's removal is replicated: the first coordinator to see it says so.
-fn note_removal(partition: PartitionIndex, at: Offset, removed: Option<(Name, Name)>, context: &mut Context) {
-    if let Some((group, member)) = removed
-        && context.history.is_new_removal(partition, at)
-    {
-        context.history.seen.members_removed += 1;
-        context.record(What::MemberRemoved { group, member });
-    }
+/// What a record says that became of a member, once it is replicated.
+fn of_member(record: &Record) -> Option<What> {
+    let Record::Member { group, member, value } = record else {
+        return None;
+    };
+    let (group, member) = (name(group.as_str()), name(member.as_str()));
+    Some(match value {
+        Some(_) => What::MemberJoined { group, member },
+        None => What::MemberRemoved { group, member },
+    })
 }
 
 /// Whether the log may answer otherwise later in the same epoch.

@@ -57,7 +57,6 @@ struct Stream {
 #[derive(Debug, Default)]
 struct Owned {
     position: Option<Offset>,
-    log_end_seen: Option<Offset>,
     epoch: Option<LeaderEpoch>,
     committed: Option<Offset>,
     reading: Option<Question<()>>,
@@ -108,7 +107,6 @@ impl Member {
         if std::mem::take(&mut self.was_stalled) {
             // A zombie's work: what it still holds it commits, before it looks at the time.
             for id in self.partitions() {
-                self.deliver_blindly(id, context);
                 self.commit(id, context);
             }
         }
@@ -518,21 +516,6 @@ impl Member {
         ));
     }
 
-    /// What was fetched before a stall is handed over after it.
-    fn deliver_blindly(&mut self, id: TopicIdPartition, context: &mut Context) {
-        if let Some(owned) = self.owned.get_mut(&id)
-            && let (Some(position), Some(end)) = (owned.position, owned.log_end_seen)
-            && position > Offset::ZERO
-        {
-            context.record(What::Delivered {
-                group: Self::group(),
-                partition: id,
-                offset: position - 1,
-            });
-            owned.position = Some(position.min(end));
-        }
-    }
-
     fn answered(&mut self, id: u64, answer: Answer, context: &mut Context) {
         for partition in self.partitions() {
             let Some(owned) = self.owned.get_mut(&partition) else {
@@ -573,7 +556,6 @@ impl Member {
                     });
                 }
                 owned.position = Some(next);
-                owned.log_end_seen = Some(next);
             }
             Answer::Ends { start, .. } => owned.position = owned.position.max(Some(start)),
             Answer::Refused(error) => {

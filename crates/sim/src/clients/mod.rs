@@ -27,6 +27,7 @@ use reader::Reader;
 #[derive(Default)]
 pub(crate) struct Clients {
     slots: Vec<Slot>,
+    visitor: Option<u32>,
     auditor: Option<u32>,
 }
 
@@ -166,6 +167,18 @@ impl Clients {
         })
     }
 
+    /// Begins to read something in every partition.
+    pub(crate) fn visit(&mut self, context: &mut Context) {
+        let reader = Reader::visiting(self.next(), context);
+        self.visitor = Some(self.slots.len() as u32);
+        self.add(Client::Reader(reader), context);
+    }
+
+    /// Whether something was read in every partition since.
+    pub(crate) fn have_visited(&self) -> bool {
+        self.reader(self.visitor).is_some_and(Reader::has_visited)
+    }
+
     /// Begins to read everything to its end.
     pub(crate) fn audit(&mut self, context: &mut Context) {
         let reader = Reader::auditing(self.next(), context);
@@ -175,10 +188,7 @@ impl Clients {
 
     /// Where every partition ends, once everything is read.
     pub(crate) fn audited(&self) -> Option<BTreeMap<TopicIdPartition, Offset>> {
-        let slot = self.slots.get(self.auditor? as usize)?;
-        let Client::Reader(reader) = &slot.client else {
-            return None;
-        };
+        let reader = self.reader(self.auditor)?;
         let audit = reader.audit.as_ref().filter(|audit| audit.is_done)?;
         Some(audit.ends.clone())
     }
@@ -206,6 +216,13 @@ impl Clients {
             });
         }
         is_settled
+    }
+
+    fn reader(&self, id: Option<u32>) -> Option<&Reader> {
+        match &self.slots.get(id? as usize)?.client {
+            Client::Reader(reader) => Some(reader),
+            Client::Producer(_) | Client::Asker(_) | Client::Member(_) => None,
+        }
     }
 
     fn next(&self) -> Address {

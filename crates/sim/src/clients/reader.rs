@@ -1,5 +1,5 @@
-//! Readers: they start from anywhere, carry the newest leader epoch they have seen, and start anew. One of them, after healing, reads
-//! everything to its end.
+//! Readers: they start from anywhere, carry the newest leader epoch they have seen, and start anew. After healing one of them visits every
+//! partition, and one reads everything to its end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(super) struct Reader {
     position: Option<Offset>,
     asked: Option<Question<()>>,
     ask_at: Duration,
+    /// What is left to be visited, the next one last, by a reader that visits.
+    visit: Option<Vec<TopicIdPartition>>,
     /// What is left to be read to the end, by a reader that does.
     pub(super) audit: Option<Audit>,
 }
@@ -52,8 +54,31 @@ impl Reader {
             position: None,
             asked: None,
             ask_at: Duration::ZERO,
+            visit: None,
             audit: None,
         }
+    }
+
+    /// One that reads something in every partition. The first comes twice: what a reader is answered first it may have asked for at any
+    /// time, as far as the history shows.
+    pub(super) fn visiting(address: Address, context: &mut Context) -> Self {
+        let mut left = context.config.partitions();
+        left.extend(left.first().copied());
+        let mut reader = Self::new(address, context);
+        if let Some(partition) = left.last() {
+            reader.partition = *partition;
+        }
+        reader.visit = Some(left);
+        reader
+    }
+
+    /// Whether it has visited every partition.
+    pub(super) fn has_visited(&self) -> bool {
+        self.visit.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    fn is_done(&self) -> bool {
+        self.has_visited() || self.audit.as_ref().is_some_and(|audit| audit.is_done)
     }
 
     /// One that reads all partitions from start to end.
@@ -76,13 +101,10 @@ impl Reader {
             self.asked = None;
             self.leaders.refused(self.partition, None);
         }
-        if self.asked.is_some()
-            || self.ask_at > context.now
-            || self.audit.as_ref().is_some_and(|audit| audit.is_done)
-        {
+        if self.asked.is_some() || self.ask_at > context.now || self.is_done() {
             return;
         }
-        if self.audit.is_none() && context.random.per_mille(4) {
+        if self.audit.is_none() && self.visit.is_none() && context.random.per_mille(4) {
             self.start_anew(context);
         }
         let Some((leader, epoch)) = self.leaders.of(self.partition) else {
@@ -155,6 +177,10 @@ impl Reader {
             self.finish_partition(context);
             return;
         }
+        if self.visit.is_some() {
+            self.position = Some(start);
+            return;
+        }
         let from = match context.random.below(3) {
             0 => start,
             1 => end,
@@ -182,8 +208,22 @@ impl Reader {
             });
         }
         self.position = Some(next);
+        if next > from {
+            self.visit_next();
+        }
         self.finish_partition(context);
         self.ask_at = context.now + context.random.micros(200, 60_000);
+    }
+
+    /// Something was read in the partition: a reader that visits goes on to the next one.
+    fn visit_next(&mut self) {
+        let Some(left) = &mut self.visit else { return };
+        left.pop();
+        if let Some(next) = left.last() {
+            self.partition = *next;
+        }
+        self.epoch = None;
+        self.position = None;
     }
 
     fn finish_partition(&mut self, context: &mut Context) {
@@ -212,8 +252,11 @@ impl Reader {
     }
 
     fn start_anew(&mut self, context: &mut Context) {
-        self.id = ReaderId(context.fresh() as u32);
         self.position = None;
+        if self.visit.is_some() {
+            return;
+        }
+        self.id = ReaderId(context.fresh() as u32);
         if self.audit.is_none() {
             let partitions = context.config.partitions();
             if let Some(partition) = context.random.pick(&partitions)

@@ -1,9 +1,9 @@
 use super::*;
-use crate::recorder::Watching;
+use crate::recorder::Options;
 
 /// A cluster that has come about, and in which nothing breaks by itself.
 fn formed(seed: u64) -> World {
-    let mut world = World::new(seed, Watching::default());
+    let mut world = World::new(seed, Options::default());
     for _ in 0..200 {
         let next = world.context.now + Duration::from_millis(100);
         assert!(world.run_until(next), "{:?}", world.context.history.violation);
@@ -58,6 +58,6 @@ fn a_broker_that_goes_down_after_healing_breaks_the_run() {
     let mut world = formed(1);
     world.heal_everything();
     world.crash(0);
-    let violation = world.context.history.violation.as_deref();
-    assert!(violation.is_some_and(|what| what.starts_with("L31: broker 1 goes down")));
+    let violation = world.context.history.violation.as_ref();
+    assert!(violation.is_some_and(|breach| breach.what.starts_with("L31: broker 1 goes down")));
 }

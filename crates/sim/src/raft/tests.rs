@@ -9,12 +9,12 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::message::{Address, Site};
 use crate::random::Random;
-use crate::recorder::{Recorder, Watching};
+use crate::recorder::{Options, Recorder};
 
 fn context() -> Context {
     let mut random = Random::new(1);
     let config = Config::draw(&mut random);
-    Context::new(random, config, Recorder::new(Watching::default()))
+    Context::new(random, config, Recorder::new(Options::default()))
 }
 
 fn address(broker: u32) -> Address {

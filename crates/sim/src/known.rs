@@ -1,0 +1,86 @@
+//! What notices each mutant. `tidelog-sim --all-mutants` looks for it afresh and prints these lines, and those of the table in
+//! `docs/replication.md`; `--known-mutants` runs them.
+
+use std::fmt::Display;
+
+use tidelog_history::Invariant;
+use tidelog_types::mutant::Mutant;
+
+use crate::recorder::Broken;
+use crate::recorder::Broken::Invariant as By;
+
+/// The first seed that notices each, and by what. A run that panics notices, too.
+pub const KNOWN: [(Mutant, u64, Broken); 20] = [
+    (Mutant::AcknowledgeBeforeSync, 0, By(Invariant::R18)),
+    (Mutant::CountUnsyncedLeader, 0, By(Invariant::R18)),
+    (Mutant::ResumeOldEpoch, 0, By(Invariant::R20)),
+    (Mutant::ForgetLeaderEpochStart, 14, By(Invariant::R18)),
+    (Mutant::JoinFromOlderEpoch, 25, By(Invariant::R18)),
+    (Mutant::CountCommittedIsr, 0, By(Invariant::R19)),
+    (Mutant::IgnoreBrokerEpoch, 18, By(Invariant::R18)),
+    (Mutant::TruncateToHighWatermark, 3, By(Invariant::R23)),
+    (Mutant::StaleEpochCache, 2, By(Invariant::R21)),
+    (Mutant::AnswerDuplicateEarly, 3, By(Invariant::R24)),
+    (Mutant::SkipProducerRebuild, 0, By(Invariant::R25)),
+    (Mutant::AdvanceUnderMinIsr, 1, By(Invariant::R18)),
+    (Mutant::ServeLatestEarly, 3, By(Invariant::C8)),
+    (Mutant::ReadAboveHighWatermark, 0, By(Invariant::C10)),
+    (Mutant::StaleMinInsyncReplicas, 4, By(Invariant::R18)),
+    (Mutant::AcceptOldMemberEpoch, 1, By(Invariant::G13)),
+    (Mutant::AssignBeforeRevoked, 0, By(Invariant::G14)),
+    (Mutant::ServeBeforeReplayed, 0, By(Invariant::G12)),
+    (Mutant::DropEligibleLeader, 0, By(Invariant::L31)),
+    (Mutant::ElectOutsideIsr, 0, By(Invariant::M29)),
+];
+
+/// About the storage of the real Raft, which is not simulated: the tests of the metadata crate notice them, by these invariants.
+pub const ELSEWHERE: [(Mutant, Invariant); 2] = [
+    (Mutant::AnswerVoteBeforeSync, Invariant::M30),
+    (Mutant::PurgeBeforeSnapshotSync, Invariant::M27),
+];
+
+/// The invariant by which a mutant must be noticed, where others notice it, too, and it is the one that looks at the rule itself.
+pub const fn own(mutant: Mutant) -> Option<Invariant> {
+    match mutant {
+        Mutant::AnswerDuplicateEarly => Some(Invariant::R24),
+        _ => None,
+    }
+}
+
+/// Those that the simulation must notice.
+pub fn simulated() -> impl Iterator<Item = Mutant> {
+    let is_elsewhere = |mutant| ELSEWHERE.iter().any(|(other, _)| *other == mutant);
+    Mutant::ALL
+        .into_iter()
+        .filter(move |mutant| !is_elsewhere(*mutant))
+}
+
+/// A line of [`KNOWN`].
+pub fn line(mutant: Mutant, seed: u64, broken: Broken) -> String {
+    let by = match broken {
+        Broken::Invariant(invariant) => format!("By(Invariant::{invariant})"),
+        Broken::Panic => "Broken::Panic".to_owned(),
+    };
+    format!("    (Mutant::{mutant:?}, {seed}, {by}),")
+}
+
+/// The table in `docs/replication.md` of what was found of each.
+pub fn table(found: &[(Mutant, u64, Broken)]) -> String {
+    let row = |mutant: Mutant, seed: &dyn Display, by: &dyn Display| {
+        let name = mutant.name().trim_start_matches("mutant:");
+        format!("| {name} | {seed} | {by} |\n")
+    };
+    let here = found
+        .iter()
+        .map(|(mutant, seed, broken)| row(*mutant, seed, broken));
+    let elsewhere = ELSEWHERE
+        .iter()
+        .map(|(mutant, invariant)| row(*mutant, &"crash test", invariant));
+    let rows: Vec<_> = here.chain(elsewhere).collect();
+    rows.concat()
+}
+
+/// Whether the documentation has the table of what is known.
+pub fn is_documented() -> bool {
+    include_str!("../../../docs/replication.md").contains(&format!("|\n{}\n", table(&KNOWN)))
+}
