@@ -38,6 +38,8 @@ pub struct ReplicaLog {
     pub(crate) log_end: Offset,
     pub(crate) epochs: EpochCache,
     pub(crate) producers: ProducerTable,
+    /// Where a truncation ended the log that is not durable yet. Its report is still to come.
+    cut: Option<Offset>,
 }
 
 impl ReplicaLog {
@@ -55,6 +57,7 @@ impl ReplicaLog {
             log_end: state.log_end,
             epochs: EpochCache::new(state.epochs, state.log_start),
             producers: ProducerTable::recovered(state.producers, state.log_end, now),
+            cut: None,
         }
     }
 
@@ -95,7 +98,12 @@ impl ReplicaLog {
 
     /// Whether everything that was enqueued is durable: no report of progress is under way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.durable_end == self.log_end
+        self.durable_end == self.log_end && self.cut.is_none()
+    }
+
+    /// A report of progress up to `end` came. Says whether it is the first one since a truncation: the truncation is durable.
+    pub(crate) fn end_cut(&mut self, end: Offset) -> bool {
+        self.cut.take_if(|to| *to <= end).is_some()
     }
 
     /// Takes note of a batch that is enqueued at the end.
@@ -156,6 +164,7 @@ impl ReplicaLog {
         self.log_end = to;
         self.written_end = to;
         self.durable_end = to;
+        self.cut = Some(to);
         effects.push(Effect::Truncate {
             to,
             producers: changes.changed,
@@ -184,6 +193,7 @@ impl ReplicaLog {
         self.written_end = start;
         self.durable_end = start;
         self.high_watermark = start;
+        self.cut = Some(start);
         effects.push(Effect::Truncate {
             to: floor,
             producers: Vec::new(),

@@ -182,17 +182,21 @@ impl Replica {
 
     /// The log is on this broker's stable storage up to `end`.
     pub fn durable(&mut self, end: Offset, now: Duration) -> Vec<Effect> {
-        if !self.log.durable(end) {
-            return Vec::new();
+        let was_cutting = self.log.end_cut(end);
+        let moved = self.log.durable(end);
+        let mut effects = Vec::new();
+        if moved {
+            effects.push(Effect::Durable(self.log.durable_end));
         }
-        let mut effects = vec![Effect::Durable(self.log.durable_end)];
         match &mut self.role {
-            Role::Leader(leader) => leader.advance(&mut self.log, &mut effects),
-            Role::Follower(follower) => {
+            Role::Leader(leader) if moved => leader.advance(&mut self.log, &mut effects),
+            Role::Follower(follower) if moved || was_cutting => {
                 follower.settle(&mut self.log, now, &mut effects);
-                follower.tell_again(&self.log, &mut effects);
+                if moved {
+                    follower.tell_again(&self.log, &mut effects);
+                }
             }
-            Role::Offline(_) => {}
+            Role::Leader(_) | Role::Follower(_) | Role::Offline(_) => {}
         }
         effects
     }

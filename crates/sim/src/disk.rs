@@ -158,8 +158,9 @@ impl Disk {
             };
             self.barrier = matches!(write, Write::Truncate { .. });
             if let Some(log) = self.written.get_mut(&partition) {
+                let is_told = log.moves_its_end(&write);
                 log.apply(&write);
-                if !matches!(write, Write::Checkpoint(_)) {
+                if is_told {
                     progress.push((partition, log.end));
                 }
             }
@@ -208,10 +209,10 @@ impl Disk {
         for (partition, write) in self.unsynced.drain(..count) {
             self.barrier &= !matches!(write, Write::Truncate { .. });
             if let Some(log) = self.synced.get_mut(&partition) {
-                log.apply(&write);
-                if !matches!(write, Write::Checkpoint(_)) {
+                if log.moves_its_end(&write) {
                     touched.insert(partition);
                 }
+                log.apply(&write);
             }
         }
         touched
@@ -219,6 +220,15 @@ impl Disk {
 }
 
 impl Log {
+    /// Whether a write is told of, as the real store does: where it is about the log's end.
+    fn moves_its_end(&self, write: &Write) -> bool {
+        match write {
+            Write::Append { .. } | Write::Truncate { .. } => true,
+            Write::Trim(log_start) => *log_start > self.end,
+            Write::Checkpoint(_) => false,
+        }
+    }
+
     fn apply(&mut self, write: &Write) {
         match write {
             Write::Append {

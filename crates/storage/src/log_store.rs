@@ -18,8 +18,8 @@ use tidelog_types::{
 /// `checkpoint` only enqueue: they never wait for the disk, so they may be called under a lock, and bounding what
 /// is enqueued is the caller's part ([`LogStore::queued_bytes`]).
 ///
-/// **Durability.** Every step is *written* first and *durable* later; both are reported to the [`StoreListener`]. What was
-/// reported durable survives a crash at any moment. What was only written survives in part: always a
+/// **Durability.** Every step is *written* first and *durable* later; both are reported to the [`StoreListener`] where the log's end
+/// is concerned. What was reported durable survives a crash at any moment. What was only written survives in part: always a
 /// prefix of the sequence of writes over all partitions, and never part of one [`Append`].
 ///
 /// **Failure.** The first failed write or sync poisons the store: it is reported once through [`StoreListener::failed`], nothing
@@ -49,7 +49,8 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Enqueues an advance of the log start offset: what lies below is unreadable at once, its space is freed later. A log
     /// start past the log end empties the log, which then begins and ends there: how a follower that fell behind its
-    /// leader's log start begins anew. It is reported as progress like an append.
+    /// leader's log start begins anew. That is reported as progress like an append; a trim within the log is not: an end told late, after a
+    /// truncation, would be taken for that of what was appended since.
     fn trim(&self, partition: LocalPartition, log_start: Offset);
 
     /// Enqueues a note of the high watermark. Not synced by itself.

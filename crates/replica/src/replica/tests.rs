@@ -346,6 +346,7 @@ fn r5_a_follower_truncates_to_the_smaller_end_of_the_epoch() {
         fetched(&mut follower, diverging(2, 9)).effects,
         [truncate(4), Effect::FetchAgain]
     );
+    assert_eq!(follower.durable(Offset(4), T0), []);
     assert_eq!(
         fetched(&mut follower, diverging(1, 1)).effects,
         [truncate(1), Effect::FetchAgain]
@@ -388,6 +389,42 @@ fn r5_truncation_waits_for_what_is_under_way() {
         follower.durable(Offset(4), T0),
         [Effect::Durable(Offset(4)), truncate, Effect::FetchAgain]
     );
+}
+
+#[test]
+fn r5_a_truncation_waits_until_the_one_before_it_is_durable() {
+    let mut follower = replica_on(2, three_epochs());
+    apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
+    let diverging = |epoch, end| {
+        FetchAnswer::Diverging(DivergingEpoch {
+            epoch: LeaderEpoch(epoch),
+            end_offset: Offset(end),
+        })
+    };
+    let truncate = |to| Effect::Truncate {
+        to: Offset(to),
+        producers: vec![],
+        forgotten: vec![],
+    };
+    fetched(&mut follower, diverging(2, 4));
+    assert_eq!(
+        fetched(&mut follower, diverging(1, 1)).effects,
+        [],
+        "4 is still to be told"
+    );
+    assert_eq!(follower.durable(Offset(4), T0), [truncate(1), Effect::FetchAgain]);
+    // Else the first one's report would come here, and stand for records that nobody has synced.
+    let batches = [batch(1, 5, 5)];
+    let answer = FetchAnswer::Batches {
+        batches: &batches,
+        high_watermark: Offset(0),
+        log_start: Offset(0),
+    };
+    fetched(&mut follower, answer);
+    follower.durable(Offset(1), T0);
+    assert_eq!(follower.log().durable_end(), Offset(1));
+    follower.durable(Offset(6), T0);
+    assert_eq!(follower.log().durable_end(), Offset(6));
 }
 
 #[test]

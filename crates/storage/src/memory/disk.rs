@@ -82,7 +82,10 @@ impl Disk {
             }
             Write::Append(append) => (append.partition, true),
             Write::Truncate(truncate) => (truncate.partition, true),
-            Write::Trim(local, _) => (*local, true),
+            Write::Trim(local, log_start) => (
+                *local,
+                self.logs.get(local).is_some_and(|log| *log_start > log.end),
+            ),
             Write::Checkpoint(local, _) => (*local, false),
         };
         // Deleted meanwhile: nothing happens.

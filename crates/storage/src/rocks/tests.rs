@@ -500,6 +500,26 @@ fn blob_bytes(dir: &Path) -> u64 {
 }
 
 #[test]
+fn a_trim_is_told_only_where_the_log_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path());
+    let local = store.create(partition(0)).unwrap();
+    fill(&store, &recorder, local, 0, 1, KIB);
+    let before = recorder.heard().written.len();
+    store.trim(local, Offset(5));
+    store.append(append(local, vec![BatchSpec::at(Offset(10)).build()]));
+    recorder.wait_until("the append", |heard| heard.written.len() > before);
+    let told = recorder.heard().written;
+    assert!(
+        told[before].end > Offset(10),
+        "a late word of a trim: {:?}",
+        &told[before..]
+    );
+    store.trim(local, Offset(500));
+    recorder.wait_durable(local, Offset(500));
+}
+
+#[test]
 fn looking_into_a_directory_changes_nothing_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let (store, recorder) = open(dir.path());

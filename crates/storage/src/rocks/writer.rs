@@ -191,11 +191,11 @@ impl Writer {
             let (from, until) = (keys::partition_start(local), keys::partition_end(local));
             stage.changes.delete_range(db, Family::Times, &from, &until);
             stage.effects.push(Effect::Restart(local, log_start));
+            stage.progress.push(Progress {
+                partition: local,
+                end: log.end,
+            });
         }
-        stage.progress.push(Progress {
-            partition: local,
-            end: log.end,
-        });
     }
 
     /// Writes a stage, makes it readable and reports it.
