@@ -48,6 +48,16 @@ struct Door {
 
 /// Starts brokers that reach each other through proxies, and waits until they serve.
 pub async fn start_cluster(brokers: u32, keep: bool) -> Result<(Cluster, Links)> {
+    let (cluster, links, ()) = start_prepared(brokers, keep, |_| Ok(())).await?;
+    Ok((cluster, links))
+}
+
+/// The same with something done to the cluster before its brokers start.
+pub async fn start_prepared<T>(
+    brokers: u32,
+    keep: bool,
+    prepare: impl FnOnce(&mut Cluster) -> Result<T>,
+) -> Result<(Cluster, Links, T)> {
     let ports = (0..brokers)
         .map(|_| ports::reserve())
         .collect::<Result<Vec<_>>>()?;
@@ -56,11 +66,12 @@ pub async fn start_cluster(brokers: u32, keep: bool) -> Result<(Cluster, Links)>
         peers_behind: ports.iter().map(ReservedPort::get).collect(),
         ..Layout::of(brokers)
     })?;
+    let prepared = prepare(&mut cluster)?;
     let links = Links::start(&cluster, ports)?;
     cluster.start_all()?;
     links.know(&cluster);
     cluster.wait_ready(READY).await?;
-    Ok((cluster, links))
+    Ok((cluster, links, prepared))
 }
 
 impl Links {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 #[derive(Debug)]
 pub struct SmallDisk {
     at: PathBuf,
+    is_kept: bool,
 }
 
 impl SmallDisk {
@@ -28,7 +29,38 @@ impl SmallDisk {
              root. mount said: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        Ok(Self { at: at.to_owned() })
+        Ok(Self {
+            at: at.to_owned(),
+            is_kept: false,
+        })
+    }
+
+    /// Takes all of it away but so many bytes, until [`Self::make_room`].
+    pub fn fill(&self, leave_bytes: u64) -> Result<()> {
+        let taken = self.free_bytes()?.saturating_sub(leave_bytes);
+        let file = std::fs::File::create(self.ballast()).context("making the ballast")?;
+        if taken > 0 {
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, taken)
+                .context("filling a disk")?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what [`Self::fill`] took, if it did.
+    pub fn make_room(&self) -> Result<()> {
+        match std::fs::remove_file(self.ballast()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("making room"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves it mounted when this is dropped.
+    pub fn keep(&mut self) {
+        self.is_kept = true;
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.at.join("ballast")
     }
 
     /// What is free, bytes.
@@ -40,6 +72,9 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         // Lazily: a process that was killed just now may hold a file for a moment more.
         let unmounted = Command::new("umount").arg("--lazy").arg(&self.at).status();
         if !unmounted.is_ok_and(|status| status.success()) {

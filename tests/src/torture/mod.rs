@@ -3,7 +3,7 @@
 //! 1. Three brokers start behind [`crate::links`]: proxies through which brokers reach each other, so that each way between two of them can be cut.
 //! 2. [`senders`], [`readers`] and [`members`] of a group work, and tell every send, acknowledgement, record, assignment and commit to the
 //!    [`recorder`], which shows each event to the checker at once.
-//! 3. The [`nemesis`] kills, pauses, cuts off, stops and starves brokers, one fault after another.
+//! 3. The [`nemesis`] kills, pauses, cuts off and stops brokers and fills the disk of one of them, one fault after another.
 //! 4. [`settle`] heals everything, waits until the cluster lives, reads every partition to its end, lets the group finish, and compares
 //!    the replicas byte by byte.
 //!
@@ -26,7 +26,7 @@ use tidelog_client::{Client, NewTopic, TopicPartition};
 use tidelog_types::{PartitionIndex, TopicIdPartition};
 use tokio_util::sync::CancellationToken;
 
-use crate::links::start_cluster;
+use crate::links::start_prepared;
 use members::Members;
 use nemesis::Nemesis;
 use readers::Readers;
@@ -96,7 +96,10 @@ pub struct Report {
 
 /// Runs the whole. A violated invariant is an error with the events around it.
 pub async fn run(plan: Plan) -> Result<Report> {
-    let (cluster, links) = start_cluster(BROKERS, plan.keep).await?;
+    let (cluster, links, mut disk) = start_prepared(BROKERS, plan.keep, nemesis::give_a_small_disk).await?;
+    if plan.keep {
+        disk.keep();
+    }
     let client = Client::builder(cluster.bootstrap())
         .client_id("torture")
         .connect()
@@ -109,7 +112,7 @@ pub async fn run(plan: Plan) -> Result<Report> {
     let senders = Senders::start(&client, &topic, &recorder, &stop);
     let readers = Readers::start(&client, &topic, &recorder, plan.seed, &stop);
     let mut members = Members::start(&client, &topic, &recorder);
-    let mut nemesis = Nemesis::new(cluster, links, Arc::clone(senders.recovery()));
+    let mut nemesis = Nemesis::new(cluster, links, disk, Arc::clone(senders.recovery()));
     let end = Instant::now() + plan.faults_for;
     while Instant::now() < end {
         tokio::select! {

@@ -14,11 +14,29 @@ use super::BROKERS;
 use super::senders::Recovery;
 use crate::cluster::{Cluster, READY};
 use crate::links::{Links, Way};
+use crate::small_disk::SmallDisk;
 
 /// How long a broker is away or cut off, milliseconds: from less than its session's length (6 s) to well above.
 const AWAY_MS: std::ops::Range<u64> = 300..12_000;
 /// How long it is calm after a fault, milliseconds.
 const CALM_MS: std::ops::Range<u64> = 500..5_000;
+
+/// The broker whose disk may run full.
+const SMALL: u32 = 1;
+/// Its disk: a filesystem in memory, of which only what is written counts.
+const SMALL_DISK_MIB: u32 = 6 * 1024;
+/// Its reserve. Below it clients' records are refused, below half of it commits, below a quarter it stops fetching.
+const RESERVE_MIB: u64 = 512;
+/// How much a filled disk has left: above what ends a broker.
+const LEFT_BYTES: std::ops::Range<u64> = 100 * MIB..500 * MIB;
+const MIB: u64 = 1024 * 1024;
+
+/// Puts the data of one broker on a disk that may run full.
+pub fn give_a_small_disk(cluster: &mut Cluster) -> Result<SmallDisk> {
+    let broker = cluster.broker(SMALL);
+    broker.set_env("TIDELOG__BROKER__RESERVE", format!("{RESERVE_MIB}MiB"));
+    SmallDisk::mount(broker.data_dir(), SMALL_DISK_MIB)
+}
 
 /// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,10 +61,12 @@ enum Fault {
     Deafen,
     /// A pause of one broker while another is killed.
     PauseAndKill,
+    /// The disk of one broker, up to somewhere in its reserve.
+    FillDisk,
 }
 
 impl Fault {
-    const ALL: [(Self, u32); 10] = [
+    const ALL: [(Self, u32); 11] = [
         (Self::Kill, 5),
         (Self::KillTwo, 2),
         (Self::KillAll, 2),
@@ -57,6 +77,7 @@ impl Fault {
         (Self::Isolate, 3),
         (Self::Deafen, 2),
         (Self::PauseAndKill, 2),
+        (Self::FillDisk, 3),
     ];
 
     const fn name(self) -> &'static str {
@@ -71,6 +92,7 @@ impl Fault {
             Self::Isolate => "isolate",
             Self::Deafen => "deafen",
             Self::PauseAndKill => "pause and kill",
+            Self::FillDisk => "fill the disk",
         }
     }
 
@@ -93,16 +115,19 @@ pub struct Nemesis {
     links: Links,
     recovery: Arc<Recovery>,
     counts: BTreeMap<Fault, usize>,
+    // After the cluster: a broker that still runs keeps its disk busy.
+    disk: SmallDisk,
 }
 
 impl Nemesis {
-    /// For a cluster behind these links.
-    pub fn new(cluster: Cluster, links: Links, recovery: Arc<Recovery>) -> Self {
+    /// For a cluster behind these links, one broker of which may run out of disk.
+    pub fn new(cluster: Cluster, links: Links, disk: SmallDisk, recovery: Arc<Recovery>) -> Self {
         Self {
             cluster,
             links,
             recovery,
             counts: BTreeMap::new(),
+            disk,
         }
     }
 
@@ -115,6 +140,9 @@ impl Nemesis {
         let other = 1 + (one + random.random_range(0..BROKERS - 1)) % BROKERS;
         let away = Duration::from_millis(random.random_range(AWAY_MS));
         let calm = Duration::from_millis(random.random_range(CALM_MS));
+        if fault == Fault::FillDisk {
+            self.disk.fill(random.random_range(LEFT_BYTES))?;
+        }
         self.begin(fault, one, other).await?;
         tokio::time::sleep(away).await;
         self.heal().await?;
@@ -157,6 +185,8 @@ impl Nemesis {
                 self.cluster.broker(one).signal(Signal::STOP)?;
                 self.kill(&[other])
             }
+            // It was filled before this, to a mark that was drawn.
+            Fault::FillDisk => Ok(()),
         }
     }
 
@@ -175,6 +205,7 @@ impl Nemesis {
     /// Everything runs and hears each other again. A broker that does not come up is an error.
     pub async fn heal(&mut self) -> Result<()> {
         self.links.mend();
+        self.disk.make_room()?;
         for id in 1..=BROKERS {
             let broker = self.cluster.broker(id);
             if broker.pid().is_some() {
@@ -202,6 +233,7 @@ impl Nemesis {
 
     /// Leaves data and logs where they are, and says where.
     pub fn keep(&mut self) -> PathBuf {
+        self.disk.keep();
         self.cluster.keep()
     }
 }
