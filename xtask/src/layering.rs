@@ -43,7 +43,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("tidelog-client", &["types", "record", "proto"]),
     ("tidelog", &["types", "record", "storage", "broker", "client"]),
-    ("tidelog-tests", &["types", "record", "client", "history"]),
+    (
+        "tidelog-tests",
+        &["types", "record", "proto", "client", "history"],
+    ),
     ("tidelog-xtask", &[]),
 ];
 
