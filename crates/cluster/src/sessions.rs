@@ -23,16 +23,17 @@ pub const REFUSALS_TO_FENCE: u32 = 3;
 /// How far apart the first and the last of those dials may be.
 pub const REFUSAL_WINDOW: Duration = Duration::from_millis(200);
 
-/// How long after a quorum of the voters last answered it a metadata leader still answers heartbeats.
+/// For how many of the longest election timeouts after a quorum of the voters last answered it a metadata leader still answers heartbeats.
 ///
 /// One that is cut off from the others believes for ever that it leads, and would keep up the sessions of whoever still reaches it, its
 /// own among them: that broker would go on taking produces that nobody can acknowledge. With this it fences itself as long after as
-/// its successor, elected meanwhile, fences it. Twice the longest election timeout, so that a slow moment ends no session.
-pub const QUORUM_ACK_WITHIN: Duration = Duration::from_secs(2);
+/// its successor, elected meanwhile, fences it. Two, so that a slow moment ends no session.
+pub const ELECTIONS_WITHOUT_QUORUM: u32 = 2;
 
-/// Whether a metadata leader answers heartbeats, by how long ago a quorum of the voters answered it; `None` if that is not known.
-pub fn answers_heartbeats(since_quorum_ack: Option<Duration>) -> bool {
-    since_quorum_ack.is_some_and(|since| since <= QUORUM_ACK_WITHIN)
+/// Whether a metadata leader answers heartbeats, by how long ago a quorum of the voters answered it (`None` if that is not known) and the
+/// voters' longest election timeout.
+pub fn answers_heartbeats(since_quorum_ack: Option<Duration>, election_max: Duration) -> bool {
+    since_quorum_ack.is_some_and(|since| since <= ELECTIONS_WITHOUT_QUORUM * election_max)
 }
 
 /// The sessions of one metadata leadership. A new leader starts a new table.
@@ -216,12 +217,13 @@ mod tests {
 
     #[test]
     fn a_leader_without_a_quorum_keeps_up_no_session() {
-        assert!(answers_heartbeats(Some(Duration::ZERO)));
-        assert!(answers_heartbeats(Some(QUORUM_ACK_WITHIN)));
-        assert!(!answers_heartbeats(Some(
-            QUORUM_ACK_WITHIN + Duration::from_millis(1)
-        )));
-        assert!(!answers_heartbeats(None));
+        for election_max in [SECOND, 10 * SECOND] {
+            let answers = |since| answers_heartbeats(since, election_max);
+            let longest = 2 * election_max;
+            assert!(answers(Some(Duration::ZERO)) && answers(Some(longest)));
+            assert!(!answers(Some(longest + Duration::from_millis(1))));
+            assert!(!answers(None));
+        }
     }
 
     #[test]

@@ -168,6 +168,11 @@ impl Metadata {
         since.map(Duration::from_millis)
     }
 
+    /// The longest election timeout of this node.
+    pub fn election_max(&self) -> Duration {
+        Duration::from_millis(self.inner.raft.config().election_timeout_max)
+    }
+
     /// Waits until this node is part of a cluster.
     pub async fn formed(&self) -> Result<(), FormError> {
         let mut formation = self.inner.formation.clone();

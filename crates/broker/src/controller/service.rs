@@ -113,7 +113,7 @@ impl Session {
                 self.metadata.broker()
             )));
         }
-        if !answers_heartbeats(self.metadata.since_quorum_ack()) {
+        if !answers_heartbeats(self.metadata.since_quorum_ack(), self.metadata.election_max()) {
             return Err(Status::unavailable(format!(
                 "broker {} leads the metadata, as far as it knows, but no majority of the voters answers it",
                 self.metadata.broker()

@@ -17,6 +17,7 @@ use crate::config::TopicSpec;
 use crate::context::Context;
 use crate::message::Message;
 use crate::network::Handle;
+use crate::raft::ELECTION_MAX;
 
 /// How long a proposal of the controller may take.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,7 +94,9 @@ impl Process {
         sequence: u64,
         context: &mut Context,
     ) {
-        if self.raft.leads().is_none() || !answers_heartbeats(self.raft.since_quorum_ack(context)) {
+        if self.raft.leads().is_none()
+            || !answers_heartbeats(self.raft.since_quorum_ack(context), ELECTION_MAX)
+        {
             self.uses.remove(&handle);
             context.close(handle);
             return self.session_broken(handle, context);

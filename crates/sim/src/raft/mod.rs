@@ -17,7 +17,7 @@ use tidelog_cluster::Command;
 use tidelog_types::{BrokerId, DirectoryId};
 
 pub(crate) use disk::{MetadataDisk, Saved, Snapshot};
-pub(crate) use node::Raft;
+pub(crate) use node::{ELECTION_MAX, Raft};
 
 /// A Raft node: broker id in the high half, 32 bits of the directory id in the low.
 pub(crate) type NodeId = u64;

@@ -17,7 +17,7 @@ use crate::message::{Address, Message, Site};
 /// Shortest time without a leader after which a node stands for election.
 const ELECTION_MIN: Duration = Duration::from_millis(500);
 /// Longest.
-const ELECTION_MAX: Duration = Duration::from_secs(1);
+pub(crate) const ELECTION_MAX: Duration = Duration::from_secs(1);
 
 /// A node of the metadata log.
 pub(crate) struct Raft {
