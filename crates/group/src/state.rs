@@ -61,6 +61,11 @@ impl State {
         self.offsets.get(group).into_iter().flatten()
     }
 
+    /// Of how many partitions a group committed anything.
+    pub fn offset_count(&self, group: &GroupId) -> usize {
+        self.offsets.get(group).map_or(0, BTreeMap::len)
+    }
+
     /// One committed offset.
     pub fn offset(&self, group: &GroupId, partition: TopicIdPartition) -> Option<&CommittedOffset> {
         self.offsets.get(group)?.get(&partition)

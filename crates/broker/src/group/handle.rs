@@ -251,12 +251,11 @@ impl<L: OffsetsLog> Groups<L> {
         let shards: Vec<ShardHandle> = self.inner.shards.read().values().cloned().collect();
         let mut figures = GroupFigures::default();
         for shard in shards {
+            let rest = figures.rest();
             if shard.phase.get() == Phase::Serving
-                && let Ok(groups) = read(&shard, progress).await
+                && let Ok(more) = read(&shard, move |coordinator| progress(rest, coordinator)).await
             {
-                for group in groups {
-                    figures.take(group);
-                }
+                figures.add(more);
             }
         }
         figures
@@ -275,19 +274,22 @@ impl<L: OffsetsLog> Groups<L> {
     }
 }
 
-fn progress(coordinator: &Coordinator) -> Vec<GroupProgress> {
-    let groups = coordinator.committed().groups();
-    let progress = |(id, group): (&GroupId, &tidelog_group::Group)| GroupProgress {
-        group: id.clone(),
-        members: group.member_count(),
-        offsets: coordinator
-            .offsets(id, None, None)
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(partition, committed)| (partition, committed.offset))
-            .collect(),
-    };
-    groups.map(progress).collect()
+/// A coordinator's groups, taken into figures. It serves nobody meanwhile, so that it looks only at what there is room for.
+fn progress(mut figures: GroupFigures, coordinator: &Coordinator) -> GroupFigures {
+    let state = coordinator.committed();
+    for (id, group) in state.groups() {
+        figures.take(state.offset_count(id), || GroupProgress {
+            group: id.clone(),
+            members: group.member_count(),
+            offsets: coordinator
+                .offsets(id, None, None)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(partition, committed)| (partition, committed.offset))
+                .collect(),
+        });
+    }
+    figures
 }
 
 fn check_phase(shard: &ShardHandle) -> Result<(), PartitionError> {

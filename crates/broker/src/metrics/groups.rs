@@ -3,7 +3,7 @@
 //! Series of groups and partitions come and go, so that they are made anew for each answer. A coordinator tells of its own groups: over
 //! all brokers each group is told of once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::text::encode_registry;
@@ -14,7 +14,8 @@ use tidelog_types::{GroupId, Offset, TopicName, TopicPartition};
 
 use super::Detail;
 
-/// Most partitions of groups that one answer tells of; the rest is counted in `tidelog_consumergroup_partitions_left_out`.
+/// Most partitions of groups that one answer tells of, a group without any counted as one; the rest is counted in
+/// `tidelog_consumergroup_partitions_left_out`.
 const MAX_PARTITIONS: usize = 10_000;
 
 type Labels = Vec<(&'static str, String)>;
@@ -32,25 +33,60 @@ pub struct GroupProgress {
 }
 
 /// The groups that a broker coordinates.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupFigures {
     /// As many as there is room for.
-    pub groups: Vec<GroupProgress>,
+    groups: Vec<GroupProgress>,
+    room: usize,
     /// How many partitions of groups there is no room for.
-    pub left_out: usize,
+    left_out: usize,
     /// Where partitions end for consumers, as far as their leaders answered.
     pub ends: BTreeMap<TopicPartition, Offset>,
 }
 
-impl GroupFigures {
-    /// Takes a group in, if there is room.
-    pub fn take(&mut self, group: GroupProgress) {
-        let taken: usize = self.groups.iter().map(|group| group.offsets.len()).sum();
-        if taken + group.offsets.len() > MAX_PARTITIONS {
-            self.left_out += group.offsets.len();
-        } else {
-            self.groups.push(group);
+impl Default for GroupFigures {
+    fn default() -> Self {
+        Self {
+            groups: Vec::new(),
+            room: MAX_PARTITIONS,
+            left_out: 0,
+            ends: BTreeMap::new(),
         }
+    }
+}
+
+impl GroupFigures {
+    /// Takes a group in that committed so many partitions, if there is room: only then is it looked at.
+    pub fn take(&mut self, partitions: usize, look: impl FnOnce() -> GroupProgress) {
+        match self.room.checked_sub(partitions.max(1)) {
+            Some(room) => {
+                self.room = room;
+                self.groups.push(look());
+            }
+            None => self.left_out += partitions,
+        }
+    }
+
+    /// Empty ones, with the room that is left here.
+    #[must_use]
+    pub fn rest(&self) -> Self {
+        Self {
+            room: self.room,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what was taken into [`Self::rest`].
+    pub fn add(&mut self, more: Self) {
+        self.groups.extend(more.groups);
+        self.room = more.room;
+        self.left_out += more.left_out;
+    }
+
+    /// The topics of which groups committed anything.
+    pub fn topics(&self) -> BTreeSet<TopicName> {
+        let offsets = self.groups.iter().flat_map(|group| &group.offsets);
+        offsets.map(|(partition, _)| partition.topic.clone()).collect()
     }
 
     /// Exposition text, without the mark of its end.
@@ -170,7 +206,7 @@ mod tests {
 
     fn figures() -> GroupFigures {
         let mut figures = GroupFigures::default();
-        figures.take(GroupProgress {
+        figures.take(3, || GroupProgress {
             group: "billing".parse().unwrap(),
             members: 2,
             offsets: vec![
@@ -215,12 +251,17 @@ mod tests {
     #[test]
     fn more_than_one_answer_holds_is_counted() {
         let mut figures = figures();
-        let offsets = (0..MAX_PARTITIONS as u32).map(|index| (partition("wide", index), Offset(0)));
-        figures.take(GroupProgress {
-            group: "wide".parse().unwrap(),
-            members: 0,
-            offsets: offsets.collect(),
+        figures.take(MAX_PARTITIONS, || {
+            panic!("what there is no room for is not looked at")
         });
-        assert_eq!((figures.groups.len(), figures.left_out), (1, MAX_PARTITIONS));
+        for _ in 0..MAX_PARTITIONS {
+            figures.take(0, || GroupProgress {
+                group: "empty".parse().unwrap(),
+                members: 1,
+                offsets: Vec::new(),
+            });
+        }
+        assert_eq!(figures.groups.len(), 1 + MAX_PARTITIONS - 3);
+        assert_eq!(figures.left_out, MAX_PARTITIONS);
     }
 }

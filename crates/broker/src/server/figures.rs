@@ -22,6 +22,8 @@ use crate::partition::ReplicaManager;
 
 /// For how long figures of groups are good: scrapes that come faster ask no leader again.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long leaders are waited for. What one that is paused leads is left out.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 /// How many topics' leaders are asked at a time.
 const TOPICS_AT_ONCE: usize = 16;
 
@@ -81,12 +83,7 @@ impl BrokerFigures {
             return Arc::clone(figures);
         }
         let mut figures = self.groups.figures().await;
-        let topics: BTreeSet<TopicName> = figures
-            .groups
-            .iter()
-            .flat_map(|group| group.offsets.iter().map(|(partition, _)| partition.topic.clone()))
-            .collect();
-        figures.ends = self.ends(topics).await;
+        figures.ends = self.ends(figures.topics()).await;
         let figures = Arc::new(figures);
         *gathered = Some((Instant::now(), Arc::clone(&figures)));
         figures
@@ -99,8 +96,7 @@ impl BrokerFigures {
             .iter()
             .filter_map(|name| image.topic_by_name(name).cloned())
             .collect();
-        let asked = futures::stream::iter(known.into_iter().map(|topic| self.ends_of(topic)));
-        let ends: Vec<_> = asked.buffer_unordered(TOPICS_AT_ONCE).collect().await;
+        let ends = answered(known.into_iter().map(|topic| self.ends_of(topic))).await;
         ends.into_iter().flatten().collect()
     }
 
@@ -111,5 +107,34 @@ impl BrokerFigures {
             Some((TopicPartition { topic, partition }, bounds?.high_watermark))
         };
         (0..).map(PartitionIndex).zip(bounds).filter_map(end).collect()
+    }
+}
+
+/// What is answered in time, of questions of which some are asked at a time.
+async fn answered<T>(questions: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    futures::stream::iter(questions)
+        .buffer_unordered(TOPICS_AT_ONCE)
+        .take_until(tokio::time::sleep(ANSWERED_WITHIN))
+        .collect()
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_holds_up_nobody() {
+        let question = |number: usize| async move {
+            if number == 3 {
+                std::future::pending::<()>().await;
+            }
+            number
+        };
+        let began = Instant::now();
+        assert_eq!(answered((0..40).map(question)).await.len(), 39);
+        assert_eq!(began.elapsed(), ANSWERED_WITHIN);
+        assert_eq!(answered((0..3).map(question)).await.len(), 3);
+        assert_eq!(began.elapsed(), ANSWERED_WITHIN, "nothing is waited for in vain");
     }
 }
