@@ -13,8 +13,6 @@ pub const MAX_REGEX_BYTES: usize = 1_024;
 pub const MAX_COMPILED_REGEX_BYTES: usize = 1024 * 1024;
 /// Most partitions one commit may name: its records must fit one batch.
 pub const MAX_OFFSETS_PER_COMMIT: usize = 4_000;
-/// Most metadata in one commit, all partitions together, bytes.
-pub const MAX_COMMIT_METADATA_BYTES: usize = 256 * 1024;
 /// Longest client id or host that is kept, bytes; the rest is cut off.
 pub const MAX_CLIENT_NAME_BYTES: usize = 255;
 /// Shortest and longest max.poll.interval; what lies outside is moved to the nearer.

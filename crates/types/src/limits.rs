@@ -26,3 +26,5 @@ pub const MAX_PAGE_SIZE: u32 = 1_000;
 pub const CONSUMER_OFFSETS_PARTITIONS: u32 = 16;
 /// Longest metadata of a committed offset, bytes. Kafka's value.
 pub const MAX_OFFSET_METADATA_BYTES: usize = 4096;
+/// Most metadata in one commit of several offsets, all together, bytes.
+pub const MAX_COMMIT_METADATA_BYTES: usize = 256 * 1024;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_types::limits::MAX_COMMIT_METADATA_BYTES;
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
 use tokio::time::Instant;
 
@@ -14,9 +15,7 @@ use crate::admin::CommittedOffset;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Refusal;
-use crate::wire::groups::{
-    self as wire, Committer as Stamp, MAX_METADATA_PER_REQUEST, MAX_OFFSETS_PER_REQUEST, OffsetToCommit,
-};
+use crate::wire::groups::{self as wire, Committer as Stamp, MAX_OFFSETS_PER_REQUEST, OffsetToCommit};
 
 /// How long a commit is tried again.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -256,7 +255,7 @@ fn requests(wanted: Vec<Wanted>) -> Vec<Vec<Wanted>> {
             Some(request) if room.0 > 0 && room.1 >= size => request.push(one),
             _ => {
                 requests.push(vec![one]);
-                room = (MAX_OFFSETS_PER_REQUEST, MAX_METADATA_PER_REQUEST);
+                room = (MAX_OFFSETS_PER_REQUEST, MAX_COMMIT_METADATA_BYTES);
             }
         }
         room = (room.0 - 1, room.1.saturating_sub(size));
@@ -286,7 +285,7 @@ mod tests {
         let large = sizes(4_096);
         assert_eq!(
             (large[0], large.iter().sum::<usize>()),
-            (MAX_METADATA_PER_REQUEST / 4_096, 2_500)
+            (MAX_COMMIT_METADATA_BYTES / 4_096, 2_500)
         );
         // One that no broker takes is refused by itself.
         assert_eq!(requests(vec![one(0, 1), one(1, 1 << 20), one(2, 1)]).len(), 3);

@@ -14,8 +14,6 @@ use crate::metadata::LeaderHint;
 
 /// Most offsets in one commit; brokers take a few thousand.
 pub(crate) const MAX_OFFSETS_PER_REQUEST: usize = 1_000;
-/// Most metadata in one commit, bytes; brokers take no more where there are several offsets.
-pub(crate) const MAX_METADATA_PER_REQUEST: usize = 256 * 1024;
 
 pub(super) fn client(channel: Channel) -> GroupsClient<Channel> {
     GroupsClient::new(channel).max_decoding_message_size(tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES)

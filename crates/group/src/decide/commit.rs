@@ -1,6 +1,6 @@
 //! Committing offsets, fenced by member epoch (G13).
 
-use tidelog_types::limits::MAX_OFFSET_METADATA_BYTES;
+use tidelog_types::limits::{MAX_COMMIT_METADATA_BYTES, MAX_OFFSET_METADATA_BYTES};
 use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{ErrorCode, GroupId, Offset, PartitionError, TopicIdPartition};
 
@@ -8,7 +8,7 @@ use super::Context;
 use crate::command::{CommitFailure, Decision, Effect, OffsetToCommit, Reply};
 use crate::errors;
 use crate::ids::{MemberEpoch, MemberId, RequestId};
-use crate::limits::{MAX_COMMIT_METADATA_BYTES, MAX_GROUPS, MAX_OFFSETS_PER_COMMIT};
+use crate::limits::{MAX_GROUPS, MAX_OFFSETS_PER_COMMIT};
 use crate::record::{CommittedOffset, GroupValue, Record};
 use crate::state::{Group, State};
 
