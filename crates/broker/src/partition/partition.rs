@@ -179,15 +179,6 @@ impl Partition {
         state.wake_readers(self.id);
     }
 
-    /// Moves the log start up, at most to the high watermark: how records are deleted before retention takes them.
-    pub fn trim(self: &Arc<Self>, log_start: Offset) -> Result<Offset, PartitionError> {
-        let mut state = self.state.lock();
-        self.check(&state)?;
-        let effects = state.replica.trim(log_start)?;
-        self.perform(&mut state, effects);
-        Ok(state.replica.log().log_start())
-    }
-
     pub(crate) fn check(&self, state: &State) -> Result<(), PartitionError> {
         self.context.check_serving()?;
         if state.deleted {
