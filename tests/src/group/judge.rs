@@ -1,14 +1,18 @@
 //! Whether a group did what it promises, from what its members wrote down.
 //!
-//! 1. A partition goes to a new owner only after the old one gave it up, left, or was silent for its session (G14).
+//! 1. A partition goes to a new owner only after the old one gave it up, left, or was silent for its session: G14, by the checker of histories.
 //! 2. A new owner begins at or behind everything that was committed before (G12), and leaves nothing out: what is delivered again was not
 //!    committed, and nothing else is.
 //! 3. Within one ownership every record comes once, in order.
 //! 4. Who has lost a partition to another commits it no more (G13).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tidelog_history::event::Name;
+use tidelog_history::{Event, What, check};
+use tidelog_types::{PartitionIndex, TopicId, TopicIdPartition};
 
 use super::told::{Happened, Told};
 
@@ -53,9 +57,9 @@ struct Partition {
 /// Judges lines in the order of their moments. `patience_us`: how long a silent member keeps its partitions at the least.
 pub fn judge(mut lines: Vec<Line>, silent: &Silent, patience_us: u64) -> Result<Summary> {
     lines.sort_by_key(|line| line.told.at_us);
+    check(&ownerships(&lines, silent, patience_us))?;
     let mut judge = Judge {
         silent,
-        patience_us,
         partitions: BTreeMap::new(),
         summary: Summary::default(),
     };
@@ -65,9 +69,72 @@ pub fn judge(mut lines: Vec<Line>, silent: &Silent, patience_us: u64) -> Result<
     Ok(judge.summary)
 }
 
+/// Who owned what, as a history. That a silent member was removed nobody wrote down: it may have been from the end of its session on.
+fn ownerships(lines: &[Line], silent: &Silent, patience_us: u64) -> Vec<Event> {
+    let mut events: Vec<(u64, What)> = Vec::new();
+    for line in lines {
+        let (group, member) = (group(), Name::from(line.member.as_str()));
+        let at = line.told.at_us;
+        match &line.told.what {
+            Happened::Assigned(of) => {
+                let partitions = partitions(of);
+                events.push((
+                    at,
+                    What::Assigned {
+                        group,
+                        member,
+                        partitions,
+                    },
+                ));
+            }
+            Happened::Revoked(of) => {
+                let partitions = partitions(of);
+                events.push((
+                    at,
+                    What::GaveUp {
+                        group,
+                        member,
+                        partitions,
+                    },
+                ));
+            }
+            // Who hears that it was removed begins anew.
+            Happened::Lost(_) | Happened::Left => events.push((at, What::MemberEnded { group, member })),
+            Happened::Joined
+            | Happened::Delivered { .. }
+            | Happened::Committed(_)
+            | Happened::NotCommitted(_) => {}
+        }
+    }
+    for (member, since) in silent {
+        let removed = What::MemberRemoved {
+            group: group(),
+            member: Name::from(member.as_str()),
+        };
+        events.push((since + patience_us, removed));
+    }
+    events.sort_by_key(|(at, _)| *at);
+    let event = |(at, what)| Event {
+        at: Duration::from_micros(at),
+        what,
+    };
+    events.into_iter().map(event).collect()
+}
+
+fn group() -> Name {
+    "group".into()
+}
+
+fn partitions(of: &[u32]) -> Vec<TopicIdPartition> {
+    let named = |partition: &u32| TopicIdPartition {
+        topic_id: TopicId(uuid::Uuid::nil()),
+        partition: PartitionIndex(*partition),
+    };
+    of.iter().map(named).collect()
+}
+
 struct Judge<'a> {
     silent: &'a Silent,
-    patience_us: u64,
     partitions: BTreeMap<u32, Partition>,
     summary: Summary,
 }
@@ -77,7 +144,7 @@ impl Judge<'_> {
         match &told.what {
             Happened::Assigned(partitions) => {
                 for partition in partitions {
-                    self.assign(member, *partition, told.at_us)?;
+                    self.assign(member, *partition);
                 }
             }
             Happened::Revoked(partitions) | Happened::Lost(partitions) => {
@@ -104,20 +171,12 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn assign(&mut self, member: &str, partition: u32, at_us: u64) -> Result<()> {
+    fn assign(&mut self, member: &str, partition: u32) {
         let known = self.partitions.entry(partition).or_default();
-        if let Some(owner) = known.owner.as_deref().filter(|owner| *owner != member) {
-            let until = self.silent.get(owner).map(|since| since + self.patience_us);
-            ensure!(
-                until.is_some_and(|until| until <= at_us),
-                "G14: {member} takes partition {partition} on at {at_us}, and {owner} owns it (until {until:?})"
-            );
-        }
         known.owner = Some(member.to_owned());
         known.next = None;
         known.committed_then = known.committed;
         self.summary.ownerships += 1;
-        Ok(())
     }
 
     fn deliver(&mut self, member: &str, partition: u32, offset: u64) -> Result<()> {
