@@ -11,6 +11,7 @@ use tidelog_proto::v1::session_event::Event;
 use tidelog_proto::v1::session_request::Request;
 use tidelog_tests::cluster::Cluster;
 use tidelog_tests::wait;
+use tidelog_types::coordinator_partition;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -325,11 +326,24 @@ async fn a_commit_beyond_the_end_is_out_of_range_for_the_next_reader() -> Result
     Ok(())
 }
 
+/// A group that the same coordinator's task serves: in the same partition of the offsets topic.
+fn beside(group: &str) -> Result<String> {
+    let partition = |group: &str| Ok::<_, anyhow::Error>(coordinator_partition(&group.parse()?));
+    let wanted = partition(group)?;
+    for number in 0..1_000 {
+        let name = format!("steady-{number}");
+        if partition(&name)? == wanted {
+            return Ok(name);
+        }
+    }
+    bail!("no name in a thousand falls into partition {wanted}")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_joins_and_dies_in_a_loop_holds_up_nobody_else() -> Result<()> {
     let bench = Bench::start().await?;
-    // Two groups on the same coordinator, if not in the same partition: one is churned, the other one commits.
-    let mut steady = bench.join("steady", topics(&[TOPIC])).await?;
+    let steady_group = beside("churned")?;
+    let mut steady = bench.join(&steady_group, topics(&[TOPIC])).await?;
     let joined = steady.joined().await?;
     steady.assigned().await?;
     let mut resident = bench.join("churned", topics(&[TOPIC])).await?;
@@ -339,7 +353,7 @@ async fn a_member_that_joins_and_dies_in_a_loop_holds_up_nobody_else() -> Result
         passing.joined().await?;
         drop(passing);
         let answer = bench
-            .commit(&joined, "steady", vec![offset(0, number as u64, 0)])
+            .commit(&joined, &steady_group, vec![offset(0, number as u64, 0)])
             .await?;
         ensure!(answer.error.is_none() && answer.failures.is_empty(), "{answer:?}");
     }

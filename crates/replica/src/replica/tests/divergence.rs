@@ -2,6 +2,21 @@
 
 use super::*;
 
+fn diverging(epoch: u32, end: u64) -> FetchAnswer<'static> {
+    FetchAnswer::Diverging(DivergingEpoch {
+        epoch: LeaderEpoch(epoch),
+        end_offset: Offset(end),
+    })
+}
+
+fn truncate(to: u64) -> Effect {
+    Effect::Truncate {
+        to: Offset(to),
+        producers: vec![],
+        forgotten: vec![],
+    }
+}
+
 #[test]
 fn r5_a_leader_tells_where_the_logs_part() {
     let mut leader = replica_on(1, three_epochs());
@@ -32,17 +47,6 @@ fn r5_a_leader_tells_where_the_logs_part() {
 fn r5_a_follower_truncates_to_the_smaller_end_of_the_epoch() {
     let mut follower = replica_on(2, three_epochs());
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
-    let diverging = |epoch, end| {
-        FetchAnswer::Diverging(DivergingEpoch {
-            epoch: LeaderEpoch(epoch),
-            end_offset: Offset(end),
-        })
-    };
-    let truncate = |to| Effect::Truncate {
-        to: Offset(to),
-        producers: vec![],
-        forgotten: vec![],
-    };
     assert_eq!(
         fetched(&mut follower, diverging(2, 9)).effects,
         [truncate(4), Effect::FetchAgain]
@@ -71,24 +75,12 @@ fn r5_truncation_waits_for_what_is_under_way() {
     };
     assert_eq!(fetched(&mut follower, answer).epochs.len(), 2);
     apply(&mut follower, &registration(3, 6, 2, &[2, 3]));
-    let diverging = DivergingEpoch {
-        epoch: LeaderEpoch(4),
-        end_offset: Offset(2),
-    };
-    assert_eq!(
-        fetched(&mut follower, FetchAnswer::Diverging(diverging)).effects,
-        []
-    );
+    assert_eq!(fetched(&mut follower, diverging(4, 2)).effects, []);
     assert_eq!(follower.next_fetch(), None);
     assert_eq!(follower.durable(Offset(2), T0), [Effect::Durable(Offset(2))]);
-    let truncate = Effect::Truncate {
-        to: Offset(2),
-        producers: vec![],
-        forgotten: vec![],
-    };
     assert_eq!(
         follower.durable(Offset(4), T0),
-        [Effect::Durable(Offset(4)), truncate, Effect::FetchAgain]
+        [Effect::Durable(Offset(4)), truncate(2), Effect::FetchAgain]
     );
 }
 
@@ -96,17 +88,6 @@ fn r5_truncation_waits_for_what_is_under_way() {
 fn r5_a_truncation_waits_until_the_one_before_it_is_durable() {
     let mut follower = replica_on(2, three_epochs());
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
-    let diverging = |epoch, end| {
-        FetchAnswer::Diverging(DivergingEpoch {
-            epoch: LeaderEpoch(epoch),
-            end_offset: Offset(end),
-        })
-    };
-    let truncate = |to| Effect::Truncate {
-        to: Offset(to),
-        producers: vec![],
-        forgotten: vec![],
-    };
     fetched(&mut follower, diverging(2, 4));
     assert_eq!(
         fetched(&mut follower, diverging(1, 1)).effects,
@@ -154,13 +135,9 @@ fn r5_what_moved_at_the_leader_counts_only_for_a_prefix_of_its_log() {
         fetched(&mut follower, progress).effects,
         [Effect::HighWatermark(Offset(6))]
     );
-    let diverging = FetchAnswer::Diverging(DivergingEpoch {
-        epoch: LeaderEpoch(1),
-        end_offset: Offset(1),
-    });
     let late = FetchedFromLeader {
         leader_epoch: LeaderEpoch(5),
-        answer: diverging,
+        answer: diverging(1, 1),
         now: T0,
     };
     assert_eq!(
@@ -193,13 +170,8 @@ fn r5_a_follower_below_the_leaders_log_start_begins_anew() {
         &mut follower,
         FetchAnswer::BeforeLogStart { log_start: Offset(4) },
     );
-    let truncate = Effect::Truncate {
-        to: Offset(0),
-        producers: vec![],
-        forgotten: vec![],
-    };
     let trim = Effect::Trim { log_start: Offset(4) };
-    assert_eq!(taken.effects, [truncate, trim, Effect::FetchAgain]);
+    assert_eq!(taken.effects, [truncate(0), trim, Effect::FetchAgain]);
     assert_eq!(follower.next_fetch().unwrap().fetch_offset, Offset(4));
 }
 
