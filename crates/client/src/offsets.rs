@@ -37,13 +37,19 @@ pub struct PartitionOffset {
 }
 
 /// Asks each leader once for its partitions, all leaders at the same time; hints and stale pictures go to the metadata cache.
+///
+/// Whatever this client was acknowledged, in an epoch that it knew, is before the end that it is told: a question carries the newest epoch
+/// that the client has seen (R6, C8).
 pub(crate) async fn ask_once(client: &Inner, queries: Vec<OffsetQuery>) -> Vec<FoundOffset> {
     let snapshot = client.metadata.snapshot();
     let mut by_leader: BTreeMap<String, Vec<OffsetQuery>> = BTreeMap::new();
     let mut found = Vec::with_capacity(queries.len());
-    for query in queries {
+    for mut query in queries {
         match snapshot.leader(&query.partition) {
-            Some((_, _, address)) => by_leader.entry(address.to_owned()).or_default().push(query),
+            Some((_, epoch, address)) => {
+                query.leader_epoch = query.leader_epoch.max(Some(epoch));
+                by_leader.entry(address.to_owned()).or_default().push(query);
+            }
             None => found.push(no_leader(client, query.partition)),
         }
     }

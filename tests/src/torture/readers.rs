@@ -1,4 +1,4 @@
-//! Readers without a group: they begin anywhere, read on for a while, and begin anew elsewhere.
+//! Readers without a group: they ask where the log ends, begin anywhere, read on for a while, and begin anew elsewhere.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use anyhow::Result;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tidelog_client::Client;
+use tidelog_client::{Client, OffsetAt};
 use tidelog_history::What;
 use tidelog_history::event::{ReadRecord, Reader};
-use tidelog_types::Offset;
+use tidelog_types::{LeaderEpoch, Offset};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::recorder::Recorder;
-use super::senders::number_of;
+use super::senders::{EPOCH, number_of};
 use super::{PARTITIONS, Topic};
 
 /// How many readers there are at a time.
@@ -76,13 +76,39 @@ impl Reading {
             }
             let reader = Reader(number + life * READERS);
             let time = Duration::from_secs(self.random.random_range(LIFE));
+            let working = async {
+                self.ask_ends().await;
+                self.read(reader).await
+            };
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(time) => {}
-                read = self.read(reader) => read?,
+                read = working => read?,
             }
         }
         Ok(())
+    }
+
+    /// Asks where the partitions end. The client carries the newest epoch that it knows, and all senders are of the same client: whatever was
+    /// acknowledged before, in any epoch, must be before the end. No answer within the client's timeout is none.
+    async fn ask_ends(&self) {
+        for partition in &self.topic.partitions {
+            let request = self.recorder.ask(|request| What::EndAsked {
+                request,
+                partition: self.topic.named(partition.partition.0),
+                leader_epoch: Some(EPOCH),
+            });
+            let admin = self.client.admin();
+            let Ok(ends) = admin.list_offsets([(partition.clone(), OffsetAt::Latest)]).await else {
+                continue;
+            };
+            let end = ends[partition];
+            self.recorder.note(What::EndAnswered {
+                request,
+                offset: Offset(end.offset),
+                leader_epoch: LeaderEpoch(end.leader_epoch),
+            });
+        }
     }
 
     /// Reads from somewhere on, until an error. That a leader is away is no error of a consumer: it waits.

@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::recorder::Recorder;
 use super::{PARTITIONS, TOPIC, Topic};
 
+/// The epoch of every acknowledgement, and of every question where a log ends: one client sends and asks, which carries the newest epoch that it
+/// knows and does not say which. So the end that it is told must cover whatever it was acknowledged.
+pub const EPOCH: LeaderEpoch = LeaderEpoch(0);
 /// How many producers there are.
 const SENDERS: u32 = 3;
 /// Time between two records of a producer.
@@ -216,8 +219,7 @@ async fn note_fate(delivery: DeliveryFuture, shared: &Shared, send: SendId, sent
             shared.recorder.note(What::SendAcknowledged {
                 send,
                 base_offset: Offset(delivered.offset),
-                // Clients are not told.
-                leader_epoch: LeaderEpoch(0),
+                leader_epoch: EPOCH,
             });
             shared.acknowledged.fetch_add(1, Ordering::Relaxed);
             shared.recovery.acknowledged(delivered.partition, sent_at);

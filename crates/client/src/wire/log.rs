@@ -24,7 +24,8 @@ pub(super) fn client(channel: Channel) -> LogClient<Channel> {
         .max_encoding_message_size(tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES)
 }
 
-/// One partition's question to ListOffsets. The epoch is the newest that was seen (R6).
+/// One partition's question to ListOffsets. The epoch is the newest that whoever asks has seen (R6); that of the client's metadata is looked at
+/// when it is asked.
 #[derive(Debug, Clone)]
 pub(crate) struct OffsetQuery {
     pub(crate) partition: TopicPartition,

@@ -228,6 +228,31 @@ async fn reading_until_the_ends_stops_exactly_there() {
 }
 
 #[tokio::test]
+async fn r6_an_end_is_asked_for_in_the_newest_epoch_that_was_seen() {
+    let cluster = one_partition(1).await;
+    cluster.append("t", 0, batch(0, 5));
+    let key = ("t".to_owned(), 0);
+    cluster.state.world.lock().stale_leaders.insert(key, (1, 3));
+    let client = cluster.client().await;
+    let admin = client.admin();
+    let end = admin.list_offsets([(partition("t", 0), OffsetAt::Latest)]);
+    // A leader that has not heard yet of its epoch knows nothing of what was acknowledged in between: it must not tell an end.
+    let asked_in_vain = async {
+        while cluster.state.world.lock().offset_queries.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        cluster.append("t", 0, batch(5, 3));
+        cluster.change("t", 0, |known| known.epoch = 3);
+    };
+    let (end, ()) = within(async { tokio::join!(end, asked_in_vain) }).await;
+    assert_eq!(end.unwrap()[&partition("t", 0)].offset, 8);
+    let asked = cluster.state.world.lock().offset_queries.clone();
+    let epochs: Vec<_> = asked.iter().map(|query| query.leader_epoch).collect();
+    assert!(epochs.iter().all(|epoch| *epoch == Some(3)), "{epochs:?}");
+    assert!(asked.len() > 1, "refused, then answered: {asked:?}");
+}
+
+#[tokio::test]
 async fn a_stream_of_records_ends_after_the_last_error() {
     use futures::StreamExt;
     let cluster = one_partition(1).await;

@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) commits: Vec<v1::CommitRequest>,
     /// Every partition that was asked for, and at which broker.
     pub(crate) fetches: Vec<(u32, v1::PartitionFetch)>,
+    /// Every offset that was asked for.
+    pub(crate) offset_queries: Vec<v1::PartitionOffsetQuery>,
     /// What metadata say of leaders, where that is not the truth.
     pub(crate) stale_leaders: BTreeMap<(String, u32), (u32, u32)>,
 }

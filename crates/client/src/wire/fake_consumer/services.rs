@@ -15,7 +15,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{FakeSession, State, refusal, topic_id};
+use super::{FakePartition, FakeSession, State, refusal, topic_id};
 
 pub(super) fn router(id: u32, state: Arc<State>) -> Router {
     let broker = Broker { id, state };
@@ -46,17 +46,9 @@ impl Broker {
             answer.error = Some(refusal(ErrorCode::UnknownTopicOrPartition.number()));
             return (answer, true);
         };
-        let asked = fetch.leader_epoch.unwrap_or(partition.epoch);
-        let wrong = match asked.cmp(&partition.epoch) {
-            _ if partition.leader != self.id => Some(ErrorCode::NotLeaderOrFollower),
-            std::cmp::Ordering::Less => Some(ErrorCode::FencedLeaderEpoch),
-            std::cmp::Ordering::Greater => Some(ErrorCode::UnknownLeaderEpoch),
-            _ if !(partition.log_start..=partition.end).contains(&fetch.fetch_offset) => {
-                Some(ErrorCode::OffsetOutOfRange)
-            }
-            std::cmp::Ordering::Equal => None,
-        };
-        if let Some(code) = wrong {
+        let within = (partition.log_start..=partition.end).contains(&fetch.fetch_offset);
+        let out_of_range = (!within).then_some(ErrorCode::OffsetOutOfRange);
+        if let Some(code) = self.wrong(partition, fetch.leader_epoch).or(out_of_range) {
             let mut error = refusal(code.number());
             error.leader = Some(world.leader(partition.leader, partition.epoch));
             answer.error = Some(error);
@@ -77,6 +69,17 @@ impl Broker {
         }
         let has_data = !answer.batches.is_empty();
         (answer, has_data)
+    }
+
+    /// What a leader refuses for the epoch that its sender believes in.
+    fn wrong(&self, partition: &FakePartition, leader_epoch: Option<u32>) -> Option<ErrorCode> {
+        let asked = leader_epoch.unwrap_or(partition.epoch);
+        match asked.cmp(&partition.epoch) {
+            _ if partition.leader != self.id => Some(ErrorCode::NotLeaderOrFollower),
+            std::cmp::Ordering::Less => Some(ErrorCode::FencedLeaderEpoch),
+            std::cmp::Ordering::Greater => Some(ErrorCode::UnknownLeaderEpoch),
+            std::cmp::Ordering::Equal => None,
+        }
     }
 
     async fn answer(self, request: v1::FetchRequest) -> Result<v1::FetchResponse, Status> {
@@ -147,16 +150,16 @@ impl Log for Broker {
         request: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
         use v1::partition_offset_query::At;
-        let world = self.state.world.lock();
-        let found = |query: v1::PartitionOffsetQuery| {
+        let mut world = self.state.world.lock();
+        let mut found = |query: v1::PartitionOffsetQuery| {
+            world.offset_queries.push(query.clone());
             let partition = world.partitions.get(&(query.topic.clone(), query.partition));
             let partition = partition.expect("tests ask for what is there");
-            let error =
-                (partition.leader != self.id).then(|| refusal(ErrorCode::NotLeaderOrFollower.number()));
+            let wrong = self.wrong(partition, query.leader_epoch);
             v1::PartitionOffset {
                 topic: query.topic,
                 partition: query.partition,
-                error,
+                error: wrong.map(|code| refusal(code.number())),
                 offset: match query.at {
                     Some(At::Earliest(_)) => partition.log_start,
                     _ => partition.end,
@@ -165,7 +168,12 @@ impl Log for Broker {
                 leader_epoch: partition.epoch,
             }
         };
-        let partitions = request.into_inner().partitions.into_iter().map(found).collect();
+        let partitions = request
+            .into_inner()
+            .partitions
+            .into_iter()
+            .map(&mut found)
+            .collect();
         Ok(Response::new(v1::ListOffsetsResponse { partitions }))
     }
 
