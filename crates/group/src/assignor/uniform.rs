@@ -4,12 +4,17 @@
 //! 2. Every free partition goes to the least loaded of its topic's subscribers, topics with few subscribers first.
 //! 3. While some partition's owner holds at least two more than another subscriber of its topic, it moves there, from
 //!    the most to the least loaded. Each move lowers the sum of the squared loads, so this ends.
+//! 4. Where members subscribe to different topics, two may be far apart and share none. Then a chain of members between
+//!    them hands on: each gives a partition to the next, which reads its topic. When no chain helps, no assignment is
+//!    more balanced (an optimal semi-matching).
 //!
 //! Where all members subscribe to the same topics, loads then differ by at most one, and no assignment so balanced
-//! moves fewer partitions. Topics with the same subscribers form one *class*, so that the usual group, all members
-//! alike, costs one ordered set instead of one a topic.
+//! moves fewer partitions. Where they do not, one that moves a partition fewer (rarely two) may exist: it is not searched
+//! for. Topics with the same subscribers form one *class*, so that the usual group, all members alike, costs one ordered
+//! set instead of one a topic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tidelog_types::{PartitionIndex, TopicId, TopicIdPartition};
@@ -22,6 +27,9 @@ pub(super) fn assign(spec: &AssignmentSpec) -> Assignment {
     balance.keep_previous(spec);
     balance.place_free(spec);
     balance.level();
+    while let Some(chain) = balance.chain() {
+        balance.hand_on(&chain);
+    }
     balance.into_assignment()
 }
 
@@ -29,6 +37,8 @@ pub(super) fn assign(spec: &AssignmentSpec) -> Assignment {
 type Class = usize;
 /// Index of a member, in the order of ids.
 type Place = usize;
+/// From whom to whom a partition of the class goes.
+type Move = (Place, Class, Place);
 
 struct Balance {
     members: Vec<MemberId>,
@@ -144,6 +154,55 @@ impl Balance {
             .take_while(|(load, _)| *load >= least + 2)
             .find(|(_, place)| self.held[*place].contains_key(&class))
             .map(|&(_, from)| (from, to))
+    }
+
+    /// The shortest way from a member, the most loaded first, to one with at least two less.
+    ///
+    /// What was reached in vain from one member has no less than that one's load but one, and so nothing for those with a smaller load:
+    /// each member and class is looked at once.
+    fn chain(&self) -> Option<Vec<Move>> {
+        // All alike: whatever a chain reaches is reached directly.
+        if self.subscribers.len() < 2 {
+            return None;
+        }
+        let mut sources: Vec<Place> = (0..self.members.len()).collect();
+        sources.sort_by_key(|place| Reverse(self.loads[*place]));
+        let mut reached = vec![false; self.members.len()];
+        let mut came_by: Vec<Option<Move>> = vec![None; self.members.len()];
+        let mut looked_at = vec![false; self.subscribers.len()];
+        for source in sources {
+            let mut waiting = VecDeque::new();
+            if !std::mem::replace(&mut reached[source], true) {
+                waiting.push_back(source);
+            }
+            while let Some(from) = waiting.pop_front() {
+                for &class in self.held[from].keys() {
+                    if std::mem::replace(&mut looked_at[class], true) {
+                        continue;
+                    }
+                    for &(load, to) in &self.subscribers[class] {
+                        if std::mem::replace(&mut reached[to], true) {
+                            continue;
+                        }
+                        came_by[to] = Some((from, class, to));
+                        if load + 2 <= self.loads[source] {
+                            let way_back = std::iter::successors(came_by[to], |(from, ..)| came_by[*from]);
+                            return Some(way_back.collect());
+                        }
+                        waiting.push_back(to);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Makes the moves of a chain, the last one first: nobody hands on what it was just handed.
+    fn hand_on(&mut self, chain: &[Move]) {
+        for &(from, class, to) in chain {
+            let partition = self.take(from, class);
+            self.give(to, partition);
+        }
     }
 
     fn give(&mut self, place: Place, partition: TopicIdPartition) {
