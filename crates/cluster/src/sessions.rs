@@ -36,6 +36,26 @@ pub fn answers_heartbeats(since_quorum_ack: Option<Duration>, election_max: Dura
     since_quorum_ack.is_some_and(|since| since <= ELECTIONS_WITHOUT_QUORUM * election_max)
 }
 
+/// What a heartbeat is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeartbeatAnswer {
+    /// A newer registration of the same broker is known: it must register again.
+    pub stale_epoch: bool,
+    /// It is not registered and unfenced under the epoch that it sent.
+    pub fenced: bool,
+}
+
+impl HeartbeatAnswer {
+    /// By what the metadata leader has applied. That it has not applied a registration yet is no reason to register again.
+    pub fn of(image: &ClusterImage, incarnation: BrokerIncarnation) -> Self {
+        let known = image.broker(incarnation.broker);
+        Self {
+            stale_epoch: known.is_some_and(|broker| broker.epoch > incarnation.epoch),
+            fenced: !known.is_some_and(|broker| broker.epoch == incarnation.epoch && !broker.fenced),
+        }
+    }
+}
+
 /// The sessions of one metadata leadership. A new leader starts a new table.
 #[derive(Debug, Clone)]
 pub struct SessionTable {
@@ -224,6 +244,21 @@ mod tests {
             assert!(!answers(Some(longest + Duration::from_millis(1))));
             assert!(!answers(None));
         }
+    }
+
+    #[test]
+    fn a_heartbeat_is_answered_by_what_is_registered() {
+        let (old, new) = (incarnation(1, 5), incarnation(1, 9));
+        let answer = |known: &[(BrokerIncarnation, bool)], incarnation| {
+            let HeartbeatAnswer { stale_epoch, fenced } = HeartbeatAnswer::of(&image(known), incarnation);
+            (stale_epoch, fenced)
+        };
+        assert_eq!(answer(&[(new, false)], new), (false, false));
+        assert_eq!(answer(&[(new, true)], new), (false, true));
+        assert_eq!(answer(&[(new, false)], old), (true, true));
+        // The leader has not applied the newest registration yet, or none.
+        assert_eq!(answer(&[(old, false)], new), (false, true));
+        assert_eq!(answer(&[], new), (false, true));
     }
 
     #[test]

@@ -24,6 +24,7 @@
 //! - [`decide`]: one file a kind of command
 //! - [`assignor`]: who gets which partitions
 //! - [`loading`]: when a replay is complete
+//! - [`leadership`]: what a refusal of the log means for the coordinator, and for whoever asked it
 //! - [`sessions`]: streams and deadlines; soft state that dies with this coordinator
 //! - [`topics`], [`subscription`]: what can be assigned, and who wants it
 
@@ -34,6 +35,7 @@ pub mod coordinator;
 pub mod decide;
 mod errors;
 pub mod ids;
+pub mod leadership;
 pub mod limits;
 pub mod loading;
 pub mod record;

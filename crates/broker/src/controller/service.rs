@@ -3,9 +3,8 @@
 use std::pin::Pin;
 
 use futures::Stream;
-use tidelog_cluster::ClusterImage;
 use tidelog_cluster::command::BrokerIncarnation;
-use tidelog_cluster::sessions::answers_heartbeats;
+use tidelog_cluster::sessions::{HeartbeatAnswer, answers_heartbeats};
 use tidelog_metadata::Metadata;
 use tidelog_metadata::peer::{IdentityCheck, PeerRequest};
 use tidelog_proto::internal::v1 as pb;
@@ -124,24 +123,15 @@ impl Session {
             epoch: BrokerEpoch(heartbeat.broker_epoch),
         };
         self.last = Some(incarnation);
-        let answer = judge(&self.metadata.image(), incarnation, heartbeat.sequence);
+        let answer = HeartbeatAnswer::of(&self.metadata.image(), incarnation);
         if !answer.stale_epoch {
             let heard = self.events.send(SessionEvent::Heard(incarnation)).await;
             heard.map_err(|_| Status::unavailable("the controller is shutting down"))?;
         }
-        Ok(answer)
-    }
-}
-
-/// What a heartbeat is answered with.
-fn judge(image: &ClusterImage, incarnation: BrokerIncarnation, sequence: u64) -> pb::SessionResponse {
-    let known = image.broker(incarnation.broker);
-    // A new metadata leader may not have applied the registration yet: that is no reason to register again.
-    let stale = known.is_some_and(|broker| broker.epoch > incarnation.epoch);
-    let unfenced = known.is_some_and(|broker| broker.epoch == incarnation.epoch && !broker.fenced);
-    pb::SessionResponse {
-        sequence,
-        stale_epoch: stale,
-        fenced: !unfenced,
+        Ok(pb::SessionResponse {
+            sequence: heartbeat.sequence,
+            stale_epoch: answer.stale_epoch,
+            fenced: answer.fenced,
+        })
     }
 }

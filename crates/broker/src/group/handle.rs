@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use tidelog_group::leadership::{not_coordinator, still_loading};
 use tidelog_group::{
     AssignmentVersion, Command, CommitFailure, CommittedOffset, Coordinator, Effect, GroupConfig,
     GroupDescription, GroupSummary, Join, MemberEpoch, MemberId, OffsetToCommit, StreamId, Subscription,
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::log::OffsetsLog;
 use super::shard::{
-    Leadership, MAX_WAITING_EVENTS, MAX_WAITING_REQUESTS, Phase, Request, Shard, SharedPhase, not_coordinator,
+    Leadership, MAX_WAITING_EVENTS, MAX_WAITING_REQUESTS, Phase, Request, Shard, SharedPhase,
 };
 use crate::metrics::{GroupFigures, GroupProgress};
 
@@ -295,10 +296,7 @@ fn progress(mut figures: GroupFigures, coordinator: &Coordinator) -> GroupFigure
 fn check_phase(shard: &ShardHandle) -> Result<(), PartitionError> {
     match shard.phase.get() {
         Phase::Serving => Ok(()),
-        Phase::Loading => {
-            let message = "the group's coordinator is reading its state: ask again in a moment";
-            Err(PartitionError::new(ErrorCode::CoordinatorLoadInProgress, message))
-        }
+        Phase::Loading => Err(still_loading()),
         Phase::Ended => Err(not_coordinator()),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use tidelog_group::leadership::{may_pass, not_coordinator, refused};
 use tidelog_group::{
     Command, CommitFailure, Coordinator, Decision, Effect, GroupConfig, Join, MemberEpoch, MemberId, Now,
     OffsetToCommit, Record, Reply, RequestId, StreamId, Topics,
@@ -237,11 +238,6 @@ impl Ended {
             log: Some(error),
         }
     }
-}
-
-/// Whether the log may answer otherwise later in the same epoch. That a newer epoch began cannot be undone.
-fn may_pass(error: &PartitionError) -> bool {
-    error.code.is_retriable() && error.code != ErrorCode::FencedLeaderEpoch
 }
 
 struct Appended {
@@ -527,26 +523,6 @@ fn batches(records: &[Record], timestamp_ms: i64) -> Result<Vec<Batch>, Partitio
         batches.push(builder.build(None).map_err(too_large)?);
     }
     Ok(batches)
-}
-
-/// A refusal of the log, as a member is told.
-fn refused(error: PartitionError) -> PartitionError {
-    let code = match error.code {
-        ErrorCode::NotLeaderOrFollower
-        | ErrorCode::FencedLeaderEpoch
-        | ErrorCode::UnknownLeaderEpoch
-        | ErrorCode::UnknownTopicOrPartition => ErrorCode::NotCoordinator,
-        ErrorCode::DiskFull => ErrorCode::DiskFull,
-        ErrorCode::InvalidRequest => ErrorCode::InvalidRequest,
-        _ => ErrorCode::CoordinatorNotAvailable,
-    };
-    let message = format!("the group's coordinator could not write: {error}; ask again");
-    PartitionError::new(code, message).with_leader(error.leader)
-}
-
-pub(super) fn not_coordinator() -> PartitionError {
-    let message = "this broker does not coordinate the group: find its coordinator and ask there";
-    PartitionError::new(ErrorCode::NotCoordinator, message)
 }
 
 /// Both clocks of a coordinator.

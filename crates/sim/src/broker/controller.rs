@@ -6,7 +6,8 @@ use std::time::Duration;
 use tidelog_cluster::command::{BrokerIncarnation, CreateTopic};
 use tidelog_cluster::configs::{CLEANUP_POLICY, MIN_INSYNC_REPLICAS};
 use tidelog_cluster::sessions::{
-    Dial, REFUSAL_WINDOW, REFUSALS_TO_FENCE, RefusalCounter, SessionTable, Verdict, answers_heartbeats,
+    Dial, HeartbeatAnswer, REFUSAL_WINDOW, REFUSALS_TO_FENCE, RefusalCounter, SessionTable, Verdict,
+    answers_heartbeats,
 };
 use tidelog_cluster::{ClusterImage, Command};
 use tidelog_types::{BrokerEpoch, BrokerId};
@@ -102,19 +103,17 @@ impl Process {
             return self.session_broken(handle, context);
         }
         let incarnation = BrokerIncarnation { broker, epoch };
-        let known = self.applied.image.broker(broker);
-        let stale = known.is_some_and(|broker| broker.epoch > epoch);
-        let fenced = !is_unfenced(&self.applied.image, incarnation);
+        let answer = HeartbeatAnswer::of(&self.applied.image, incarnation);
         let now = self.local(context);
-        if let Some(controller) = self.controller.as_mut().filter(|_| !stale) {
+        if let Some(controller) = self.controller.as_mut().filter(|_| !answer.stale_epoch) {
             controller.table.heard(incarnation, now);
             controller.suspects.remove(&incarnation);
         }
         self.registrations_of_sessions.insert(handle, incarnation);
         let answer = Message::HeartbeatAnswer {
             sequence,
-            stale,
-            fenced,
+            stale: answer.stale_epoch,
+            fenced: answer.fenced,
         };
         context.say(handle, answer);
     }

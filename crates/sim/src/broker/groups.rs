@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_cluster::ClusterImage;
+use tidelog_group::leadership::{not_coordinator, still_loading};
 use tidelog_group::{Command, MemberEpoch, MemberId, OffsetToCommit, RequestId, StreamId, Topic, Topics};
 use tidelog_types::{
-    ErrorCode, GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition, murmur2,
+    GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition, murmur2,
 };
 
 use super::Process;
@@ -192,10 +193,7 @@ impl Process {
     fn serving_shard(&self, partition: PartitionIndex) -> Result<(), PartitionError> {
         match self.groups.shards.get(&partition).map(|shard| shard.phase) {
             Some(Phase::Serving) => Ok(()),
-            Some(Phase::Loading) => Err(PartitionError::new(
-                ErrorCode::CoordinatorLoadInProgress,
-                "the coordinator is reading its state",
-            )),
+            Some(Phase::Loading) => Err(still_loading()),
             Some(Phase::Ended) | None => Err(not_coordinator()),
         }
     }
@@ -222,11 +220,4 @@ impl Process {
         self.uses.remove(&handle);
         context.close(handle);
     }
-}
-
-pub(super) fn not_coordinator() -> PartitionError {
-    PartitionError::new(
-        ErrorCode::NotCoordinator,
-        "this broker does not coordinate the group",
-    )
 }

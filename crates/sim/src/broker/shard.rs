@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_group::leadership::{may_pass, not_coordinator, refused};
 use tidelog_group::{
     Command, Coordinator, Decision, Effect, GroupConfig, LoadStep, Loading, Now, Record, Reply, RequestId,
     StreamId, Topics,
@@ -11,7 +12,6 @@ use tidelog_group::{
 use tidelog_history::What;
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition};
 
-use super::groups::not_coordinator;
 use super::{Process, Timer};
 use crate::context::Context;
 use crate::message::{Address, Answer, Message};
@@ -468,21 +468,4 @@ fn of_member(record: &Record) -> Option<What> {
         Some(_) => What::MemberJoined { group, member },
         None => What::MemberRemoved { group, member },
     })
-}
-
-/// Whether the log may answer otherwise later in the same epoch.
-fn may_pass(error: &PartitionError) -> bool {
-    error.code.is_retriable() && error.code != ErrorCode::FencedLeaderEpoch
-}
-
-/// A refusal of the log, as a member is told.
-fn refused(error: PartitionError) -> PartitionError {
-    let code = match error.code {
-        ErrorCode::NotLeaderOrFollower
-        | ErrorCode::FencedLeaderEpoch
-        | ErrorCode::UnknownLeaderEpoch
-        | ErrorCode::UnknownTopicOrPartition => ErrorCode::NotCoordinator,
-        _ => ErrorCode::CoordinatorNotAvailable,
-    };
-    PartitionError::new(code, error.message).with_leader(error.leader)
 }
