@@ -23,8 +23,10 @@ use crate::peer::PeerPool;
 use crate::raft_types::Raft;
 
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
-/// Range of the random wait after the lease, milliseconds.
-const SPREAD_MS: std::ops::Range<u64> = 10..150;
+/// How long after the lease nobody calls yet: other voters heard of the leader a moment later.
+const MARGIN: Duration = Duration::from_millis(10);
+/// Longest random wait after that.
+const SPREAD: Duration = Duration::from_millis(140);
 
 pub(crate) struct EarlyElection {
     pub(crate) raft: Raft,
@@ -54,21 +56,12 @@ impl EarlyElection {
         if self.contact.age() < quiet {
             return;
         }
-        let lease = self.timings.election_max;
-        let (wait, why) = match self.peers.dial(leader, DIAL_TIMEOUT).await {
-            Dial::Refused => (lease + within(SPREAD_MS), "refuses connections"),
-            Dial::Connected | Dial::Unclear => {
-                let spread = self
-                    .timings
-                    .election_max
-                    .saturating_sub(self.timings.election_min);
-                let own = lease + self.timings.election_max;
-                (own + within(0..spread.as_millis().max(1) as u64), "is silent")
-            }
-        };
+        let dial = self.peers.dial(leader, DIAL_TIMEOUT).await;
+        let patience = Patience::with(dial, &self.timings);
+        let wait = patience.at_least + within(patience.and_up_to);
         tokio::time::sleep_until((last + wait).into()).await;
         if self.contact.at() == last && self.followed_leader() == Some(leader) {
-            tracing::info!(%leader, "the metadata leader {why}: calling an election");
+            tracing::info!(%leader, "the metadata leader {}: calling an election", patience.since_it);
             if let Err(error) = self.raft.trigger().elect().await {
                 tracing::warn!(%error, "raft stopped");
             }
@@ -91,6 +84,63 @@ impl EarlyElection {
     }
 }
 
-fn within(range_ms: std::ops::Range<u64>) -> Duration {
-    Duration::from_millis(rand::rng().random_range(range_ms))
+/// How long after the last word of a leader an election is called.
+#[derive(Debug, PartialEq, Eq)]
+struct Patience {
+    at_least: Duration,
+    /// A random wait on top.
+    and_up_to: Duration,
+    /// Why, as the end of a sentence.
+    since_it: &'static str,
+}
+
+impl Patience {
+    /// By what came of dialling it. Before the lease is over nobody may grant a vote.
+    fn with(dial: Dial, timings: &RaftConfig) -> Self {
+        let lease = timings.election_max;
+        match dial {
+            Dial::Refused => Self {
+                at_least: lease + MARGIN,
+                and_up_to: SPREAD,
+                since_it: "refuses connections",
+            },
+            Dial::Connected | Dial::Unclear => Self {
+                at_least: lease + timings.election_max,
+                and_up_to: timings.election_max.saturating_sub(timings.election_min),
+                since_it: "is silent",
+            },
+        }
+    }
+}
+
+fn within(longest: Duration) -> Duration {
+    Duration::from_millis(rand::rng().random_range(0..=longest.as_millis() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_refuses_is_succeeded_after_its_lease_and_a_silent_one_after_raft_s_own_time() {
+        let timings = RaftConfig::default();
+        let lease = timings.election_max;
+        let refused = Patience::with(Dial::Refused, &timings);
+        assert!(refused.at_least > lease, "before that nobody may vote");
+        for dial in [Dial::Connected, Dial::Unclear] {
+            let silent = Patience::with(dial, &timings);
+            // Raft calls one between the lease and the shortest, and the lease and the longest election timeout: not before it.
+            assert_eq!(silent.at_least, lease + timings.election_max);
+            assert!(refused.at_least + refused.and_up_to < silent.at_least);
+            // openraft's own wait, on a node that was refused a vote once, is two of the longest more.
+            assert!(silent.at_least + silent.and_up_to < lease + 3 * timings.election_max);
+        }
+    }
+
+    #[test]
+    fn two_followers_seldom_call_at_the_same_moment() {
+        let waits: std::collections::BTreeSet<_> = (0..100).map(|_| within(SPREAD)).collect();
+        assert!(waits.len() > 10, "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= SPREAD));
+    }
 }
