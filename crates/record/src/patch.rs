@@ -10,8 +10,8 @@ use crate::{Attributes, Batch, BatchHeader, BuildError, HEADER_BYTES};
 impl Batch {
     /// Fills in what the leader decides: base offset and leader epoch. Both lie outside the CRC, which stays right.
     ///
-    /// Costs twelve bytes written in place if this handle is the only one to its buffer; else one copy of the batch, since others may
-    /// be reading those bytes. A batch cut out of a gRPC frame that is still being read shares the frame's buffer and is copied, which
+    /// Costs twelve bytes written in place if this handle is the only one to its buffer and the batch fills half of that; else one copy of
+    /// the batch: others may be reading those bytes, or a small batch would hold a large buffer for as long as it is cached. A batch cut out of a gRPC frame that is still being read shares the frame's buffer and is copied, which
     /// also lets go of the frame: the tail cache then holds 256 KiB for a batch of that size, not the frame around it.
     ///
     /// # Panics
@@ -104,8 +104,40 @@ impl From<BatchInfo> for EmptiedRange {
     }
 }
 
+/// The same bytes in a buffer of their own, which is at most twice as large.
 fn writable(bytes: Bytes) -> BytesMut {
-    bytes
-        .try_into_mut()
-        .unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+    match bytes.try_into_mut() {
+        Ok(own) if own.capacity() <= 2 * own.len() => own,
+        Ok(roomy) => BytesMut::from(&roomy[..]),
+        Err(shared) => BytesMut::from(&shared[..]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_batch_lets_go_of_the_large_buffer_that_it_came_in() {
+        let small = [7; 100];
+        let mut frame = BytesMut::with_capacity(8192);
+        frame.extend_from_slice(&small);
+        let alone = frame.freeze();
+        let kept = writable(alone);
+        assert_eq!(kept[..], small);
+        assert!(kept.capacity() <= 200, "{} bytes", kept.capacity());
+    }
+
+    #[test]
+    fn a_batch_that_fills_its_buffer_is_written_in_place_and_a_shared_one_is_copied() {
+        let own = Bytes::from(vec![7; 1000]);
+        let at = own.as_ptr();
+        let mut written = writable(own);
+        assert_eq!(written.as_ptr(), at);
+        written[0] = 8;
+        let shared = written.freeze();
+        let other = writable(shared.clone());
+        assert_ne!(other.as_ptr(), shared.as_ptr());
+        assert_eq!(other[..], shared[..]);
+    }
 }
