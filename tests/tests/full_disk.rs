@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tidelog_client::{Client, NewTopic, OffsetAt, OffsetReset, Producer, Record};
-use tidelog_tests::cluster::{Cluster, READY};
+use tidelog_tests::cluster::{Broker, Cluster, READY};
 use tidelog_tests::small_disk::SmallDisk;
 use tidelog_tests::wait;
 
@@ -190,6 +190,12 @@ impl Filling {
             .collect()
     }
 
+    /// The ends of the brokers' logs.
+    fn logs(&self) -> String {
+        let tails = self.cluster.brokers().iter().map(Broker::log_tail);
+        tails.collect::<Vec<_>>().join("\n")
+    }
+
     fn everybody_runs(&mut self) -> Result<()> {
         for id in 1..=3 {
             let broker = self.cluster.broker(id);
@@ -236,7 +242,15 @@ async fn a_full_disk_refuses_produces_and_recovers_when_a_topic_is_deleted() -> 
     for topic in [KEPT, DELETED] {
         filling.check(topic).await?;
     }
-    filling.a_group_reads_and_commits("while-full").await?;
+    let grouped = filling.a_group_reads_and_commits("while-full").await;
+    let told = || {
+        format!(
+            "with {:?} bytes free; the brokers say:\n{}",
+            filling.free(),
+            filling.logs()
+        )
+    };
+    grouped.with_context(told)?;
     let more = NewTopic::new("more").partitions(1).replication_factor(3);
     filling.client.admin().create_topic(more).await?;
 
