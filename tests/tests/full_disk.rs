@@ -18,6 +18,9 @@ const DELETED: &str = "deleted";
 const VALUE_BYTES: usize = 16 * 1024;
 /// Records that are sent and not answered, at most: more than a disk of the tests has as its reserve.
 const IN_FLIGHT: usize = 2000;
+/// A follower fetches on for a second after produces are refused elsewhere, and its memtables owe the disk up to 8 MiB: half of the reserve must
+/// be more than that, or groups are refused, too.
+const RESERVE: &str = "32MiB";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A value that only its number makes, and that does not compress.
@@ -60,6 +63,7 @@ impl Filling {
             let broker = cluster.broker(id);
             broker.set_env("TIDELOG__REPLICATION__LAG_TIME_MAX_MS", "2000");
             broker.set_env("TIDELOG__BROKER__MEMORY_BUDGET", "64MiB");
+            broker.set_env("TIDELOG__BROKER__RESERVE", RESERVE);
         }
         cluster.start_all()?;
         cluster.wait_ready(READY).await?;
