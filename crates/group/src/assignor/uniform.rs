@@ -2,16 +2,16 @@
 //!
 //! 1. Every member keeps what it had and still subscribes to.
 //! 2. Every free partition goes to the least loaded of its topic's subscribers, topics with few subscribers first.
-//! 3. While some partition's owner holds at least two more than another subscriber of its topic, it moves there, from
-//!    the most to the least loaded. Each move lowers the sum of the squared loads, so this ends.
+//! 3. While some partition's owner holds at least two more than another subscriber of its topic, it moves there,
+//!    where the two are furthest apart first. Each move lowers the sum of the squared loads, so this ends.
 //! 4. Where members subscribe to different topics, two may be far apart and share none. Then a chain of members between
 //!    them hands on: each gives a partition to the next, which reads its topic. When no chain helps, no assignment is
 //!    more balanced (an optimal semi-matching).
 //!
 //! Where all members subscribe to the same topics, loads then differ by at most one, and no assignment so balanced
-//! moves fewer partitions. Where they do not, one that moves a partition fewer (rarely two) may exist: it is not searched
-//! for. Topics with the same subscribers form one *class*, so that the usual group, all members alike, costs one ordered
-//! set instead of one a topic.
+//! moves fewer partitions. Where they do not, one that moves a partition or two fewer may exist: it is not searched for.
+//! Topics with the same subscribers form one *class*, so that the usual group, all members alike, costs one ordered set
+//! instead of one a topic.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,13 +43,21 @@ type Move = (Place, Class, Place);
 struct Balance {
     members: Vec<MemberId>,
     /// What each member has, by class, so that a move finds a partition of the right class at once.
-    held: Vec<BTreeMap<Class, BTreeSet<TopicIdPartition>>>,
+    held: Vec<BTreeMap<Class, BTreeSet<Held>>>,
     loads: Vec<usize>,
     class_of: BTreeMap<TopicId, Class>,
     /// Per class its subscribers, least loaded first.
     subscribers: Vec<BTreeSet<(usize, Place)>>,
     classes_of: Vec<Vec<Class>>,
-    taken: BTreeSet<TopicIdPartition>,
+    /// Who keeps what it had.
+    keepers: BTreeMap<TopicIdPartition, Place>,
+}
+
+/// A partition that a member has. The last goes first: what it did not have before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    is_new: bool,
+    partition: TopicIdPartition,
 }
 
 impl Balance {
@@ -89,7 +97,7 @@ impl Balance {
             class_of,
             subscribers,
             classes_of,
-            taken: BTreeSet::new(),
+            keepers: BTreeMap::new(),
         }
     }
 
@@ -100,7 +108,9 @@ impl Balance {
                     .topics
                     .get(&partition.topic_id)
                     .is_some_and(|&count| partition.partition.0 < count);
-                if exists && member.topics.contains(&partition.topic_id) && self.taken.insert(partition) {
+                let keeps = exists && member.topics.contains(&partition.topic_id);
+                if keeps && !self.keepers.contains_key(&partition) {
+                    self.keepers.insert(partition, place);
                     self.give(place, partition);
                 }
             }
@@ -120,7 +130,7 @@ impl Balance {
                     topic_id,
                     partition: PartitionIndex(partition),
                 };
-                if self.taken.contains(&partition) {
+                if self.keepers.contains_key(&partition) {
                     continue;
                 }
                 if let Some(&(_, place)) = self.subscribers[class].first() {
@@ -131,29 +141,26 @@ impl Balance {
     }
 
     fn level(&mut self) {
-        // A class that cannot improve now may once another has moved: go on until a whole round changes nothing.
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for class in 0..self.subscribers.len() {
-                while let Some((from, to)) = self.improvement(class) {
-                    let partition = self.take(from, class);
-                    self.give(to, partition);
-                    changed = true;
-                }
-            }
+        let classes = 0..self.subscribers.len();
+        let widest = |balance: &Self| {
+            let improvements = classes.clone().filter_map(|class| balance.improvement(class));
+            improvements.max_by_key(|(gap, _)| *gap)
+        };
+        while let Some((_, (from, class, to))) = widest(self) {
+            let partition = self.take(from, class);
+            self.give(to, partition);
         }
     }
 
-    /// The most loaded holder of a partition of this class, and the least loaded subscriber, if they are two apart.
-    fn improvement(&self, class: Class) -> Option<(Place, Place)> {
+    /// From the most loaded holder of a partition of this class to the least loaded subscriber, if they are two apart; and how far they are.
+    fn improvement(&self, class: Class) -> Option<(usize, Move)> {
         let &(least, to) = self.subscribers[class].first()?;
         self.subscribers[class]
             .iter()
             .rev()
             .take_while(|(load, _)| *load >= least + 2)
             .find(|(_, place)| self.held[*place].contains_key(&class))
-            .map(|&(_, from)| (from, to))
+            .map(|&(load, from)| (load - least, (from, class, to)))
     }
 
     /// The shortest way from a member, the most loaded first, to one with at least two less.
@@ -207,7 +214,9 @@ impl Balance {
 
     fn give(&mut self, place: Place, partition: TopicIdPartition) {
         let class = self.class_of[&partition.topic_id];
-        self.held[place].entry(class).or_default().insert(partition);
+        let is_new = self.keepers.get(&partition) != Some(&place);
+        let held = Held { is_new, partition };
+        self.held[place].entry(class).or_default().insert(held);
         self.set_load(place, self.loads[place] + 1);
     }
 
@@ -215,7 +224,7 @@ impl Balance {
         let held = self.held[place]
             .get_mut(&class)
             .expect("a mover was chosen for holding this class");
-        let partition = held.pop_last().expect("empty classes are removed");
+        let Held { partition, .. } = held.pop_last().expect("empty classes are removed");
         if held.is_empty() {
             self.held[place].remove(&class);
         }
@@ -232,10 +241,13 @@ impl Balance {
     }
 
     fn into_assignment(self) -> Assignment {
-        let held = self
-            .held
-            .into_iter()
-            .map(|classes| classes.into_values().flatten().collect());
+        let held = self.held.into_iter().map(|classes| {
+            classes
+                .into_values()
+                .flatten()
+                .map(|held| held.partition)
+                .collect()
+        });
         self.members.into_iter().zip(held).collect()
     }
 }
