@@ -195,7 +195,7 @@ impl GroupConsumerBuilder {
         if let Some(interval) = self.auto_commit {
             tasks.spawn("auto-commit", commit_at(interval, committer.clone()));
         }
-        joined(&shared).await?;
+        joined(&shared, BUILD_TIMEOUT).await?;
         Ok(Consumer {
             client: self.client,
             _tasks: tasks.set,
@@ -210,9 +210,9 @@ impl GroupConsumerBuilder {
 }
 
 /// Waits until the member has an epoch, or the reason why it will have none.
-async fn joined(shared: &Shared) -> Result<()> {
+async fn joined(shared: &Shared, timeout: Duration) -> Result<()> {
     let mut identities = shared.identities();
-    let deadline = Instant::now() + BUILD_TIMEOUT;
+    let deadline = Instant::now() + timeout;
     loop {
         shared.check()?;
         if identities.borrow_and_update().epoch > 0 {
@@ -222,10 +222,11 @@ async fn joined(shared: &Shared) -> Result<()> {
             .await
             .is_err()
         {
-            let message = format!(
-                "no coordinator took the member in within {} s",
-                BUILD_TIMEOUT.as_secs()
-            );
+            let why = match shared.trouble() {
+                Some(error) => format!("the last failure: {error}"),
+                None => "none answered".to_owned(),
+            };
+            let message = format!("no coordinator took the member in within {timeout:?}; {why}");
             return Err(Error::new(ErrorKind::TimedOut, message));
         }
     }
@@ -372,5 +373,30 @@ impl Tasks {
                 shared.end(Error::new(ErrorKind::Closed, message));
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_types::ErrorCode;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_takes_nobody_in_is_told_of_with_its_last_refusal() {
+        let shared = Shared::new(FetchOptions::default(), "me".to_owned());
+        let waiting = joined(&shared, BUILD_TIMEOUT).await.unwrap_err();
+        assert_eq!(
+            waiting.to_string(),
+            "no coordinator took the member in within 30s; none answered"
+        );
+        let full = ErrorKind::Refused(ErrorCode::DiskFull);
+        shared.note_trouble(&Error::new(full, "the disk of broker 1 is full"));
+        let refused = joined(&shared, BUILD_TIMEOUT).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("DISK_FULL") && refused.contains("broker 1"),
+            "{refused}"
+        );
+        assert!(refused.contains("within 30s"), "{refused}");
     }
 }

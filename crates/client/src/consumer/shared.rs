@@ -45,6 +45,8 @@ struct State {
     slots: Slots,
     /// The end, once it has come.
     end: Option<Error>,
+    /// Why the last attempt to be a member failed, if it did.
+    trouble: Option<Error>,
     /// Whether the application waits for a record at this moment.
     is_waiting: bool,
     last_poll: Instant,
@@ -64,6 +66,7 @@ impl Shared {
             state: Mutex::new(State {
                 slots: Slots::new(options),
                 end: None,
+                trouble: None,
                 is_waiting: false,
                 last_poll: Instant::now(),
                 polls: 0,
@@ -108,6 +111,16 @@ impl Shared {
     /// The end's reason, if it has come.
     pub(super) fn check(&self) -> Result<()> {
         self.state.lock().end.clone().map_or(Ok(()), Err)
+    }
+
+    /// Notes why an attempt to be a member failed; another follows.
+    pub(super) fn note_trouble(&self, error: &Error) {
+        self.state.lock().trouble = Some(error.clone());
+    }
+
+    /// Why the last such attempt failed.
+    pub(super) fn trouble(&self) -> Option<Error> {
+        self.state.lock().trouble.clone()
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -103,8 +103,12 @@ impl Session {
                 }
                 Over::Broken(error) => {
                     tracing::info!(group = %self.membership.group, %error, "the group's stream broke: it is resumed");
+                    self.shared.note_trouble(&error);
                 }
-                Over::Lost(error) => self.lose(&error),
+                Over::Lost(error) => {
+                    self.lose(&error);
+                    self.shared.note_trouble(&error);
+                }
                 Over::Idle => {
                     self.lose(&idle(self.membership.max_poll_interval));
                     self.called().await;
