@@ -10,6 +10,7 @@ use tidelog_types::{
 };
 
 use crate::change::Change;
+use crate::command::BrokerIncarnation;
 use crate::configs::TopicConfigs;
 
 /// A position in the metadata log. 0 comes before every command.
@@ -165,6 +166,12 @@ impl ClusterImage {
     /// A broker, if it was ever registered.
     pub fn broker(&self, id: BrokerId) -> Option<&Arc<BrokerImage>> {
         self.brokers.get(&id)
+    }
+
+    /// Whether a broker is registered and unfenced, by this very registration.
+    pub fn is_unfenced_as(&self, incarnation: BrokerIncarnation) -> bool {
+        self.broker(incarnation.broker)
+            .is_some_and(|known| known.epoch == incarnation.epoch && !known.fenced)
     }
 
     /// Whether a broker may lead and join an ISR.

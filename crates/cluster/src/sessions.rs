@@ -51,7 +51,7 @@ impl HeartbeatAnswer {
         let known = image.broker(incarnation.broker);
         Self {
             stale_epoch: known.is_some_and(|broker| broker.epoch > incarnation.epoch),
-            fenced: !known.is_some_and(|broker| broker.epoch == incarnation.epoch && !broker.fenced),
+            fenced: !image.is_unfenced_as(incarnation),
         }
     }
 }
@@ -77,12 +77,8 @@ impl SessionTable {
 
     /// Notes who is registered and unfenced now: those without a session get a fresh one, the others' end.
     pub fn follow(&mut self, image: &ClusterImage, now: Duration) {
-        let unfenced = |incarnation: &BrokerIncarnation| {
-            image
-                .broker(incarnation.broker)
-                .is_some_and(|broker| broker.epoch == incarnation.epoch && !broker.fenced)
-        };
-        self.last_heard.retain(|incarnation, _| unfenced(incarnation));
+        self.last_heard
+            .retain(|incarnation, _| image.is_unfenced_as(*incarnation));
         for broker in image.brokers.values().filter(|broker| !broker.fenced) {
             self.last_heard
                 .entry(BrokerIncarnation {

@@ -152,12 +152,12 @@ impl Leadership {
     /// Dials a broker until nothing listens there, which fences it, or it is heard again. A dying process may lose its
     /// connections a moment before its listener: one dial that connects proves nothing.
     fn suspect(&self, broker: BrokerIncarnation) {
-        if !is_unfenced(&self.metadata.image(), broker) || !self.suspects.lock().insert(broker) {
+        if !self.metadata.image().is_unfenced_as(broker) || !self.suspects.lock().insert(broker) {
             return;
         }
         let (metadata, suspects) = (self.metadata.clone(), Arc::clone(&self.suspects));
         self.spawn(async move {
-            while suspects.lock().contains(&broker) && is_unfenced(&metadata.image(), broker) {
+            while suspects.lock().contains(&broker) && metadata.image().is_unfenced_as(broker) {
                 if refuses_connections(metadata.peers(), broker.broker).await {
                     propose_fencing(&metadata, broker, "its process is gone: connections are refused").await;
                 }
@@ -185,12 +185,6 @@ impl Leadership {
             ended.run_until_cancelled(task).await;
         });
     }
-}
-
-fn is_unfenced(image: &ClusterImage, broker: BrokerIncarnation) -> bool {
-    image
-        .broker(broker.broker)
-        .is_some_and(|known| known.epoch == broker.epoch && !known.fenced)
 }
 
 async fn propose_fencing(metadata: &Metadata, broker: BrokerIncarnation, why: &str) {

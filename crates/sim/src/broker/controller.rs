@@ -82,7 +82,7 @@ impl Process {
             controller.table.follow(image, now);
             controller
                 .suspects
-                .retain(|broker, _| is_unfenced(image, *broker));
+                .retain(|broker, _| image.is_unfenced_as(*broker));
         }
     }
 
@@ -170,7 +170,7 @@ impl Process {
     }
 
     fn suspect(&mut self, broker: BrokerIncarnation, context: &Context) {
-        let is_unfenced = is_unfenced(&self.applied.image, broker);
+        let is_unfenced = self.applied.image.is_unfenced_as(broker);
         if let Some(controller) = self.controller.as_mut().filter(|_| is_unfenced) {
             let dialled_at_once = || Suspect {
                 next_at: context.now,
@@ -308,12 +308,6 @@ impl Process {
             self.propose(command, Purpose::Upkeep, PROPOSE_TIMEOUT, context);
         }
     }
-}
-
-fn is_unfenced(image: &ClusterImage, broker: BrokerIncarnation) -> bool {
-    image
-        .broker(broker.broker)
-        .is_some_and(|known| known.epoch == broker.epoch && !known.fenced)
 }
 
 fn missing_topic(image: &ClusterImage, context: &mut Context) -> Option<CreateTopic> {
