@@ -18,9 +18,6 @@ const DELETED: &str = "deleted";
 const VALUE_BYTES: usize = 16 * 1024;
 /// Records that are sent and not answered, at most: more than a disk of the tests has as its reserve.
 const IN_FLIGHT: usize = 2000;
-/// A follower fetches on for a second after produces are refused elsewhere, and its memtables owe the disk up to 8 MiB: half of the reserve must
-/// be more than that, or groups are refused, too.
-const RESERVE: &str = "32MiB";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A value that only its number makes, and that does not compress.
@@ -50,8 +47,8 @@ struct Filling {
 }
 
 impl Filling {
-    /// A cluster of three on disks of these sizes, with two topics.
-    async fn begin(sizes_mib: [u32; 3]) -> Result<Self> {
+    /// A cluster of three on disks of these sizes, with two topics. Without a reserve that is told, a twentieth of the disk is one.
+    async fn begin(sizes_mib: [u32; 3], reserve: Option<&str>) -> Result<Self> {
         let mut cluster = Cluster::prepare(3, false, &[])?;
         let disks = cluster
             .brokers()
@@ -63,7 +60,9 @@ impl Filling {
             let broker = cluster.broker(id);
             broker.set_env("TIDELOG__REPLICATION__LAG_TIME_MAX_MS", "2000");
             broker.set_env("TIDELOG__BROKER__MEMORY_BUDGET", "64MiB");
-            broker.set_env("TIDELOG__BROKER__RESERVE", RESERVE);
+            if let Some(reserve) = reserve {
+                broker.set_env("TIDELOG__BROKER__RESERVE", reserve);
+            }
         }
         cluster.start_all()?;
         cluster.wait_ready(READY).await?;
@@ -121,6 +120,23 @@ impl Filling {
                 None => return Ok(refused),
             }
         }
+    }
+
+    /// Fills until a record is refused for want of room.
+    async fn fill_up(&mut self, partitions: &[u32]) -> Result<()> {
+        let refused = self.fill(partitions, usize::MAX).await?;
+        let refused = refused.context("records without end are taken")?;
+        ensure!(refused.contains("DISK_FULL"), "not refused by name: {refused}");
+        let acknowledged = self.acknowledged.len();
+        eprintln!(
+            "{acknowledged} records of {VALUE_BYTES} bytes were taken, {:?} bytes are free: {refused}",
+            self.free()
+        );
+        ensure!(
+            acknowledged * VALUE_BYTES > 150 << 20,
+            "the disks were not full at all: {acknowledged} records"
+        );
+        Ok(())
     }
 
     /// Reads a topic to its end: every acknowledged record is where it was acknowledged, with its value.
@@ -224,37 +240,20 @@ impl Filling {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_produces_and_recovers_when_a_topic_is_deleted() -> Result<()> {
-    let mut filling = Filling::begin([300, 300, 300]).await?;
+    let mut filling = Filling::begin([300, 300, 300], None).await?;
     let all = [0, 1, 2];
-    let refused = filling
-        .fill(&all, usize::MAX)
-        .await?
-        .context("records without end are taken")?;
-    ensure!(refused.contains("DISK_FULL"), "not refused by name: {refused}");
-    let acknowledged = filling.acknowledged.len();
-    eprintln!(
-        "{acknowledged} records of {VALUE_BYTES} bytes were taken, {:?} bytes are free: {refused}",
-        filling.free()
-    );
-    ensure!(
-        acknowledged * VALUE_BYTES > 150 << 20,
-        "the disks were not full at all: {acknowledged} records"
-    );
+    filling.fill_up(&all).await?;
 
-    // Reads, groups and admin go on.
+    // Reads and admin go on.
     filling.everybody_runs()?;
     for topic in [KEPT, DELETED] {
         filling.check(topic).await?;
     }
-    let grouped = filling.a_group_reads_and_commits("while-full").await;
-    let told = || {
-        format!(
-            "with {:?} bytes free; the brokers say:\n{}",
-            filling.free(),
-            filling.logs()
-        )
-    };
-    grouped.with_context(told)?;
+    // More was on its way to followers than half of this reserve: groups may be refused as well, and are told why.
+    if let Err(error) = filling.a_group_reads_and_commits("while-full").await {
+        let refused = format!("{error:#}");
+        ensure!(refused.contains("DISK_FULL"), "not refused by name: {refused}");
+    }
     let more = NewTopic::new("more").partitions(1).replication_factor(3);
     filling.client.admin().create_topic(more).await?;
 
@@ -276,6 +275,7 @@ async fn a_full_disk_refuses_produces_and_recovers_when_a_topic_is_deleted() -> 
     let again = NewTopic::new(DELETED).partitions(3).replication_factor(3);
     filling.client.admin().create_topic(again).await?;
     filling.wait_taken(&all).await?;
+    filling.a_group_reads_and_commits("while-full").await?;
     filling.everybody_runs()?;
     for topic in [KEPT, DELETED] {
         filling.check(topic).await?;
@@ -284,8 +284,22 @@ async fn a_full_disk_refuses_produces_and_recovers_when_a_topic_is_deleted() -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_go_on_while_clients_are_refused() -> Result<()> {
+    // Half of it is twice what is in flight: what followers still fetch when leaders refuse does not reach it.
+    let mut filling = Filling::begin([450, 450, 450], Some("128MiB")).await?;
+    filling.fill_up(&[0, 1, 2]).await?;
+    let grouped = filling.a_group_reads_and_commits("while-full").await;
+    let told = || {
+        let free = filling.free();
+        format!("with {free:?} bytes free; the brokers say:\n{}", filling.logs())
+    };
+    grouped.with_context(told)?;
+    filling.everybody_runs()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_with_a_full_disk_leaves_the_isr_and_returns() -> Result<()> {
-    let mut filling = Filling::begin([500, 500, 250]).await?;
+    let mut filling = Filling::begin([500, 500, 250], None).await?;
     // Only what the two larger brokers lead: the small one has the reserve of a follower alone.
     let topic = filling.client.admin().describe_topic(KEPT).await?;
     let other = filling.client.admin().describe_topic(DELETED).await?;
