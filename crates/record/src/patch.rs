@@ -11,8 +11,9 @@ impl Batch {
     /// Fills in what the leader decides: base offset and leader epoch. Both lie outside the CRC, which stays right.
     ///
     /// Costs twelve bytes written in place if this handle is the only one to its buffer and the batch fills half of that; else one copy of
-    /// the batch: others may be reading those bytes, or a small batch would hold a large buffer for as long as it is cached. A batch cut out of a gRPC frame that is still being read shares the frame's buffer and is copied, which
-    /// also lets go of the frame: the tail cache then holds 256 KiB for a batch of that size, not the frame around it.
+    /// the batch: others may be reading those bytes, or a small batch would hold a large buffer for as long as it is cached. A batch cut out
+    /// of a gRPC frame that is still being read shares the frame's buffer and is copied, which also lets go of the frame: the tail cache then
+    /// holds 256 KiB for a batch of that size, not the frame around it.
     ///
     /// # Panics
     /// If the last offset would exceed [`Offset::MAX`]: a log that long does not exist.
