@@ -50,6 +50,37 @@ impl TopicConfigs {
         Ok(Self { set })
     }
 
+    /// These configs with some set and others back at their defaults.
+    ///
+    /// A name that is no config is refused here too, unless it is among those that are set: a newer version may have taken it, and this
+    /// one lets go of it.
+    pub fn altered(&self, set: &BTreeMap<String, String>, remove: &[String]) -> Result<Self, PartitionError> {
+        let mut changed = self.set.clone();
+        for key in remove {
+            if set.contains_key(key) {
+                let text = format!("{:?} is to be set and to be removed: say which", quoted(key));
+                return Err(PartitionError::new(ErrorCode::InvalidRequest, text));
+            }
+            if changed.remove(key).is_none() {
+                check_name(key)?;
+            }
+        }
+        changed.extend(set.clone());
+        Self::validated(changed, false)
+    }
+
+    /// Refuses a min.insync.replicas that was set to more than a topic has replicas: no produce with acks=all could ever be taken as
+    /// it says.
+    pub fn check_replicas(&self, replication_factor: u32) -> Result<(), PartitionError> {
+        match self.number(MIN_INSYNC_REPLICAS) {
+            Some(minimum) if minimum > replication_factor => Err(invalid(format!(
+                "{MIN_INSYNC_REPLICAS} = {minimum} is more than the topic's {replication_factor} replicas: choose 1 to \
+                 {replication_factor}, or make a topic with more replicas"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Configs that were validated before: read back from disk, or from the log of a broker that knows more of them.
     pub const fn trusted(set: BTreeMap<String, String>) -> Self {
         Self { set }
@@ -111,16 +142,41 @@ fn validate(key: &str, value: &str, internal: bool) -> Result<(), PartitionError
         | "min.compaction.lag.ms"
         | "max.compaction.lag.ms"
         | "min.cleanable.dirty.ratio" => Err(not_honoured(key, "compaction of user topics")),
-        _ if key.starts_with("segment.") => Err(invalid(format!(
-            "{key} has no meaning here: partitions are not kept in segment files; leave it out"
-        ))),
-        _ => {
-            let quoted: String = key.chars().take(100).collect();
-            Err(invalid(format!(
-                "{quoted:?} is not a topic config of this version; leave it out"
-            )))
-        }
+        _ => Err(no_config(key)),
     }
+}
+
+/// The names that a topic may have set.
+const NAMES: [&str; 8] = [
+    MAX_MESSAGE_BYTES,
+    MIN_INSYNC_REPLICAS,
+    UNCLEAN_LEADER_ELECTION,
+    CLEANUP_POLICY,
+    "message.timestamp.type",
+    "compression.type",
+    "retention.ms",
+    "retention.bytes",
+];
+
+fn check_name(key: &str) -> Result<(), PartitionError> {
+    if NAMES.contains(&key) {
+        Ok(())
+    } else {
+        Err(no_config(key))
+    }
+}
+
+fn no_config(key: &str) -> PartitionError {
+    if key.starts_with("segment.") {
+        return invalid(format!(
+            "{} has no meaning here: partitions are not kept in segment files; leave it out",
+            quoted(key)
+        ));
+    }
+    invalid(format!(
+        "{:?} is not a topic config of this version; leave it out",
+        quoted(key)
+    ))
 }
 
 fn in_range(key: &str, value: &str, least: u32, most: u32) -> Result<(), PartitionError> {
@@ -238,6 +294,34 @@ mod tests {
         ] {
             check(key, value).unwrap();
         }
+    }
+
+    #[test]
+    fn every_name_that_may_be_set_may_be_removed_and_no_other() {
+        let nothing = TopicConfigs::default();
+        let remove = |configs: &TopicConfigs, key: &str| configs.altered(&BTreeMap::new(), &[key.to_owned()]);
+        for key in NAMES {
+            remove(&nothing, key).unwrap();
+            let known = ["1", "true", "delete", "CreateTime", "producer", "-1"]
+                .iter()
+                .any(|value| check(key, value).is_ok());
+            assert!(known, "{key} is never taken");
+        }
+        for key in ["nosuch", "segment.bytes", "delete.retention.ms", ""] {
+            let refusal = remove(&nothing, key).unwrap_err();
+            assert_eq!(refusal.code, ErrorCode::InvalidConfig);
+            assert!(refusal.message.contains(key), "{refusal}");
+        }
+        // A newer version took it.
+        let newer = TopicConfigs::trusted([("nosuch".to_owned(), "1".to_owned())].into());
+        assert_eq!(remove(&newer, "nosuch").unwrap(), nothing);
+    }
+
+    #[test]
+    fn a_config_is_not_set_and_removed_at_once() {
+        let set = [(MAX_MESSAGE_BYTES.to_owned(), "2000".to_owned())].into();
+        let refusal = TopicConfigs::default().altered(&set, &[MAX_MESSAGE_BYTES.to_owned()]);
+        assert_eq!(refusal.unwrap_err().code, ErrorCode::InvalidRequest);
     }
 
     #[test]

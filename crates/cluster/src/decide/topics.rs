@@ -9,7 +9,7 @@ use tidelog_types::{
 use super::{Decided, brokers, partition_change, partition_change_or_epoch};
 use crate::change::Change;
 use crate::command::{AlterTopicConfigs, CreateTopic, DeleteTopic};
-use crate::configs::TopicConfigs;
+use crate::configs::{MIN_INSYNC_REPLICAS, TopicConfigs};
 use crate::election::Election;
 use crate::image::ClusterImage;
 use crate::outcome::Accepted;
@@ -50,6 +50,7 @@ pub(super) fn create(image: &ClusterImage, create: &CreateTopic) -> Decided {
     let active = brokers::active(image);
     let replication_factor = check_replication_factor(image, create, active.len() as u32)?;
     let configs = TopicConfigs::validated(create.configs.clone(), create.internal)?;
+    configs.check_replicas(replication_factor)?;
     let min_insync_replicas = configs.min_insync_replicas(replication_factor);
 
     let mut changes = vec![Change::Topic {
@@ -180,12 +181,15 @@ pub(super) fn alter_configs(image: &ClusterImage, alter: &AlterTopicConfigs) -> 
             format!("{} belongs to the cluster and cannot be altered", topic.name),
         );
     }
-    let mut set = topic.configs.overrides().clone();
-    for key in &alter.remove {
-        set.remove(key);
+    let configs = topic.configs.altered(&alter.set, &alter.remove)?;
+    if alter.set.contains_key(MIN_INSYNC_REPLICAS) {
+        let fewest = topic
+            .partitions
+            .iter()
+            .map(|partition| partition.replicas.len())
+            .min();
+        configs.check_replicas(fewest.unwrap_or_default() as u32)?;
     }
-    set.extend(alter.set.clone());
-    let configs = TopicConfigs::validated(set, false)?;
     let mut changes = Vec::new();
     for (partition, old) in topic.iter() {
         let changed = PartitionRegistration {

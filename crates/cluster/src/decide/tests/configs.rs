@@ -87,6 +87,46 @@ fn what_may_not_be_set_changes_nothing() {
 }
 
 #[test]
+fn a_minimum_above_the_number_of_replicas_is_refused_when_it_is_set() {
+    let mut log = Log::with_brokers(3);
+    for (minimum, replicas) in [("4", 3), ("3", 2), ("2", 1)] {
+        let mut create = topic("t", 1, replicas, &[("min.insync.replicas", minimum)]);
+        create.topic_id = topic_id(1);
+        let refusal = log.apply(Command::CreateTopic(create)).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::InvalidConfig);
+        let expected = format!("more than the topic's {replicas} replicas");
+        assert!(refusal.message.contains(&expected), "{refusal}");
+    }
+    log.topic(&[("min.insync.replicas", "3")]);
+    let before = log.image.topic(topic_id(1)).cloned();
+    assert_eq!(
+        log.code(alter(&[("min.insync.replicas", "4")], &[])),
+        ErrorCode::InvalidConfig
+    );
+    assert_eq!(log.image.topic(topic_id(1)).cloned(), before);
+    log.apply(alter(&[("min.insync.replicas", "1")], &[])).unwrap();
+
+    // The cluster's own topic is held to it as well.
+    let mut internal = topic("__consumer_offsets", 1, 1, &[("min.insync.replicas", "2")]);
+    internal.topic_id = topic_id(2);
+    assert_eq!(log.code(Command::CreateTopic(internal)), ErrorCode::InvalidConfig);
+}
+
+#[test]
+fn a_name_that_is_no_config_is_not_removed_in_silence() {
+    let mut log = Log::with_brokers(3);
+    log.topic(&[("max.message.bytes", "2000")]);
+    let before = log.image.topic(topic_id(1)).cloned();
+    assert_eq!(log.code(alter(&[], &["nosuch"])), ErrorCode::InvalidConfig);
+    assert_eq!(
+        log.code(alter(&[("max.message.bytes", "3000")], &["max.message.bytes"])),
+        ErrorCode::InvalidRequest
+    );
+    assert_eq!(log.image.topic(topic_id(1)).cloned(), before);
+    log.apply(alter(&[], &["min.insync.replicas"])).unwrap();
+}
+
+#[test]
 fn a_partition_that_waits_gets_an_unclean_leader_as_soon_as_it_is_allowed() {
     let mut log = Log::with_brokers(3);
     log.topic(&[]);
