@@ -1,6 +1,6 @@
 //! The replicated state: a replay of one partition of `__consumer_offsets`, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidelog_types::{GroupId, TopicIdPartition};
@@ -226,6 +226,15 @@ impl Group {
             .map(|c| c.assigned.len() + c.revoking.len())
             .sum();
         held == self.owners.len()
+    }
+
+    /// Whether every instance id is held by one member. Always true after a whole decision was replayed.
+    pub fn has_single_instances(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        self.members
+            .values()
+            .filter_map(|member| member.instance_id.as_ref())
+            .all(|instance| seen.insert(instance))
     }
 
     fn is_nothing(&self) -> bool {

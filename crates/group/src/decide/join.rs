@@ -29,13 +29,12 @@ pub(super) fn decide(context: Context<'_>, stream: StreamId, join: &Join) -> Dec
 /// Epoch 0: a new member, a member that starts over, or a static name's new holder.
 fn enter(context: Context<'_>, stream: StreamId, join: &Join) -> Result<Decision, PartitionError> {
     let mut draft = Draft::new(context, &join.group);
+    let holder = released_holder(context, &draft.group, join)?;
     if draft.group.member(&join.member).is_some() {
-        return Ok(start_over(draft, stream, join));
+        return Ok(start_over(draft, stream, join, holder.as_ref()));
     }
-    if let Some(instance) = &join.instance_id
-        && let Some(holder) = draft.group.instance(instance).cloned()
-    {
-        return take_over(context, draft, stream, join, instance, &holder);
+    if let Some(holder) = holder {
+        return Ok(take_over(draft, stream, join, &holder));
     }
     let max = context.config.max_members;
     if draft.group.member_count() >= max {
@@ -51,9 +50,31 @@ fn enter(context: Context<'_>, stream: StreamId, join: &Join) -> Result<Decision
     Ok(draft.finish())
 }
 
-/// A member that owns nothing any more: what it held is free. The epoch rises even if nothing moves, so that a
-/// commit of its earlier life is refused.
-fn start_over(mut draft: Draft<'_>, stream: StreamId, join: &Join) -> Decision {
+/// Who else holds the instance id that is asked for. While that member is connected, nobody takes the name from it.
+fn released_holder(
+    context: Context<'_>,
+    group: &Group,
+    join: &Join,
+) -> Result<Option<MemberId>, PartitionError> {
+    let Some(instance) = &join.instance_id else {
+        return Ok(None);
+    };
+    let Some(holder) = group.instance(instance).filter(|holder| **holder != join.member) else {
+        return Ok(None);
+    };
+    let session = context.sessions.get(&join.group, holder);
+    if session.is_some_and(|session| session.stream.is_some()) {
+        return Err(errors::unreleased_instance(instance, holder));
+    }
+    Ok(Some(holder.clone()))
+}
+
+/// A member that owns nothing any more: what it held is free, and so is what the former holder of its new name held. The epoch
+/// rises even if nothing moves, so that a commit of its earlier life is refused.
+fn start_over(mut draft: Draft<'_>, stream: StreamId, join: &Join, holder: Option<&MemberId>) -> Decision {
+    if let Some(holder) = holder {
+        draft.remove(holder, None);
+    }
     draft.put_member(&join.member, member_value(join));
     draft.put_current(&join.member, CurrentAssignment::default());
     draft.retarget(false);
@@ -63,18 +84,7 @@ fn start_over(mut draft: Draft<'_>, stream: StreamId, join: &Join) -> Decision {
 }
 
 /// KIP-345: a restarted static member gets its predecessor's partitions, and nobody else notices.
-fn take_over(
-    context: Context<'_>,
-    mut draft: Draft<'_>,
-    stream: StreamId,
-    join: &Join,
-    instance: &InstanceId,
-    holder: &MemberId,
-) -> Result<Decision, PartitionError> {
-    let session = context.sessions.get(&join.group, holder);
-    if session.is_some_and(|session| session.stream.is_some()) {
-        return Err(errors::unreleased_instance(instance, holder));
-    }
+fn take_over(mut draft: Draft<'_>, stream: StreamId, join: &Join, holder: &MemberId) -> Decision {
     let target = draft.group.target(holder);
     let value = member_value(join);
     let same_subscription = draft
@@ -89,7 +99,7 @@ fn take_over(
     }
     draft.attach(&join.member, stream);
     draft.reconcile();
-    Ok(draft.finish())
+    draft.finish()
 }
 
 /// A later epoch: the stream broke, the member lives.

@@ -264,6 +264,42 @@ fn a_static_name_is_released_when_its_stream_is_broken() {
     );
 }
 
+/// It is a member already, by a member id and without a name: starting over it asks for one.
+#[test]
+fn a_member_that_starts_over_takes_no_name_from_one_that_is_connected() {
+    let mut bench = Bench::new(&[2]);
+    bench.join(1, static_join(1));
+    bench.join(2, join(2));
+    let before = bench.log.clone();
+    let effects = bench.join(3, static_join(2));
+    assert_eq!(refusal(&effects), Some(ErrorCode::UnreleasedInstanceId));
+    assert_eq!(bench.log, before, "a refusal leaves no trace");
+
+    // Under its own name, or none, it starts over as before.
+    bench.run(Command::Disconnected { stream: StreamId(1) });
+    assert!(bench.join(4, static_join(1)).contains(&joined(4, 1, 3)));
+    assert!(bench.join(5, join(2)).contains(&joined(5, 2, 4)));
+}
+
+#[test]
+fn a_member_that_starts_over_under_a_released_name_puts_its_holder_out() {
+    let mut bench = Bench::new(&[2]);
+    bench.join(1, static_join(1));
+    bench.join(2, join(2));
+    bench.revoked(1, 2, &[p(1, 0)]);
+    bench.run(Command::Disconnected { stream: StreamId(1) });
+    assert!(bench.join(3, static_join(2)).contains(&joined(3, 2, 3)));
+    let group = bench.coordinator.latest().group(&group_id()).unwrap();
+    assert!(group.has_single_instances());
+    assert_eq!(group.instance(&"i".parse().unwrap()), Some(&member_id(2)));
+    assert_eq!(*group.current(&member_id(2)).assigned, set(&[p(1, 0), p(1, 1)]));
+    let back = Join {
+        epoch: MemberEpoch(2),
+        ..static_join(1)
+    };
+    assert_eq!(refusal(&bench.join(4, back)), Some(ErrorCode::FencedInstanceId));
+}
+
 #[test]
 fn a_static_member_that_will_be_back_keeps_its_partitions_until_its_session_ends() {
     let mut bench = Bench::new(&[2]);

@@ -1,5 +1,5 @@
 //! Random schedules: members that act on pushes late, lose streams, crash and start over; a log that replicates late; coordinators that
-//! fail over and lose what was not replicated. Checked after every step: G12, G13, G14.
+//! fail over and lose what was not replicated. Checked after every step: G12, G13, G14, and that an instance id has one holder.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,6 +9,8 @@ use super::*;
 
 const MEMBERS: u8 = 4;
 const PARTITIONS: u32 = 5;
+/// Fewer names than members, so that they are fought over.
+const INSTANCES: u8 = 2;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -16,6 +18,8 @@ enum Step {
     Connect(u8),
     /// Forgets everything and starts over, as a restarted process does.
     Crash(u8),
+    /// Starts over under a static name, which another member may hold, or without one.
+    Rename(u8, Option<u8>),
     Disconnect(u8),
     /// Acts on the oldest event that reached it.
     Act(u8),
@@ -33,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => member.clone().prop_map(Step::Connect),
         1 => member.clone().prop_map(Step::Crash),
+        1 => (member.clone(), prop::option::of(0..INSTANCES)).prop_map(|(member, name)| Step::Rename(member, name)),
         1 => member.clone().prop_map(Step::Disconnect),
         6 => member.clone().prop_map(Step::Act),
         2 => member.clone().prop_map(Step::Heartbeat),
@@ -48,6 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Client {
     stream: Option<StreamId>,
+    instance: Option<u8>,
     /// 0 until it joined.
     epoch: MemberEpoch,
     owned: BTreeSet<TopicIdPartition>,
@@ -93,6 +99,14 @@ impl World {
             Step::Crash(n) => {
                 self.disconnect(n);
                 *self.client(n) = Client::default();
+                self.connect(n);
+            }
+            Step::Rename(n, instance) => {
+                self.disconnect(n);
+                *self.client(n) = Client {
+                    instance,
+                    ..Client::default()
+                };
                 self.connect(n);
             }
             Step::Disconnect(n) => self.disconnect(n),
@@ -144,11 +158,15 @@ impl World {
         client.inbox.clear();
         client.stream = Some(stream);
         let (epoch, owned) = (client.epoch, client.owned.clone());
+        let instance_id = client
+            .instance
+            .map(|instance| format!("instance-{instance}").parse().unwrap());
         self.run(Command::Join {
             stream,
             join: Box::new(Join {
                 epoch,
                 owned,
+                instance_id,
                 ..join(n)
             }),
         });
@@ -296,6 +314,7 @@ impl World {
                 continue;
             };
             assert!(group.has_single_owners());
+            assert!(group.has_single_instances(), "two members hold one instance id");
         }
         let committed = self.bench.coordinator.committed().group(&group_id());
         let mut users: BTreeMap<TopicIdPartition, u8> = BTreeMap::new();
