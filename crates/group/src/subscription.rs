@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use regex::{Regex, RegexBuilder};
+use regex_automata::meta::Regex;
+use regex_automata::util::syntax;
+use regex_syntax::hir::{Hir, Look};
 use tidelog_types::{ErrorCode, PartitionError, TopicId, TopicName};
 
 use crate::AssignorName;
@@ -142,18 +144,30 @@ fn compile(source: String) -> Result<Pattern, PartitionError> {
             "a regular expression of {length} bytes is too long: at most {MAX_REGEX_BYTES}"
         )));
     }
-    let compiled = RegexBuilder::new(&format!("^(?:{source})$"))
-        .size_limit(MAX_COMPILED_REGEX_BYTES)
-        .build()
-        .map_err(|error| {
-            refused(format!(
-                "the regular expression {source:?} does not compile: {error}"
-            ))
-        })?;
+    let compiled = whole_name(&source).map_err(|why| {
+        refused(format!(
+            "the regular expression {source:?} does not compile: {why}"
+        ))
+    })?;
     Ok(Pattern {
         source,
         compiled: Some(compiled),
     })
+}
+
+/// What matches a name from its first character to its last. The expression is parsed by itself and anchored as what it then is: text
+/// pasted around it would become part of it, and `)|(` or a comment would change what it means.
+fn whole_name(source: &str) -> Result<Regex, String> {
+    let parsed = syntax::parse(source).map_err(|error| error.to_string())?;
+    let anchored = Hir::concat(vec![Hir::look(Look::Start), parsed, Hir::look(Look::End)]);
+    let limits = Regex::config().nfa_size_limit(Some(MAX_COMPILED_REGEX_BYTES));
+    Regex::builder()
+        .configure(limits)
+        .build_from_hir(&anchored)
+        .map_err(|error| match error.size_limit() {
+            Some(limit) => format!("compiled it takes more than {limit} bytes"),
+            None => error.to_string(),
+        })
 }
 
 #[cfg(test)]
@@ -175,6 +189,44 @@ mod tests {
         assert!(!subscription.covers(&name("orders-eu")));
         assert!(subscription.covers(&name("my-offsets")));
         assert!(!subscription.covers(&TopicName::consumer_offsets()));
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_matched() {
+        let covered = |source: &str, topic: &str| pattern(source).unwrap().covers(&name(topic));
+        // Alternatives belong to the expression, and the anchors to all of them.
+        assert!(covered("orders|orders-eu", "orders-eu"));
+        assert!(!covered("orders|orders-eu", "orders-eu-1"));
+        assert!(!covered("orders|eu", "orders-eu"));
+        // Flags and comments end with the expression.
+        assert!(covered("(?x) orders # all of them", "orders"));
+        assert!(!covered("(?x) orders # all of them", "orders-eu"));
+        assert!(covered(
+            "(?xi)ORDERS\n # two lines\n -eu # and a last one",
+            "orders-eu"
+        ));
+        assert!(!covered("(?m)^orders$", "orders-eu"));
+        assert!(covered("^orders$", "orders"));
+        assert!(covered("(?m)^orders$", "orders"));
+        assert!(!covered("a*", "b"));
+    }
+
+    #[test]
+    fn an_expression_that_is_none_by_itself_is_refused() {
+        for bad in [
+            ")(",
+            "X)|(?:Y",
+            ")|.*|(",
+            "a)",
+            "(?:b",
+            "(?x) (a # )",
+            "[a",
+            "a\\",
+        ] {
+            let refused = pattern(bad).unwrap_err();
+            assert_eq!(refused.code, ErrorCode::InvalidRegularExpression, "{bad}");
+            assert!(refused.message.contains("does not compile"), "{refused}");
+        }
     }
 
     #[test]
