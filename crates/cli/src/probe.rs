@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use tidelog_types::HostPort;
+
 use crate::exit::{Exit, Failure};
 
 /// Longest answer that is read, bytes.
@@ -20,6 +22,9 @@ pub(crate) struct Answer {
 
 /// Asks `host:port` for a path; blocks for at most about `timeout`.
 pub(crate) fn get(address: &str, path: &str, timeout: Duration) -> Result<Answer, Failure> {
+    if let Err(error) = address.parse::<HostPort>() {
+        return Err(Failure::usage(format!("--http: {error}")));
+    }
     let unreachable = |error: std::io::Error| {
         Failure::new(
             Exit::Unreachable,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_types::{BrokerId, ClusterId, TopicName, TopicPartition};
+use tidelog_types::{BrokerId, ClusterId, HostPort, TopicName, TopicPartition};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -73,7 +73,11 @@ impl Drop for Inner {
 }
 
 impl Client {
-    /// Settings for a client of the cluster that these brokers, `host:port` each, belong to. One that answers is enough.
+    /// Settings for a client of the cluster that these brokers belong to. One that answers is enough.
+    ///
+    /// Each is `host:port`, the host a name, an IPv4 address or an IPv6 address in brackets, the port from 1 to 65535, without a scheme. A list
+    /// separated by commas may stand in one string. What is no address is refused by [`connect`](ClientBuilder::connect), before anything is
+    /// tried.
     pub fn builder<S: Into<String>>(bootstrap: impl IntoIterator<Item = S>) -> ClientBuilder {
         ClientBuilder {
             // A list in one string, as it stands in an environment variable, is fine too.
@@ -141,18 +145,12 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects: returns when one broker answered, fails when none did in time.
+    /// Connects: returns when one broker answered, fails when none did in time. A bootstrap address that cannot be one is
+    /// [`ErrorKind::InvalidArgument`] at once.
     pub async fn connect(self) -> Result<Client> {
-        if self.bootstrap.is_empty() {
-            return Err(Error::invalid(
-                "no bootstrap address: give at least one host:port",
-            ));
-        }
+        let bootstrap = addresses(&self.bootstrap)?;
         let connections = Arc::new(Connections::new(&self.client_id));
-        for address in &self.bootstrap {
-            connections.to(address)?;
-        }
-        let metadata = Arc::new(Metadata::new(self.bootstrap));
+        let metadata = Arc::new(Metadata::new(bootstrap.iter().map(HostPort::to_string).collect()));
         let refresher = tokio::spawn(Arc::clone(&metadata).run(AskOverWire(Arc::clone(&connections))));
         let inner = Inner {
             client_id: self.client_id,
@@ -171,6 +169,25 @@ impl ClientBuilder {
             .await?;
         Ok(client)
     }
+}
+
+/// The bootstrap addresses, each once, in their order.
+fn addresses(texts: &[String]) -> Result<Vec<HostPort>> {
+    let mut addresses: Vec<HostPort> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let address = text
+            .parse()
+            .map_err(|error| Error::invalid(format!("bootstrap address {error}")))?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(Error::invalid(
+            "no bootstrap address: give at least one host:port",
+        ));
+    }
+    Ok(addresses)
 }
 
 impl Inner {
@@ -204,5 +221,41 @@ impl Inner {
             self.metadata.request_refresh();
         }
         news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_address_is_refused_before_anything_is_tried() {
+        let began = Instant::now();
+        for bad in [
+            "HOST",
+            "h:99999",
+            "h:0",
+            "https://h:7171",
+            "http://h:7171",
+            "::1:7171",
+            "one:1,two",
+            " , ",
+        ] {
+            let error = Client::builder([bad]).connect().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}: {error}");
+            assert!(error.message().contains("bootstrap address"), "{bad}: {error}");
+            assert!(!error.is_retriable(), "{bad}");
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_list_may_stand_in_one_string_and_an_address_in_it_twice() {
+        let builder = Client::builder(["one:1, two:2,", "[::1]:3", "one:1"]);
+        let all = addresses(&builder.bootstrap).unwrap();
+        assert_eq!(
+            all.iter().map(HostPort::to_string).collect::<Vec<_>>(),
+            ["one:1", "two:2", "[::1]:3"]
+        );
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidelog_types::HostPort;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,16 +44,16 @@ impl Connections {
         Ok(channel)
     }
 
+    /// An address that is none comes from a broker: what the application gave was checked before. Another broker may know better.
     fn endpoint(&self, address: &str) -> Result<Endpoint> {
-        let bad = |error: tonic::transport::Error| {
-            Error::invalid(format!("broker address {address:?} is not host:port: {error}"))
+        let bad = |error: &dyn std::fmt::Display| {
+            let message =
+                format!("a broker advertises an address that is none: {error}; correct its configuration");
+            Error::new(ErrorKind::Unreachable, message)
         };
-        let uri = if address.contains("://") {
-            address.to_owned()
-        } else {
-            format!("http://{address}")
-        };
-        Ok(Endpoint::from_shared(uri)
+        let checked: HostPort = address.parse().map_err(|error| bad(&error))?;
+        let bad = |error: tonic::transport::Error| bad(&error);
+        Ok(Endpoint::from_shared(format!("http://{checked}"))
             .map_err(bad)?
             .user_agent(&self.user_agent)
             .map_err(bad)?
@@ -89,12 +90,11 @@ mod tests {
         connections.to("localhost:7171").unwrap();
         connections.to("localhost:7171").unwrap();
         assert_eq!(connections.channels.lock().len(), 1);
+        let error = connections.to("no such host:1").unwrap_err();
         assert!(
-            connections
-                .to("no such host")
-                .unwrap_err()
-                .message()
-                .contains("\"no such host\"")
+            error.is_retriable() && error.message().contains("\"no such host:1\""),
+            "{error}"
         );
+        connections.to("[::1]:7171").unwrap();
     }
 }

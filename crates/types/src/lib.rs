@@ -5,6 +5,7 @@
 //!
 //! - [`ids`]: brokers, topics, partitions, directories, clusters, producers
 //! - [`offset`]: offsets and epochs
+//! - [`host_port`]: addresses, as flags, files and brokers write them
 //! - [`names`]: topic names and group ids, valid by construction
 //! - [`batch`]: what the broker knows of a record batch without opening it
 //! - [`log_state`]: what a partition's log remembers beside its batches: leader epochs, producers
@@ -18,6 +19,7 @@
 pub mod batch;
 pub mod crash;
 pub mod error_code;
+pub mod host_port;
 pub mod ids;
 pub mod limits;
 pub mod log_state;
@@ -29,6 +31,7 @@ pub mod partition;
 
 pub use batch::{BatchInfo, ProducerStamp};
 pub use error_code::{ErrorCode, PartitionError};
+pub use host_port::{HostPort, InvalidHostPort};
 pub use ids::{
     BrokerId, ClusterId, DirectoryId, LocalPartition, PartitionIndex, ProducerId, TopicId, TopicIdPartition,
     TopicPartition,

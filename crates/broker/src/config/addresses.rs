@@ -1,16 +1,14 @@
 //! Addresses as flags and files write them.
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
-use tidelog_types::BrokerId;
+use tidelog_types::{BrokerId, HostPort, InvalidHostPort};
 
 /// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
     /// Not host:port.
-    #[error("{0:?} is not an address: write host:port, e.g. 127.0.0.1:7171 or [::1]:7171")]
-    NotHostPort(String),
+    #[error(transparent)]
+    HostPort(#[from] InvalidHostPort),
     /// Not id=host:port.
     #[error("{0:?} names no broker: write ID=HOST:PORT, e.g. 1=127.0.0.1:7172")]
     NotVoter(String),
@@ -51,23 +49,20 @@ fn default_name() -> String {
     ClientListener::DEFAULT_NAME.to_owned()
 }
 
-/// Checks "host:port", a literal IPv6 host in brackets.
-pub(super) fn check_host_port(text: &str) -> Result<u16, InvalidAddress> {
-    let wrong = || InvalidAddress::NotHostPort(text.to_owned());
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let bracketed = host.starts_with('[') && host.ends_with(']') && host.len() > 2;
-    if host.is_empty() || (host.contains(':') && !bracketed) || host.contains(char::is_whitespace) {
-        return Err(wrong());
-    }
-    port.parse().map_err(|_| wrong())
+/// Checks an address to bind, of which port 0 means any.
+pub(super) fn check_bind(text: &str) -> Result<u16, InvalidAddress> {
+    Ok(HostPort::parse_bind(text)?.port())
 }
 
-/// Whether "host:port" means every address of a host, such as 0.0.0.0: good to bind, but nobody can connect to it from elsewhere.
+/// Checks an address that others are told to connect to.
+pub(super) fn check_advertised(text: &str) -> Result<(), InvalidAddress> {
+    text.parse::<HostPort>()?;
+    Ok(())
+}
+
+/// Whether an address means every interface of a host, such as 0.0.0.0: good to bind, but nobody can connect to it from elsewhere.
 pub(super) fn is_unspecified(host_port: &str) -> bool {
-    let host = host_port.rsplit_once(':').map_or(host_port, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.parse::<IpAddr>()
-        .is_ok_and(|address| address.is_unspecified())
+    HostPort::parse_bind(host_port).is_ok_and(|address| address.is_unspecified())
 }
 
 /// Reads `[NAME=]BIND[@ADVERTISED]`.
@@ -83,9 +78,9 @@ pub fn parse_client_listener(text: &str) -> Result<ClientListener, InvalidAddres
         Some((bind, advertise)) => (bind, Some(advertise.to_owned())),
         None => (rest, None),
     };
-    check_host_port(bind)?;
+    check_bind(bind)?;
     if let Some(advertise) = &advertise {
-        check_host_port(advertise)?;
+        check_advertised(advertise)?;
     }
     Ok(ClientListener {
         name: name.to_owned(),
@@ -103,7 +98,7 @@ fn parse_voter(text: &str) -> Result<Voter, InvalidAddress> {
     let wrong = || InvalidAddress::NotVoter(text.to_owned());
     let (id, address) = text.split_once('=').ok_or_else(wrong)?;
     let id = id.trim().parse().ok().and_then(BrokerId::new).ok_or_else(wrong)?;
-    check_host_port(address)?;
+    check_advertised(address)?;
     Ok(Voter {
         id,
         address: address.to_owned(),

@@ -111,6 +111,27 @@ fn bad_values_are_refused_with_the_remedy() {
     );
 }
 
+#[test]
+fn what_is_advertised_can_be_connected_to() {
+    for bad in [
+        "0.0.0.0:7171@h:0",
+        "0.0.0.0:7171@h",
+        "0.0.0.0:7171@h:99999",
+        "0.0.0.0:7171@http://h:7171",
+    ] {
+        let text = refusal(flag("listeners.client", bad));
+        assert!(text.contains("listeners.client"), "{text}");
+    }
+    let text = refusal(flag("listeners.peer.advertise", "https://h:7172"));
+    assert!(text.contains("TLS is not spoken yet"), "{text}");
+    assert!(refusal(flag("cluster.voters", "2=h:0")).contains("1 to 65535"));
+    with([
+        flag("listeners.client", "127.0.0.1:0"),
+        flag("listeners.http.bind", "127.0.0.1:0"),
+    ])
+    .unwrap();
+}
+
 /// It may be bound, but clients and brokers elsewhere would connect to themselves.
 #[test]
 fn an_address_of_every_interface_is_not_advertised() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidelog_types::{BrokerId, limits};
 
-use super::addresses::{check_host_port, is_unspecified, parse_voters};
+use super::addresses::{check_advertised, check_bind, is_unspecified, parse_voters};
 use super::raw::RawConfig;
 use super::{
     ClientListener, Config, ConfigError, GroupTimes, RaftTimes, ReplicationTimes, TopicDefaults, Voter,
@@ -44,17 +44,17 @@ pub(super) fn validate(raw: &RawConfig) -> Result<Config, ConfigError> {
     }
     let voters = voters(raw, broker_id)?;
     let peer_port =
-        check_host_port(&raw.listeners.peer.bind).map_err(|error| invalid("listeners.peer.bind", error))?;
+        check_bind(&raw.listeners.peer.bind).map_err(|error| invalid("listeners.peer.bind", error))?;
     if peer_port == 0 {
         return Err(invalid(
             "listeners.peer.bind",
             "port 0: other brokers' --cluster names this port, so fix one",
         ));
     }
-    check_host_port(&raw.listeners.http.bind).map_err(|error| invalid("listeners.http.bind", error))?;
+    check_bind(&raw.listeners.http.bind).map_err(|error| invalid("listeners.http.bind", error))?;
     let peer_advertise = match &raw.listeners.peer.advertise {
         Some(address) => {
-            check_host_port(address).map_err(|error| invalid("listeners.peer.advertise", error))?;
+            check_advertised(address).map_err(|error| invalid("listeners.peer.advertise", error))?;
             address.clone()
         }
         None => voters
@@ -130,8 +130,9 @@ fn client_listeners(raw: &RawConfig) -> Result<Vec<ClientListener>, ConfigError>
     }
     let mut names = HashSet::new();
     for listener in &listeners {
-        for address in std::iter::once(&listener.bind).chain(&listener.advertise) {
-            check_host_port(address).map_err(|error| invalid(KEY, error))?;
+        check_bind(&listener.bind).map_err(|error| invalid(KEY, error))?;
+        if let Some(address) = &listener.advertise {
+            check_advertised(address).map_err(|error| invalid(KEY, error))?;
         }
         let advertised = listener.advertise.as_ref().unwrap_or(&listener.bind);
         if is_unspecified(advertised) {

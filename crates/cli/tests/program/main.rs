@@ -275,6 +275,38 @@ fn health_is_0_when_ready_5_when_not_and_3_when_nobody_is_there() {
 }
 
 #[test]
+fn an_address_that_cannot_be_one_is_2_at_once() {
+    for (bootstrap, why) in [
+        ("HOST", "write host:port"),
+        ("localhost:99999", "1 to 65535"),
+        ("https://localhost:7171", "TLS is not spoken yet"),
+        ("http://localhost:7171", "without a scheme"),
+        ("127.0.0.1:7171,::1:7171", "in brackets"),
+        ("", "at least one host:port"),
+    ] {
+        for command in [&["topic", "list"][..], &["consume", "t", "--from", "latest"]] {
+            let began = std::time::Instant::now();
+            let output = tidelog()
+                .args(command)
+                .args(["--bootstrap", bootstrap])
+                .output()
+                .unwrap();
+            assert_eq!(
+                (code(&output), err(&output).lines().count()),
+                (2, 1),
+                "{bootstrap}: {}",
+                err(&output)
+            );
+            assert!(err(&output).contains(why), "{bootstrap}: {}", err(&output));
+            // Trying to connect takes ten seconds.
+            assert!(began.elapsed().as_secs() < 8, "{bootstrap}");
+        }
+    }
+    let output = run(&["cluster", "health", "--http", "localhost"]);
+    assert_eq!(code(&output), 2, "{}", err(&output));
+}
+
+#[test]
 fn a_configuration_is_shown_with_where_each_value_came_from() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tidelog.toml");
