@@ -256,6 +256,23 @@ impl Metadata {
         Ok(())
     }
 
+    /// Waits for an answer that was asked for from now on.
+    pub(crate) async fn fresh(&self, deadline: Instant) -> Result<()> {
+        let mut changes = self.subscribe();
+        let seen = changes.borrow_and_update().answers;
+        // One that is on its way was asked for before.
+        while changes.borrow_and_update().answers < seen + 2 {
+            self.request_refresh();
+            if tokio::time::timeout_at(deadline, changes.changed())
+                .await
+                .is_err()
+            {
+                return Err(self.unreachable());
+            }
+        }
+        Ok(())
+    }
+
     /// The address of a broker, or of any if `None`: rotating.
     pub(crate) fn address(&self, broker: Option<BrokerId>) -> Option<String> {
         let snapshot = self.snapshot.borrow();
@@ -338,16 +355,18 @@ impl Metadata {
         }
     }
 
-    /// The task: refreshes when nudged, when the last answer is old, and again soon after a failure.
+    /// The task: refreshes when nudged, when the last answer is old, and after failures at a pace that slows down, whoever nudges.
     pub(crate) async fn run(self: Arc<Self>, ask: impl AskMetadata) {
+        let mut pauses = crate::backoff::delays();
         loop {
-            let pause = if self.refresh_once(&ask).await {
-                MAX_AGE
+            if self.refresh_once(&ask).await {
+                pauses = crate::backoff::delays();
+                tokio::time::sleep(MIN_INTERVAL).await;
+                let _ = tokio::time::timeout(MAX_AGE, self.nudge.notified()).await;
             } else {
-                MIN_INTERVAL * 4
-            };
-            tokio::time::sleep(MIN_INTERVAL).await;
-            let _ = tokio::time::timeout(pause, self.nudge.notified()).await;
+                let pause = pauses.next().unwrap_or(crate::backoff::LONGEST);
+                tokio::time::sleep(pause.max(MIN_INTERVAL)).await;
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use super::options::OffsetReset;
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind};
 
-/// How long a partition that nobody assigned to us may be unknown to the brokers before that is an error. What a group assigns, the
+/// How long a partition that nobody assigned to us may be unknown to the brokers before the application is told. What a group assigns, the
 /// group takes away when its topic is deleted.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 
@@ -21,9 +21,8 @@ pub(super) fn refuse(slot: &mut Slot, error: Error, reset: OffsetReset, now: Ins
             let since = *slot.unknown_since.get_or_insert(now);
             if now - since >= UNKNOWN_FOR {
                 slot.fail(error.context(&slot.partition));
-            } else {
-                slot.back_off(now);
             }
+            slot.back_off(now);
         }
         _ if !error.is_retriable() => {
             let place = format!("partition {} at offset {}", slot.partition, slot.fetch_offset);

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `builder`, `options` | how a consumer is made |
 //! | `slot`, `slots`, `marks` | pure: partitions, taking turns, what was processed |
+//! | `repeated` | pure: how often an error is told |
 //! | `plan` | pure: what to fetch next |
 //! | `shared` | those under a lock, with wake-ups |
 //! | `fetcher`, `broker_stream`, `lookups` | the tasks that fetch |
@@ -22,6 +23,7 @@ mod membership;
 mod offset;
 mod options;
 mod plan;
+mod repeated;
 mod shared;
 mod slot;
 mod slots;
@@ -110,9 +112,18 @@ struct Member {
 }
 
 impl Consumer {
-    /// The next record; waits for one. An error is either one partition's (it does not parse, or its position is not in the log and
-    /// `auto_offset_reset` is none): it comes again until [`seek`](Self::seek) or a rebalance, in turn with the other partitions' records.
-    /// Or it is the end: the member was refused for good, say, and every later call says so again.
+    /// The next record; waits for one. While brokers cannot be reached, or a partition has no leader, it goes on trying and waits: that passes,
+    /// and the log says so.
+    ///
+    /// An error is one partition's, or the end:
+    ///
+    /// - One partition's comes in turn with the other partitions' records. A *final* one ([`Error::is_retriable`] is false: the partition is
+    ///   damaged, or its position is not in the log and `auto_offset_reset` is none) stops reading the partition until [`seek`](Self::seek) or a
+    ///   rebalance. A *passing* one (nobody has known the partition for 30 s) does not: reading goes on by itself when it has passed.
+    /// - The end (the member was refused for good, say) is what every later call is answered with: make another consumer.
+    ///
+    /// An error is told at once, and as long as it lasts again and again, at a pace that slows down to once a second: a loop that only logs
+    /// what fails costs nothing.
     ///
     /// Cancel-safe: dropping the future loses no record.
     pub async fn recv(&mut self) -> Result<ConsumedRecord> {

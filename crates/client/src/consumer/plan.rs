@@ -308,8 +308,12 @@ mod tests {
         assert!(planner.slots.buffered_bytes() > 100);
         assert!(planner.plan().asks.is_empty());
         let mut hungry = false;
-        while let (Some(_), wants) = planner.slots.take(None) {
-            hungry |= wants;
+        loop {
+            let taken = planner.slots.take(None, planner.now);
+            if taken.record.is_none() {
+                break;
+            }
+            hungry |= taken.is_hungry;
         }
         assert!(hungry);
         assert_eq!(asked(&planner.plan()), [("a", vec![0])]);

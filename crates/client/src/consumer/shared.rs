@@ -9,7 +9,9 @@ use tokio::sync::{Notify, futures::Notified, watch};
 use tokio::time::Instant;
 
 use super::Ends;
+use super::broker_stream::sleep_until;
 use super::options::{FetchOptions, StartAt};
+use super::repeated::Repeated;
 use super::slot::Start;
 use super::slots::Slots;
 use crate::error::{Error, Result};
@@ -44,7 +46,7 @@ pub(super) struct Identity {
 struct State {
     slots: Slots,
     /// The end, once it has come.
-    end: Option<Error>,
+    end: Option<Repeated>,
     /// Why the last attempt to be a member failed, if it did.
     trouble: Option<Error>,
     /// Whether the application waits for a record at this moment.
@@ -102,7 +104,7 @@ impl Shared {
 
     /// The end: every later call for a record is answered with this. The first reason counts.
     pub(super) fn end(&self, error: Error) {
-        self.state.lock().end.get_or_insert(error);
+        self.state.lock().end.get_or_insert_with(|| Repeated::new(error));
         self.ready.notify_one();
         // Whoever waits to join looks at the end, too.
         self.identity.send_modify(|_| ());
@@ -110,7 +112,8 @@ impl Shared {
 
     /// The end's reason, if it has come.
     pub(super) fn check(&self) -> Result<()> {
-        self.state.lock().end.clone().map_or(Ok(()), Err)
+        let state = self.state.lock();
+        state.end.as_ref().map_or(Ok(()), |end| Err(end.error().clone()))
     }
 
     /// Notes why an attempt to be a member failed; another follows.
@@ -132,41 +135,48 @@ impl Shared {
     pub(super) async fn next(&self, ends: Option<&Ends>) -> Result<Option<ConsumedRecord>> {
         // A flood of records must not keep the thread from everybody else.
         tokio::task::coop::consume_budget().await;
-        if let Some(taken) = self.take(ends, false) {
+        if let Took::Now(taken) = self.take(ends, false) {
             return taken;
         }
         let _waiting = Waiting(self);
         loop {
             let ready = self.ready.notified();
-            if let Some(taken) = self.take(ends, true) {
-                return taken;
+            match self.take(ends, true) {
+                Took::Now(taken) => return taken,
+                Took::Later(repeats_at) => tokio::select! {
+                    () = ready => {}
+                    () = sleep_until(repeats_at) => {}
+                },
             }
-            ready.await;
         }
     }
 
-    fn take(&self, ends: Option<&Ends>, wait: bool) -> Option<Result<Option<ConsumedRecord>>> {
+    fn take(&self, ends: Option<&Ends>, wait: bool) -> Took {
+        let now = Instant::now();
         let mut state = self.state.lock();
-        if let Some(error) = &state.end {
-            return Some(Err(error.clone()));
+        if let Some(end) = &mut state.end {
+            return match end.tell(now) {
+                Some(error) => Took::Now(Err(error)),
+                None => Took::Later(end.waits_until(now)),
+            };
         }
         state.polls += 1;
-        let (taken, hungry) = state.slots.take(ends);
-        if hungry {
+        let taken = state.slots.take(ends, now);
+        if taken.is_hungry {
             self.work.notify_one();
         }
-        let taken = match (taken, ends) {
-            (Some(record), _) => Some(record.map(Some)),
-            (None, Some(ends)) if state.slots.have_reached(ends) => Some(Ok(None)),
-            _ => None,
+        let took = match (taken.record, ends) {
+            (Some(record), _) => Took::Now(record.map(Some)),
+            (None, Some(ends)) if state.slots.have_reached(ends) => Took::Now(Ok(None)),
+            _ => Took::Later(taken.repeats_at),
         };
-        state.is_waiting = wait && taken.is_none();
-        state.last_poll = Instant::now();
+        state.is_waiting = wait && matches!(took, Took::Later(_));
+        state.last_poll = now;
         if std::mem::take(&mut state.is_watched) {
             drop(state);
             self.progress.notify_waiters();
         }
-        taken
+        took
     }
 
     /// When the application last called for a record; `None` if it waits for one now.
@@ -270,6 +280,13 @@ impl Shared {
     pub(super) fn set_identity(&self, change: impl FnOnce(&mut Identity)) {
         self.identity.send_modify(change);
     }
+}
+
+/// What a call for a record comes to.
+enum Took {
+    Now(Result<Option<ConsumedRecord>>),
+    /// When something happens, or when an error may be told again.
+    Later(Option<Instant>),
 }
 
 /// The application waits for a record, until this is dropped.

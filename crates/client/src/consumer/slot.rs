@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::marks::Marks;
 use super::options::StartAt;
-use crate::error::{Error, ErrorKind};
+use super::repeated::Repeated;
+use crate::error::Error;
 use crate::offsets::OffsetAt;
 use crate::record::ConsumedRecord;
 use crate::wire::session::Assigned;
@@ -82,8 +83,8 @@ pub(super) struct Slot {
     buffer: VecDeque<Batch>,
     open: Option<Open>,
     buffered_bytes: usize,
-    /// Why reading does not go on behind what is buffered.
-    failure: Option<Error>,
+    /// What the application is told behind what is buffered. If it is final, reading does not go on.
+    failure: Option<Repeated>,
 }
 
 /// The batch that is being handed out.
@@ -146,8 +147,7 @@ impl Slot {
             self.marks = Marks::from(offset);
         }
         self.was_reset = false;
-        self.failures = 0;
-        self.not_before = None;
+        self.recovered();
     }
 
     /// The position fell out of the log. What is buffered is handed out, then reading goes on where this finds it.
@@ -169,9 +169,24 @@ impl Slot {
         self.seen_epoch = self.seen_epoch.max(Some(epoch));
     }
 
-    /// It cannot go on. What is buffered is handed out, then the error again and again, until a seek.
+    /// What is buffered is handed out, then the error, again and again: until a seek if it is final, else until a success.
     pub(super) fn fail(&mut self, error: Error) {
-        self.failure = Some(error);
+        match &mut self.failure {
+            Some(failure) => failure.renew(error),
+            None => self.failure = Some(Repeated::new(error)),
+        }
+    }
+
+    /// Whether it is not read any more, for a final error.
+    fn is_stopped(&self) -> bool {
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|failure| !failure.error().is_retriable())
+    }
+
+    /// Until when there is nothing to hand out but an error that was told a moment ago.
+    pub(super) fn repeats_at(&self, now: Instant) -> Option<Instant> {
+        let has_records = self.open.is_some() || !self.buffer.is_empty();
+        self.failure.as_ref().filter(|_| !has_records)?.waits_until(now)
     }
 
     pub(super) fn back_off(&mut self, now: Instant) {
@@ -180,9 +195,15 @@ impl Slot {
     }
 
     pub(super) fn succeeded(&mut self) {
+        self.unknown_since = None;
+        self.recovered();
+    }
+
+    /// What passes has passed.
+    fn recovered(&mut self) {
         self.failures = 0;
         self.not_before = None;
-        self.unknown_since = None;
+        self.failure.take_if(|failure| failure.error().is_retriable());
     }
 
     /// Whether fetches tend to bring something: such partitions are asked for apart from the idle ones.
@@ -208,7 +229,7 @@ impl Slot {
         self.standing == Standing::Reading
             && self.start == Start::Known
             && !self.paused
-            && self.failure.is_none()
+            && !self.is_stopped()
             && self.in_flight.is_none()
             && self.buffered_bytes < cap_bytes
     }
@@ -217,9 +238,7 @@ impl Slot {
     pub(super) fn wants_lookup(&self) -> Option<Lookup> {
         match self.start {
             Start::Wanted(lookup)
-                if self.standing == Standing::Reading
-                    && self.failure.is_none()
-                    && self.buffered_bytes == 0 =>
+                if self.standing == Standing::Reading && !self.is_stopped() && self.buffered_bytes == 0 =>
             {
                 Some(lookup)
             }
@@ -251,15 +270,18 @@ impl Slot {
     }
 
     /// The next record; `None` where a batch is at its end, or nothing is there. The position is then behind it.
-    pub(super) fn next(&mut self) -> Option<Result<ConsumedRecord, Error>> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<Result<ConsumedRecord, Error>> {
         loop {
             if self.open.is_none() && !self.open_next() {
-                return self.failure.clone().map(Err);
+                return self.tell_failure(now);
             }
             let open = self.open.as_mut()?;
             let record = match open.records.next() {
                 Some(Ok(record)) => record,
-                Some(Err(error)) => return Some(Err(self.corrupt(self.position, &error))),
+                Some(Err(error)) => {
+                    self.corrupt(self.position, &error);
+                    return self.tell_failure(now);
+                }
                 None => {
                     self.finish_batch();
                     continue;
@@ -288,21 +310,20 @@ impl Slot {
         }
     }
 
+    fn tell_failure(&mut self, now: Instant) -> Option<Result<ConsumedRecord, Error>> {
+        self.failure.as_mut()?.tell(now).map(Err)
+    }
+
     /// Whether a batch was begun and is not at its end.
     pub(super) fn is_within_batch(&self) -> bool {
         self.open.is_some()
     }
 
     /// Something that was read does not parse: it is said with its place, and nothing behind it is handed out.
-    pub(super) fn corrupt(&mut self, at: Offset, cause: &dyn std::fmt::Display) -> Error {
-        let message = format!(
-            "partition {} is damaged at offset {at}: {cause}; tell the cluster's operator, or seek past it",
-            self.partition
-        );
-        let error = Error::new(ErrorKind::Corrupt, message);
+    fn corrupt(&mut self, at: Offset, cause: &dyn std::fmt::Display) {
+        let error = super::errors::damaged(&self.partition, at, cause);
         self.drop_buffer();
-        self.fail(error.clone());
-        error
+        self.fail(error);
     }
 
     fn open_next(&mut self) -> bool {
@@ -375,7 +396,7 @@ mod tests {
     fn drain(slot: &mut Slot) -> Vec<u64> {
         let mut offsets = Vec::new();
         while slot.has_something()
-            && let Some(record) = slot.next()
+            && let Some(record) = slot.next(Instant::now())
         {
             offsets.push(record.unwrap().offset);
         }
@@ -419,7 +440,7 @@ mod tests {
         let range = whole.bytes().as_ptr_range();
         let mut slot = slot(0);
         slot.take_in(vec![whole.clone()]);
-        let value = slot.next().unwrap().unwrap().value.unwrap();
+        let value = slot.next(Instant::now()).unwrap().unwrap().value.unwrap();
         assert!(range.contains(&value.as_ptr()));
         assert_eq!(value, values(0));
     }
@@ -428,15 +449,42 @@ mod tests {
     fn what_does_not_parse_is_named_and_stays_until_a_seek() {
         let mut slot = slot(0);
         slot.take_in(vec![batch(0, 2)]);
-        let error = slot.corrupt(Offset(2), &"bad");
+        slot.corrupt(Offset(2), &"bad");
+        assert!(slot.has_something() && !slot.wants_fetch(1));
+        let mut now = Instant::now();
+        let error = slot.next(now).unwrap().unwrap_err();
         assert!(
             error.message().contains("t-0") && error.message().contains("offset 2"),
             "{error}"
         );
-        assert!(slot.has_something() && !slot.wants_fetch(1));
-        assert_eq!(slot.next(), Some(Err(error.clone())));
-        assert_eq!(slot.next(), Some(Err(error)));
+        assert_eq!(slot.next(now), None, "told a moment ago");
+        now = slot.repeats_at(now).unwrap();
+        assert_eq!(slot.next(now), Some(Err(error)));
         slot.seek(StartAt::Offset(3));
         assert!(slot.wants_fetch(1) && !slot.has_something());
+    }
+
+    #[test]
+    fn what_passes_is_told_while_it_lasts_and_reading_goes_on() {
+        let unknown = || {
+            let code = tidelog_types::ErrorCode::UnknownTopicOrPartition;
+            Error::new(crate::error::ErrorKind::Refused(code), "nobody knows it")
+        };
+        let mut slot = slot(0);
+        slot.take_in(vec![batch(0, 1)]);
+        slot.fail(unknown());
+        assert!(slot.wants_fetch(1 << 20), "it is tried again");
+        let mut now = Instant::now();
+        assert_eq!(slot.next(now).unwrap().unwrap().offset, 0);
+        for _ in 0..3 {
+            assert_eq!(slot.next(now), Some(Err(unknown())));
+            slot.fail(unknown());
+            assert_eq!(slot.next(now), None);
+            now = slot.repeats_at(now).unwrap();
+        }
+        slot.succeeded();
+        slot.take_in(vec![batch(1, 1)]);
+        assert_eq!(drain(&mut slot), [1]);
+        assert!(!slot.has_something());
     }
 }

@@ -30,6 +30,17 @@ pub(super) struct Brought {
     pub(super) damaged: Option<(Offset, String)>,
 }
 
+/// What a call for a record finds.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// A record, or what is wrong with a partition.
+    pub(super) record: Option<Result<ConsumedRecord>>,
+    /// Whether there may be something to fetch now that was not before.
+    pub(super) is_hungry: bool,
+    /// When an error that was told already may be told again, if there is nothing else.
+    pub(super) repeats_at: Option<Instant>,
+}
+
 /// The partitions.
 #[derive(Debug)]
 pub(super) struct Slots {
@@ -151,11 +162,11 @@ impl Slots {
     }
 
     /// Takes the next record: from one partition until its batch ends, then from the next. With `ends`, only what stands below them.
-    /// The second value says whether there may be something to fetch now that was not before.
-    pub(super) fn take(&mut self, ends: Option<&Ends>) -> (Option<Result<ConsumedRecord>>, bool) {
-        let mut at_end = 0;
+    pub(super) fn take(&mut self, ends: Option<&Ends>, now: Instant) -> Taken {
+        let mut passed = 0;
+        let mut repeats_at: Option<Instant> = None;
         while let Some(id) = self.ready.front().copied()
-            && at_end < self.ready.len()
+            && passed < self.ready.len()
         {
             let Some(slot) = self.by_id.get_mut(&id) else {
                 self.ready.pop_front();
@@ -166,29 +177,38 @@ impl Slots {
                 self.ready.pop_front();
                 continue;
             }
-            if is_at_end(slot, ends) {
-                at_end += 1;
+            let repeats = slot.repeats_at(now);
+            if repeats.is_some() || is_at_end(slot, ends) {
+                repeats_at = [repeats_at, repeats].into_iter().flatten().min();
+                passed += 1;
                 self.ready.rotate_left(1);
                 continue;
             }
             let before = slot.buffered_bytes();
-            let taken = slot.next();
+            let taken = slot.next(now);
             let freed = before - slot.buffered_bytes();
             self.buffered_bytes -= freed;
             let cap = self.options.max_partition_bytes as usize;
             let has_room = before >= cap && slot.buffered_bytes() < cap;
-            let hungry = freed > 0 && (has_room || self.starved || slot.wants_lookup().is_some());
-            if hungry {
+            let is_hungry = freed > 0 && (has_room || self.starved || slot.wants_lookup().is_some());
+            if is_hungry {
                 self.todo.insert(id);
             }
             if !slot.is_within_batch() {
                 self.ready.rotate_left(1);
             }
             if taken.is_some() {
-                return (taken, hungry);
+                return Taken {
+                    record: taken,
+                    is_hungry,
+                    repeats_at: None,
+                };
             }
         }
-        (None, false)
+        Taken {
+            repeats_at,
+            ..Taken::default()
+        }
     }
 
     /// Whether every partition with an end has come to it.

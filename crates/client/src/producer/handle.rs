@@ -118,7 +118,9 @@ impl Producer {
     }
 
     /// Puts a record into its batch, waiting for buffer memory if there is none: as long as the delivery timeout, then it
-    /// fails with [`ErrorKind::BufferFull`]. A topic that is not known yet is waited for, ten seconds at most.
+    /// fails with [`ErrorKind::BufferFull`]. A topic that is not known yet is waited for, ten seconds at most, and so is news of a partition
+    /// that the topic does not seem to have. What passes is waited for here: a loop that only logs what fails costs nothing, except with a
+    /// producer that was closed.
     ///
     /// Cancelling this takes the record back: it is enqueued only once this has returned.
     pub async fn enqueue(&self, record: Record) -> Result<DeliveryFuture> {
@@ -140,13 +142,26 @@ impl Producer {
                     .map_err(|_| closed())?
             }
         };
-        let delivery = self.append(&topic, &record, charge)?;
+        let delivery = match self.append(&topic, &record, charge) {
+            // Its topic may have been made anew with more partitions.
+            Err(error) if error.is_retriable() => {
+                self.handle
+                    .client
+                    .inner
+                    .metadata
+                    .fresh(self.topic_deadline())
+                    .await?;
+                self.append(&topic, &record, charge)?
+            }
+            appended => appended?,
+        };
         permit.forget();
         Ok(delivery)
     }
 
     /// Puts a record into its batch if that needs no waiting; else gives the record back, with [`ErrorKind::BufferFull`] if there
-    /// is no room. A topic that this producer does not know yet is a retriable error, and is asked for: it will be known soon.
+    /// is no room. A topic that this producer does not know yet is a retriable error, and is asked for: it will be known soon. As nothing is
+    /// waited for here, whoever tries again paces that.
     pub fn try_enqueue(&self, record: Record) -> Result<DeliveryFuture, SendError> {
         match self.try_append(&record) {
             Ok(delivery) => Ok(delivery),
@@ -266,13 +281,16 @@ impl Producer {
 
     async fn topic(&self, name: &str) -> Result<Arc<Topic>> {
         let name: TopicName = name.parse()?;
-        let wait = TOPIC_TIMEOUT.min(self.handle.settings.delivery_timeout);
         let metadata = &self.handle.client.inner.metadata;
         metadata
-            .topic(&name, Instant::now() + wait)
+            .topic(&name, self.topic_deadline())
             .await
             .map_err(|error| error.context(format!("topic {name}")))?;
         self.known_topic(name.as_str())
+    }
+
+    fn topic_deadline(&self) -> Instant {
+        Instant::now() + TOPIC_TIMEOUT.min(self.handle.settings.delivery_timeout)
     }
 
     fn known_topic(&self, name: &str) -> Result<Arc<Topic>> {

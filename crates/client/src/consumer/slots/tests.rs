@@ -28,7 +28,7 @@ fn bring(slots: &mut Slots, slot: u64, batches: Vec<Batch>) {
 }
 
 fn take_all(slots: &mut Slots, ends: Option<&Ends>) -> Vec<(u32, u64)> {
-    std::iter::from_fn(|| slots.take(ends).0)
+    std::iter::from_fn(|| slots.take(ends, Instant::now()).record)
         .map(|record| record.unwrap())
         .map(|record| (record.partition, record.offset))
         .collect()
@@ -73,7 +73,7 @@ fn nothing_at_an_end_or_beyond_is_taken() {
 fn what_is_being_given_up_is_not_handed_out_and_its_marks_stay() {
     let mut slots = slots(1);
     bring(&mut slots, 0, vec![batch(0, 2)]);
-    slots.take(None).0.unwrap().unwrap();
+    slots.take(None, Instant::now()).record.unwrap().unwrap();
     slots.get_mut(&partition("t", 0)).unwrap().marks.mark(Offset(0));
     slots.leave(SlotId(0));
     assert!(take_all(&mut slots, None).is_empty());
@@ -112,7 +112,7 @@ fn a_position_outside_the_log_is_reset_or_said() {
             OffsetReset::Earliest => assert_eq!(start, Start::Wanted(Lookup::Log(OffsetAt::Earliest))),
             OffsetReset::Latest => assert_eq!(start, Start::Wanted(Lookup::Log(OffsetAt::Latest))),
             OffsetReset::None => {
-                let error = slots.take(None).0.unwrap().unwrap_err();
+                let error = slots.take(None, Instant::now()).record.unwrap().unwrap_err();
                 assert_eq!(error.code(), Some(ErrorCode::OffsetOutOfRange));
                 assert!(error.message().contains("t-0 at offset 0"), "{error}");
             }
@@ -131,9 +131,33 @@ fn damage_is_said_after_what_stands_before_it() {
         damaged: Some((Offset(1), "a wrong CRC".to_owned())),
     };
     slots.brought(SlotId(0), 1, brought);
-    assert_eq!(slots.take(None).0.unwrap().unwrap().offset, 0);
-    let error = slots.take(None).0.unwrap().unwrap_err();
+    assert_eq!(
+        slots.take(None, Instant::now()).record.unwrap().unwrap().offset,
+        0
+    );
+    let now = Instant::now();
+    let error = slots.take(None, now).record.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.message().contains("t-0 is damaged at offset 1"), "{error}");
-    assert!(slots.take(None).0.unwrap().is_err());
+    let again = slots.take(None, now);
+    assert!(again.record.is_none());
+    let again = slots.take(None, again.repeats_at.unwrap());
+    assert!(again.record.unwrap().is_err());
+}
+
+#[test]
+fn an_error_that_was_told_holds_up_no_other_partition() {
+    let mut slots = slots(2);
+    let now = Instant::now();
+    slots.with(SlotId(0), |slot| slot.fail(Error::new(ErrorKind::Corrupt, "bad")));
+    bring(&mut slots, 1, vec![batch(0, 2), batch(2, 2)]);
+    let mut seen = Vec::new();
+    loop {
+        let taken = slots.take(None, now);
+        match taken.record {
+            Some(record) => seen.push(record.map(|record| record.offset).ok()),
+            None => break assert!(taken.repeats_at.is_some_and(|at| at > now)),
+        }
+    }
+    assert_eq!(seen, [None, Some(0), Some(1), Some(2), Some(3)]);
 }
