@@ -6,10 +6,9 @@ use std::time::Duration;
 use tidelog_types::{BrokerId, ClusterId, HostPort, TopicName, TopicPartition};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
 use crate::admin::Admin;
-use crate::connection::Connections;
+use crate::connection::{Channel, Connections};
 use crate::coordinators::Coordinators;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Metadata;

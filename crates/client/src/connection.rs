@@ -1,13 +1,24 @@
 //! One HTTP/2 connection a broker address, made when first used and made anew by itself when it broke.
+//!
+//! Every call goes through a [`Channel`], which notes whether the broker answered ([`Reachability`]) and names call and address in the error of
+//! one that was not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tidelog_types::HostPort;
-use tonic::transport::{Channel, Endpoint};
+use tidelog_types::{BrokerId, HostPort};
+use tokio::time::Instant;
+use tonic::codegen::{Service, http};
+use tonic::transport::Endpoint;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::reachability::{Notice, Reachability};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,6 +34,25 @@ const CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 pub(crate) struct Connections {
     user_agent: String,
     channels: Mutex<HashMap<String, Channel>>,
+    reachability: Arc<Mutex<Reachability>>,
+}
+
+/// A way to one broker address. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Channel {
+    address: Arc<str>,
+    inner: tonic::transport::Channel,
+    reachability: Arc<Mutex<Reachability>>,
+}
+
+/// A call that no broker answered.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    address: Arc<str>,
+    /// E.g. `Admin.Metadata`.
+    call: String,
+    waited: Duration,
+    cause: tonic::transport::Error,
 }
 
 impl Connections {
@@ -30,6 +60,7 @@ impl Connections {
         Self {
             user_agent: user_agent(client_id),
             channels: Mutex::default(),
+            reachability: Arc::default(),
         }
     }
 
@@ -39,16 +70,31 @@ impl Connections {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = self.endpoint(address)?.connect_lazy();
+        let channel = Channel {
+            address: address.into(),
+            inner: self.endpoint(address)?.connect_lazy(),
+            reachability: Arc::clone(&self.reachability),
+        };
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
 
+    /// Takes note of whose addresses these are, for what is told of them.
+    pub(crate) fn advertised(&self, brokers: &BTreeMap<BrokerId, String>) {
+        let brokers = brokers
+            .iter()
+            .map(|(broker, address)| (*broker, address.as_str()));
+        self.reachability.lock().advertised(brokers);
+    }
+
     /// An address that is none comes from a broker: what the application gave was checked before. Another broker may know better.
     fn endpoint(&self, address: &str) -> Result<Endpoint> {
-        let bad = |error: &dyn std::fmt::Display| {
-            let message =
-                format!("a broker advertises an address that is none: {error}; correct its configuration");
+        let bad = |error: &dyn fmt::Display| {
+            let cause = format!("{error}; correct the broker's configuration");
+            let now = Instant::now();
+            let notices = self.reachability.lock().failed(&address.into(), &cause, now, now);
+            tell(&notices);
+            let message = format!("a broker advertises an address that is none: {cause}");
             Error::new(ErrorKind::Unreachable, message)
         };
         let checked: HostPort = address.parse().map_err(|error| bad(&error))?;
@@ -65,6 +111,100 @@ impl Connections {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
     }
+}
+
+impl<B> Service<http::Request<B>> for Channel
+where
+    tonic::transport::Channel: Service<
+            http::Request<B>,
+            Response = http::Response<tonic::body::Body>,
+            Error = tonic::transport::Error,
+        >,
+    <tonic::transport::Channel as Service<http::Request<B>>>::Future: Send + 'static,
+{
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Unanswered;
+    type Future = BoxFuture<'static, Result<Self::Response, Unanswered>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Unanswered>> {
+        let unanswered = |cause| Unanswered {
+            address: Arc::clone(&self.address),
+            call: "connecting".to_owned(),
+            waited: Duration::ZERO,
+            cause,
+        };
+        self.inner.poll_ready(context).map_err(unanswered)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let call = call_name(request.uri().path());
+        let began = Instant::now();
+        let calling = self.inner.call(request);
+        let address = Arc::clone(&self.address);
+        let reachability = Arc::clone(&self.reachability);
+        Box::pin(async move {
+            let outcome = calling.await;
+            let now = Instant::now();
+            match outcome {
+                Ok(response) => {
+                    let notices = reachability.lock().answered(&address, now);
+                    tell(&notices);
+                    Ok(response)
+                }
+                Err(cause) => {
+                    let unanswered = Unanswered {
+                        address,
+                        call,
+                        waited: now - began,
+                        cause,
+                    };
+                    let why = unanswered.why();
+                    let notices = reachability.lock().failed(&unanswered.address, &why, began, now);
+                    tell(&notices);
+                    Err(unanswered)
+                }
+            }
+        })
+    }
+}
+
+impl Unanswered {
+    /// "transport error" says less than "Connection refused".
+    fn why(&self) -> String {
+        let mut cause: &dyn StdError = &self.cause;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        if cause.is::<tonic::TimeoutExpired>() {
+            return format!("no answer within {:.1} s", self.waited.as_secs_f64());
+        }
+        cause.to_string()
+    }
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.call, self.address, self.why())
+    }
+}
+
+impl StdError for Unanswered {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+fn tell(notices: &[Notice]) {
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
+}
+
+/// `/tidelog.v1.Admin/Metadata` is `Admin.Metadata` for people.
+fn call_name(path: &str) -> String {
+    let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+    let service = service.rsplit('.').next().unwrap_or(service);
+    format!("{service}.{method}")
 }
 
 /// A client id may be any text, a header value may not.
@@ -96,5 +236,11 @@ mod tests {
             "{error}"
         );
         connections.to("[::1]:7171").unwrap();
+    }
+
+    #[test]
+    fn a_call_is_named_as_the_protocol_names_it() {
+        assert_eq!(call_name("/tidelog.v1.Admin/Metadata"), "Admin.Metadata");
+        assert_eq!(call_name("nonsense"), "nonsense.");
     }
 }

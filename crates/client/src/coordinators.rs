@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tonic::transport::Channel;
 
 use crate::client::Inner;
+use crate::connection::Channel;
 use crate::error::Result;
 use crate::metadata::LeaderHint;
 use crate::wire::Refusal;

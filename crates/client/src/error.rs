@@ -67,10 +67,13 @@ impl Error {
         self
     }
 
-    /// The same, its sentence prefixed by what was being done.
+    /// The same, its sentence prefixed by what was being done, or to what; unless it names that already.
     #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {
-        self.message = format!("{what}: {}", self.message).into();
+        let what = what.to_string();
+        if !names(&self.message, &what) {
+            self.message = format!("{what}: {}", self.message).into();
+        }
         self
     }
 
@@ -154,6 +157,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Whether a sentence has these words, and not as a part of longer ones.
+fn names(sentence: &str, what: &str) -> bool {
+    let ends = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '-' | '_'));
+    sentence.match_indices(what).any(|(at, _)| {
+        ends(sentence[..at].chars().next_back()) && ends(sentence[at + what.len()..].chars().next())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +177,19 @@ mod tests {
         let large = refused(ErrorCode::MessageTooLarge);
         assert!(!large.is_retriable() && !large.needs_metadata() && !large.maybe_written());
         assert_eq!(large.to_string(), "MESSAGE_TOO_LARGE: because");
+    }
+
+    #[test]
+    fn what_a_sentence_names_is_not_said_twice() {
+        let context = |message: &str, what: &str| {
+            let error = Error::new(ErrorKind::Unreachable, message).context(what);
+            error.message().to_owned()
+        };
+        assert_eq!(context("there is no group g", "group g"), "there is no group g");
+        assert_eq!(context("one:7171: refused", "one:7171"), "one:7171: refused");
+        assert_eq!(context("refused", "one:7171"), "one:7171: refused");
+        assert_eq!(context("t-10 is damaged", "t-1"), "t-1: t-10 is damaged");
+        assert_eq!(context("not-t-1 is damaged", "t-1"), "t-1: not-t-1 is damaged");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod error;
 mod metadata;
 mod offsets;
 mod producer;
+mod reachability;
 mod record;
 mod wire;
 

@@ -292,7 +292,7 @@ impl Metadata {
         Error::new(
             ErrorKind::Unreachable,
             format!(
-                "no broker of {} could be reached: {cause}; check --bootstrap and that a broker runs there",
+                "no broker of {} could be reached: {cause}; check the bootstrap addresses, and that a broker runs there",
                 self.bootstrap.join(", ")
             ),
         )

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tidelog_types::{ErrorCode, TopicPartition};
-use tonic::transport::Channel;
 
 use super::{ATTEMPT, Admin, CommittedOffset, GroupDescription, GroupListing, Tries};
+use crate::connection::Channel;
 use crate::error::Result;
 use crate::wire::Refusal;
 use crate::wire::groups::{self as wire, Committer, MAX_OFFSETS_PER_REQUEST, OffsetToCommit};

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tidelog_types::{ErrorCode, TopicPartition};
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
 pub use self::types::{
     BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, CreatedTopic, GroupDescription,
     GroupListing, GroupMember, NewTopic, PartitionDescription, TopicDescription, TopicListing,
 };
 use crate::client::Client;
+use crate::connection::Channel;
 use crate::error::{Error, Result};
 use crate::offsets::{OffsetAt, PartitionOffset, look_up};
 use crate::wire::admin as wire;

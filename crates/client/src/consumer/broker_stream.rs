@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
+use crate::connection::Channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::fetch::{FetchAnswer, FetchAsk, fetch_stream};
 
@@ -69,7 +69,10 @@ async fn run(
 ) -> Result<()> {
     let (to_broker, requests) = mpsc::channel(MAX_UNSENT);
     let opening = fetch_stream(channel, requests);
-    let silent = || Error::new(ErrorKind::TimedOut, "the broker does not answer a fetch");
+    let silent = || {
+        let message = format!("the broker does not answer a fetch within {ANSWER_TIMEOUT:?}");
+        Error::new(ErrorKind::TimedOut, message)
+    };
     let mut answers = tokio::time::timeout(ANSWER_TIMEOUT, opening)
         .await
         .map_err(|_| silent())??;

@@ -391,7 +391,7 @@ mod tests {
             "no coordinator took the member in within 30s; none answered"
         );
         let full = ErrorKind::Refused(ErrorCode::DiskFull);
-        shared.note_trouble(&Error::new(full, "the disk of broker 1 is full"));
+        shared.note_trouble(Some(Error::new(full, "the disk of broker 1 is full")));
         let refused = joined(&shared, BUILD_TIMEOUT).await.unwrap_err().to_string();
         assert!(
             refused.contains("DISK_FULL") && refused.contains("broker 1"),

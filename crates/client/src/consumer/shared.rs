@@ -116,9 +116,9 @@ impl Shared {
         state.end.as_ref().map_or(Ok(()), |end| Err(end.error().clone()))
     }
 
-    /// Notes why an attempt to be a member failed; another follows.
-    pub(super) fn note_trouble(&self, error: &Error) {
-        self.state.lock().trouble = Some(error.clone());
+    /// Notes why an attempt to be a member failed, where another follows; or that one succeeded.
+    pub(super) fn note_trouble(&self, error: Option<Error>) {
+        self.state.lock().trouble = error;
     }
 
     /// Why the last such attempt failed.
@@ -297,5 +297,88 @@ impl Drop for Waiting<'_> {
         let mut state = self.0.state.lock();
         state.is_waiting = false;
         state.last_poll = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidelog_types::ErrorCode;
+
+    use super::*;
+    use crate::consumer::testing::{batch, partition};
+    use crate::error::ErrorKind;
+
+    /// What a loop that only logs what fails is answered in ninety seconds.
+    async fn obvious_loop(shared: &Shared) -> Vec<Error> {
+        let end = Instant::now() + Duration::from_secs(90);
+        let mut lines = Vec::new();
+        while let Ok(answer) = tokio::time::timeout_at(end, shared.next(None)).await {
+            lines.extend(answer.err());
+        }
+        lines
+    }
+
+    fn shared() -> Shared {
+        let shared = Shared::new(FetchOptions::default(), String::new());
+        shared.change(|slots| {
+            let id = slots.add(partition("t", 0), None);
+            slots.begin(id, Some(StartAt::Offset(0)));
+        });
+        shared
+    }
+
+    fn fail(shared: &Shared, kind: ErrorKind) {
+        shared.change(|slots| {
+            let id = slots.id(&partition("t", 0)).unwrap();
+            slots.with(id, |slot| slot.fail(Error::new(kind, "because")));
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_only_logs_is_answered_at_most_a_few_times_a_second() {
+        let unknown = ErrorKind::Refused(ErrorCode::UnknownTopicOrPartition);
+        for kind in [ErrorKind::Corrupt, unknown] {
+            let shared = shared();
+            fail(&shared, kind);
+            let lines = obvious_loop(&shared).await;
+            assert!(
+                (90..=100).contains(&lines.len()),
+                "{kind:?}: {} lines",
+                lines.len()
+            );
+            assert!(lines.iter().all(|line| line.kind() == kind));
+        }
+        let shared = shared();
+        shared.end(Error::new(ErrorKind::Closed, "over"));
+        shared.end(Error::new(ErrorKind::Corrupt, "the first reason counts"));
+        let lines = obvious_loop(&shared).await;
+        assert!((90..=100).contains(&lines.len()), "{} lines", lines.len());
+        assert!(lines.iter().all(|line| line.kind() == ErrorKind::Closed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_does_not_wait_for_an_error_that_is_told_again() {
+        let shared = shared();
+        shared.change(|slots| {
+            let id = slots.add(partition("t", 1), None);
+            slots.begin(id, Some(StartAt::Offset(0)));
+        });
+        fail(&shared, ErrorKind::Corrupt);
+        for _ in 0..20 {
+            shared.next(None).await.unwrap_err();
+        }
+        let began = Instant::now();
+        let arriving = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            shared.change(|slots| {
+                let id = slots.id(&partition("t", 1)).unwrap();
+                slots.with(id, |slot| slot.take_in(vec![batch(0, 1)]));
+            });
+        };
+        let (record, ()) = tokio::join!(shared.next(None), arriving);
+        assert_eq!(record.unwrap().unwrap().partition, 1);
+        assert_eq!(began.elapsed(), Duration::from_millis(10));
     }
 }

@@ -157,3 +157,30 @@ async fn a_broker_that_does_not_answer_holds_nothing_up() {
         assert_eq!(leader(&metadata.snapshot()), Some((2, 1)));
     }
 }
+
+/// Nobody is there.
+#[derive(Default)]
+struct NobodyThere(AtomicUsize);
+
+impl AskMetadata for Arc<NobodyThere> {
+    async fn ask(&self, _: &str, _: Vec<TopicName>, _: u64) -> Result<MetadataAnswer> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Err(Error::new(ErrorKind::Unreachable, "refused"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_is_there_brokers_are_asked_once_a_second_whoever_waits() {
+    let metadata = Arc::new(Metadata::new(vec!["one:1".into()]));
+    let nobody = Arc::new(NobodyThere::default());
+    let task = tokio::spawn(Arc::clone(&metadata).run(Arc::clone(&nobody)));
+    let end = Instant::now() + Duration::from_mins(1);
+    // Partitions that fail nudge without a pause.
+    while Instant::now() < end {
+        metadata.request_refresh();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let asked = nobody.0.load(Ordering::Relaxed);
+    assert!((30..=75).contains(&asked), "asked {asked} times");
+    task.abort();
+}

@@ -282,10 +282,7 @@ impl Producer {
     async fn topic(&self, name: &str) -> Result<Arc<Topic>> {
         let name: TopicName = name.parse()?;
         let metadata = &self.handle.client.inner.metadata;
-        metadata
-            .topic(&name, self.topic_deadline())
-            .await
-            .map_err(|error| error.context(format!("topic {name}")))?;
+        metadata.topic(&name, self.topic_deadline()).await?;
         self.known_topic(name.as_str())
     }
 

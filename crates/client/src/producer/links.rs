@@ -368,7 +368,7 @@ struct Stream {
 impl Stream {
     async fn run(
         self,
-        channel: tonic::transport::Channel,
+        channel: crate::connection::Channel,
         timeout: Duration,
         on_sent: impl Fn() + Send + 'static,
     ) {

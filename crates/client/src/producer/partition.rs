@@ -255,7 +255,8 @@ impl Partition {
         };
         let mut any = false;
         for batch in self.queue.take_older(than) {
-            batch.settler.settle(Err(self.line.timed_out(false)));
+            let error = self.line.timed_out(false).context(&self.queue.partition);
+            batch.settler.settle(Err(error));
             any = true;
         }
         if any {

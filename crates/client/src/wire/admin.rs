@@ -5,13 +5,13 @@ use std::time::Duration;
 use tidelog_proto::v1;
 use tidelog_proto::v1::admin_client::AdminClient;
 use tidelog_types::{ClusterId, DirectoryId, TopicId};
-use tonic::transport::Channel;
 
 use super::{accepted, malformed, request, status_error};
 use crate::admin::{
     BrokerDescription, ClusterDescription, ConfigChange, CreatedTopic, NewTopic, PartitionDescription,
     TopicDescription, TopicListing,
 };
+use crate::connection::Channel;
 use crate::error::Result;
 
 fn client(channel: Channel) -> AdminClient<Channel> {

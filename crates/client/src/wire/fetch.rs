@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use super::{Refusal, refused, status_error, topic_partition};
+use crate::connection::Channel;
 use crate::error::Result;
 
 /// One question, about any number of partitions.

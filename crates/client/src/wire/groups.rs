@@ -5,10 +5,10 @@ use std::time::Duration;
 use tidelog_proto::v1;
 use tidelog_proto::v1::groups_client::GroupsClient;
 use tidelog_types::{PartitionIndex, TopicPartition};
-use tonic::transport::Channel;
 
 use super::{Refusal, accepted, hint, malformed, request, status_error, topic_partition};
 use crate::admin::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
+use crate::connection::Channel;
 use crate::error::{Error, Result};
 use crate::metadata::LeaderHint;
 

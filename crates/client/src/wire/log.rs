@@ -5,9 +5,9 @@ use std::time::Duration;
 use tidelog_proto::v1;
 use tidelog_proto::v1::log_client::LogClient;
 use tidelog_types::{LeaderEpoch, TopicPartition};
-use tonic::transport::Channel;
 
 use super::{Refusal, refused, request, status_error, topic_partition};
+use crate::connection::Channel;
 use crate::error::Result;
 use crate::offsets::{OffsetAt, PartitionOffset};
 

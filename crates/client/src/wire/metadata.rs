@@ -30,7 +30,9 @@ impl AskMetadata for AskOverWire {
         let asked = client.metadata(request(message, TIMEOUT)).await;
         let response = asked.map_err(|status| status_error(&status))?.into_inner();
         super::accepted(response.error.clone())?;
-        answer(response)
+        let answer = answer(response)?;
+        self.0.advertised(&answer.brokers);
+        Ok(answer)
     }
 }
 

@@ -17,6 +17,7 @@ use tidelog_proto::v1;
 use tidelog_types::{BrokerId, ErrorCode, LeaderEpoch, PartitionError, PartitionIndex, TopicPartition};
 use tonic::{Code, Request, Status};
 
+use crate::connection::Unanswered;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::LeaderHint;
 
@@ -41,6 +42,13 @@ pub(crate) fn status_error(status: &Status) -> Error {
         Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => ErrorKind::InvalidArgument,
         _ => ErrorKind::Refused(ErrorCode::UnknownServerError),
     };
+    // Says by itself which call was not answered, by whom and why.
+    if let Some(unanswered) = status
+        .source()
+        .and_then(|source| source.downcast_ref::<Unanswered>())
+    {
+        return Error::new(kind, unanswered.to_string());
+    }
     let cause = root_cause(status);
     match (status.message(), cause) {
         ("", None) => Error::new(kind, status.code().description()),

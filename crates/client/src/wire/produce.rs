@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use super::{Refusal, log, malformed, refused, request, status_error};
+use crate::connection::Channel;
 use crate::error::{Error, Result};
 use crate::producer::{Acks, Identity};
 

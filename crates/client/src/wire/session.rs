@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use super::{Refusal, malformed, status_error};
+use crate::connection::Channel;
 use crate::error::Result;
 
 /// A partition as a group assigns it: a topic that was made anew under its name is another one.

@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::consumer::broker_stream::sleep_until;
 use crate::consumer::shared::Shared;
 use crate::error::{Error, ErrorKind};
+use crate::reachability::Outage;
 use crate::wire::Refusal;
 use crate::wire::session::{Assigned, Events, Heard, JoinAsk, Said, session};
 
@@ -55,6 +56,8 @@ pub(crate) struct Session {
     leaving: bool,
     /// Since when the static name is not released, while that holds up joining.
     unreleased: Option<Instant>,
+    /// While there is no stream.
+    outage: Option<Outage>,
 }
 
 /// A stream that is open.
@@ -86,6 +89,7 @@ impl Session {
             heard: None,
             leaving: false,
             unreleased: None,
+            outage: None,
         }
     }
 
@@ -102,12 +106,12 @@ impl Session {
                     return;
                 }
                 Over::Broken(error) => {
-                    tracing::info!(group = %self.membership.group, %error, "the group's stream broke: it is resumed");
-                    self.shared.note_trouble(&error);
+                    tracing::info!(group = %self.membership.group, %error, "the member has no stream to its coordinator: it tries to resume");
+                    self.no_stream(&error);
                 }
                 Over::Lost(error) => {
                     self.lose(&error);
-                    self.shared.note_trouble(&error);
+                    self.no_stream(&error);
                 }
                 Over::Idle => {
                     self.lose(&idle(self.membership.max_poll_interval));
@@ -126,6 +130,19 @@ impl Session {
         }
     }
 
+    /// Takes note of why there is no stream, and says it once a minute as long as there is none.
+    fn no_stream(&mut self, error: &Error) {
+        self.shared.note_trouble(Some(error.clone()));
+        let now = Instant::now();
+        if let Some(lasts) = self.outage.get_or_insert_with(|| Outage::new(now)).is_due(now) {
+            let group = &self.membership.group;
+            tracing::warn!(
+                "the member of group {group} has had no stream to its coordinator for {} s: {error}; it goes on trying",
+                lasts.as_secs()
+            );
+        }
+    }
+
     /// When the member must take itself for thrown out, if nothing is heard until then.
     fn silence(&self) -> Option<Instant> {
         self.heard.map(|(at, patience)| at + patience)
@@ -134,9 +151,10 @@ impl Session {
     /// Opens a stream and serves it to its end.
     async fn live(&mut self) -> Over {
         let silence = self.silence();
+        let shared = Arc::clone(&self.shared);
         let opened = tokio::select! {
             opened = self.open() => opened,
-            () = sleep_until(silence) => Err(Over::Lost(silent())),
+            () = sleep_until(silence) => Err(Over::Lost(silent(&shared))),
         };
         let mut open = match opened {
             Ok(open) => open,
@@ -152,8 +170,9 @@ impl Session {
     }
 
     async fn serve(&mut self, open: &mut Open) -> Over {
-        let no_answer = || Error::new(ErrorKind::TimedOut, "the coordinator does not answer");
-        let no_word = || Error::new(ErrorKind::Unreachable, "the coordinator ended the stream");
+        let of = |kind, what: &str| Error::new(kind, format!("the coordinator at {} {what}", open.address));
+        let no_answer = of(ErrorKind::TimedOut, "does not answer");
+        let no_word = of(ErrorKind::Unreachable, "ended the stream");
         loop {
             let patience = self
                 .heard
@@ -165,14 +184,14 @@ impl Session {
                 event = open.events.next() => match event {
                     Ok(Some(event)) => self.hear(event, open),
                     Ok(None) if self.leaving => ControlFlow::Break(Over::Left),
-                    Ok(None) => ControlFlow::Break(Over::Broken(no_word())),
-                    Err(error) => ControlFlow::Break(Over::Broken(error)),
+                    Ok(None) => ControlFlow::Break(Over::Broken(no_word.clone())),
+                    Err(error) => ControlFlow::Break(Over::Broken(error.context(&open.address))),
                 },
                 Some(command) = self.commands.recv() => self.obey(command, open),
                 () = tick(&mut open.heartbeat) => self.beat(open),
-                () = sleep_until(answer_by) => ControlFlow::Break(Over::Broken(no_answer())),
+                () = sleep_until(answer_by) => ControlFlow::Break(Over::Broken(no_answer.clone())),
                 () = sleep_until(idle_by) => self.leave_if_idle(open).await,
-                () = sleep_until(silence) => ControlFlow::Break(Over::Lost(silent())),
+                () = sleep_until(silence) => ControlFlow::Break(Over::Lost(silent(&self.shared))),
             };
             if let ControlFlow::Break(over) = over {
                 return over;
@@ -208,7 +227,11 @@ impl Session {
         }
         let sent = Instant::now();
         let opened = tokio::time::timeout(JOIN_TIMEOUT, session(channel, said)).await;
-        let silent = || Error::new(ErrorKind::TimedOut, "the coordinator does not take a stream");
+        let silent = || {
+            let message =
+                format!("the coordinator at {address} does not take a stream within {JOIN_TIMEOUT:?}");
+            Error::new(ErrorKind::TimedOut, message)
+        };
         match opened.unwrap_or_else(|_| Err(silent())) {
             Ok(events) => {
                 self.stream += 1;
@@ -223,7 +246,7 @@ impl Session {
             }
             Err(error) => {
                 self.forget(&address, &Refusal::new(error.clone()));
-                Err(broken_or_fatal(error))
+                Err(broken_or_fatal(error.context(&address)))
             }
         }
     }
@@ -251,6 +274,9 @@ impl Session {
             } => {
                 self.answered(open, session_timeout);
                 self.unreleased = None;
+                self.outage = None;
+                self.shared.note_trouble(None);
+                tracing::info!(group = %self.membership.group, coordinator = %open.address, epoch, "the member has a stream to its coordinator");
                 let mut heartbeat =
                     tokio::time::interval_at(Instant::now() + heartbeat_interval, heartbeat_interval);
                 heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -433,7 +459,7 @@ fn say(open: &Open, said: Said) -> ControlFlow<Over> {
         // Nothing has gone out for as many heartbeats: that connection is dead.
         Err(_) => ControlFlow::Break(Over::Broken(Error::new(
             ErrorKind::TimedOut,
-            "nothing more can be sent to the coordinator",
+            format!("nothing more can be sent to the coordinator at {}", open.address),
         ))),
     }
 }
@@ -455,11 +481,14 @@ fn broken_or_fatal(error: Error) -> Over {
     }
 }
 
-fn silent() -> Error {
-    Error::new(
-        ErrorKind::TimedOut,
-        "the coordinator was not heard of for the session timeout: it has removed this member by now",
-    )
+fn silent(shared: &Shared) -> Error {
+    let mut message =
+        "the coordinator was not heard of for the session timeout: it has removed this member by now"
+            .to_owned();
+    if let Some(error) = shared.trouble() {
+        message = format!("{message}; the last failure: {error}");
+    }
+    Error::new(ErrorKind::TimedOut, message)
 }
 
 fn idle(interval: Duration) -> Error {

@@ -2,6 +2,7 @@
 
 mod assigned;
 mod group;
+mod unreachable;
 
 use std::time::Duration;
 

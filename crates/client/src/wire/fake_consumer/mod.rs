@@ -69,6 +69,15 @@ pub(crate) struct FakePartition {
 impl FakeCluster {
     /// Brokers 1 to `count`; broker 1 coordinates groups.
     pub(crate) async fn start(count: u32) -> Self {
+        Self::start_on((1..=count).map(|_| "127.0.0.1:0".to_owned())).await
+    }
+
+    /// One broker, on a port that was free a moment ago.
+    pub(crate) async fn start_at(address: &str) -> Self {
+        Self::start_on([address.to_owned()]).await
+    }
+
+    async fn start_on(addresses: impl IntoIterator<Item = String>) -> Self {
         let (opened, sessions) = mpsc::unbounded_channel();
         let state = Arc::new(State {
             world: Mutex::new(World {
@@ -79,8 +88,8 @@ impl FakeCluster {
             opened,
         });
         let mut servers = JoinSet::new();
-        for id in 1..=count {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (id, address) in (1..).zip(addresses) {
+            let listener = TcpListener::bind(address).await.unwrap();
             let address = listener.local_addr().unwrap().to_string();
             state.world.lock().addresses.insert(id, address);
             let router = services::router(id, Arc::clone(&state));
@@ -99,6 +108,19 @@ impl FakeCluster {
     pub(crate) async fn client(&self) -> Client {
         let bootstrap: Vec<String> = self.state.world.lock().addresses.values().cloned().collect();
         Client::builder(bootstrap).connect().await.unwrap()
+    }
+
+    /// From now on this broker tells clients that it serves there.
+    pub(crate) fn advertise(&self, broker: u32, address: &str) {
+        self.state
+            .world
+            .lock()
+            .addresses
+            .insert(broker, address.to_owned());
+    }
+
+    pub(crate) fn address(&self, broker: u32) -> String {
+        self.state.world.lock().addresses[&broker].clone()
     }
 
     /// A topic whose partitions are all led by broker 1 in epoch 1.
