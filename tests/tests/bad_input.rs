@@ -36,7 +36,11 @@ async fn wrong_words_from_a_user_are_refused_and_the_rest_goes_on() -> Result<()
     refused(
         &unknown,
         4,
-        &["UNKNOWN_TOPIC_OR_PARTITION", "\"nope\"", "tidelog topic create"],
+        &[
+            "UNKNOWN_TOPIC_OR_PARTITION",
+            "\"nope\"",
+            "create it, or check its name",
+        ],
     )?;
     let unknown = program.run(&[
         "consume",

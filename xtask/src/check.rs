@@ -4,13 +4,14 @@ use anyhow::Result;
 
 use crate::prerequisites;
 use crate::run::cargo;
-use crate::{layering, numbers, sizes};
+use crate::{layering, messages, numbers, sizes};
 
 /// Runs every check, the quick ones first.
 pub(crate) fn check() -> Result<()> {
     step("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
     step("layering", layering::check)?;
     step("file sizes", sizes::check)?;
+    step("sentences that clients are told", messages::check)?;
     step("numbers of rules and invariants", numbers::check)?;
     if prerequisites::runs("cargo-deny") {
         step("dependencies", || {

@@ -5,6 +5,7 @@
 mod check;
 mod image;
 mod layering;
+mod messages;
 mod numbers;
 mod prerequisites;
 mod proving;

@@ -148,7 +148,8 @@ impl fmt::Display for Error {
             write!(f, "{code}: ")?;
         }
         f.write_str(&self.message)?;
-        if self.maybe_written {
+        // Brokers say so in their own words.
+        if self.maybe_written && !self.message.contains("may or may not") {
             f.write_str(" (it may have been written)")?;
         }
         Ok(())
@@ -203,5 +204,8 @@ mod tests {
             error.context("orders-3").message(),
             "orders-3: no answer within 30 s"
         );
+        let told = "the records may or may not have been written";
+        let error = Error::new(ErrorKind::TimedOut, told).with_maybe_written(true);
+        assert_eq!(error.to_string(), told);
     }
 }

@@ -96,7 +96,7 @@ pub enum BatchError {
     },
     /// Larger than the topic takes.
     #[error(
-        "record batch of {size_bytes} bytes, and max.message.bytes is {max_bytes}: send smaller batches or raise it"
+        "record batch of {size_bytes} bytes, and max.message.bytes is {max_bytes}: raise it, or send smaller records or batches"
     )]
     TooLarge {
         /// Its size, header included.

@@ -143,7 +143,7 @@ impl AdminService {
             if Instant::now() >= deadline {
                 let text = format!(
                     "the topic was created, but after {} ms {missing} of its partitions have no serving leader yet; \
-                     look at it with tidelog topic describe",
+                     its description says which",
                     wait.as_millis()
                 );
                 return Err(PartitionError::new(ErrorCode::RequestTimedOut, text));

@@ -122,6 +122,6 @@ impl Leaders {
 pub fn unknown_topic(name: &str) -> tidelog_types::PartitionError {
     tidelog_types::PartitionError::new(
         ErrorCode::UnknownTopicOrPartition,
-        format!("topic {name:?} does not exist; create it (tidelog topic create), or check its name"),
+        format!("topic {name:?} does not exist; create it, or check its name"),
     )
 }

@@ -31,10 +31,14 @@ pub(super) fn build(plain: &v1::PlainRecords, max_bytes: u32, now_ms: i64) -> Re
             value: header.value.as_deref(),
         }));
         if !builder.would_fit(&new, max_bytes as usize) {
-            let text = format!(
-                "{} records make a batch of more than {max_bytes} bytes (max.message.bytes): send fewer at a time, or raise it",
-                plain.records.len()
-            );
+            let text = match plain.records.len() {
+                1 => format!(
+                    "the record makes a batch of more than {max_bytes} bytes (max.message.bytes): raise it, or send a smaller one"
+                ),
+                count => format!(
+                    "{count} records make a batch of more than {max_bytes} bytes (max.message.bytes): send fewer at a time, or raise it"
+                ),
+            };
             return Err(PartitionError::new(ErrorCode::MessageTooLarge, text));
         }
         builder.append(new)?;

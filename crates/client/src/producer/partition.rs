@@ -39,6 +39,7 @@ pub(crate) struct Partition {
 #[derive(Debug)]
 struct Flying {
     payload: Payload,
+    record_count: u32,
     settler: Settler,
 }
 
@@ -106,7 +107,8 @@ impl Partition {
             Outcome::Answered(Ok(base_offset)) => Answer::Stored { base_offset },
             Outcome::Answered(Err(refusal)) => {
                 let at_once = context.client.inner.learn(&self.queue.partition, &refusal);
-                let error = explained(refusal);
+                let record_count = self.batches.get(&batch).map_or(1, |flying| flying.record_count);
+                let error = explained(refusal, record_count);
                 Answer::Refused { error, at_once }
             }
             Outcome::Lost(error) => {
@@ -183,13 +185,15 @@ impl Partition {
     fn begin(&mut self, batch: super::queue::WaitingBatch, context: &Context) -> Effect {
         let id = self.next_batch;
         self.next_batch += 1;
+        let record_count = batch.builder.record_count();
         let effect = self.line.send(NewBatch {
             id,
-            record_count: batch.builder.record_count(),
+            record_count,
             deadline: context.since(batch.opened_at) + context.settings.delivery_timeout,
         });
         let flying = Flying {
             payload: Payload::Open(batch.builder),
+            record_count,
             settler: batch.settler,
         };
         self.batches.insert(id, flying);
@@ -297,11 +301,43 @@ fn no_leader(queue: &PartitionQueue) -> Error {
     )
 }
 
-/// A refusal for size is the producer's to mend, by an option of it.
-fn explained(refusal: Refusal) -> Error {
+/// A refusal for size: many records are the producer's to mend, by an option of it; one is not.
+fn explained(refusal: Refusal, record_count: u32) -> Error {
     let error = refusal.error;
-    if error.code() == Some(ErrorCode::MessageTooLarge) {
-        return error.context("the batch is too large for the topic: lower the producer's batch_size");
+    if error.code() != Some(ErrorCode::MessageTooLarge) {
+        return error;
     }
-    error
+    match record_count {
+        1 => error.context("the record is too large for the topic, by itself"),
+        count => error.context(format!(
+            "a batch of {count} records is too large for the topic: lower the producer's batch_size"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_sends_one_large_record_is_not_told_to_make_smaller_batches() {
+        let refusal = || {
+            let error = tidelog_record::BatchError::TooLarge {
+                size_bytes: 5_000,
+                max_bytes: 1_024,
+            };
+            Refusal::new(tidelog_types::PartitionError::from(error).into())
+        };
+        let one = explained(refusal(), 1).to_string();
+        assert!(
+            one.contains("5000 bytes") && one.contains("max.message.bytes is 1024: raise it"),
+            "{one}"
+        );
+        assert!(!one.contains("batch_size"), "{one}");
+        let many = explained(refusal(), 7).to_string();
+        assert!(
+            many.contains("7 records") && many.contains("lower the producer's batch_size"),
+            "{many}"
+        );
+    }
 }
