@@ -3,29 +3,32 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tidelog_types::{ErrorCode, InvalidName, PartitionError};
+use tidelog_types::{ErrorCode, InvalidName, PartitionError, TopicName};
 
 /// What a caller does about an [`Error`].
+///
+/// An error of a *passing* kind ([`Error::is_retriable`]) is told only after the client itself has tried for as long as the call may take, with
+/// growing pauses; the same call may succeed later. A *final* one will be the same next time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The cluster refused, with Kafka's code: [`Error::is_retriable`] says whether later may be better.
+    /// The cluster refused, with Kafka's code. Passing or final as the code is: see [`ErrorCode::is_retriable`].
     Refused(ErrorCode),
-    /// No broker could be reached: check the bootstrap addresses and the network.
+    /// No broker could be reached: check the bootstrap addresses and the network. Passing.
     Unreachable,
-    /// Not done within its time. [`Error::maybe_written`] says whether a record may be in the log all the same.
+    /// Not done within its time. [`Error::maybe_written`] says whether a record may be in the log all the same. Passing.
     TimedOut,
-    /// The producer or consumer was closed: make another one.
+    /// The producer or consumer was closed: make another one. Final.
     Closed,
-    /// The producer's buffer is full: wait, or use the call that waits.
+    /// The producer's buffer is full: wait, or use the call that waits. Passing.
     BufferFull,
-    /// The call contradicts itself or the topic: mend the caller.
+    /// The call contradicts itself or the topic: mend the caller. Final.
     InvalidArgument,
-    /// What was read fails its checksum or does not parse: tell the cluster's operator.
+    /// What was read fails its checksum or does not parse: tell the cluster's operator. Final.
     Corrupt,
-    /// The cluster does not let this client do that.
+    /// The cluster does not let this client do that. Final.
     Denied,
-    /// The broker does not know this call: it is older than the client.
+    /// The broker does not know this call: it is older than the client. Final.
     Unsupported,
 }
 
@@ -120,6 +123,15 @@ impl Error {
         }
     }
 
+    /// The same, naming the topic; unless it names that already.
+    #[must_use]
+    pub(crate) fn about_topic(self, topic: &TopicName) -> Self {
+        if names(&self.message, topic.as_str()) {
+            return self;
+        }
+        self.context(format!("topic {topic}"))
+    }
+
     /// Whether nobody answered.
     pub(crate) fn is_lost_connection(&self) -> bool {
         matches!(self.kind, ErrorKind::Unreachable | ErrorKind::TimedOut)
@@ -191,6 +203,15 @@ mod tests {
         assert_eq!(context("refused", "one:7171"), "one:7171: refused");
         assert_eq!(context("t-10 is damaged", "t-1"), "t-1: t-10 is damaged");
         assert_eq!(context("not-t-1 is damaged", "t-1"), "t-1: not-t-1 is damaged");
+        let topic = |message: &str| {
+            let error = Error::new(ErrorKind::Unreachable, message);
+            error.about_topic(&"orders".parse().unwrap()).message().to_owned()
+        };
+        assert_eq!(
+            topic("topic \"orders\" does not exist"),
+            "topic \"orders\" does not exist"
+        );
+        assert_eq!(topic("nobody answers"), "topic orders: nobody answers");
     }
 
     #[test]

@@ -29,16 +29,23 @@ pub struct Record {
     pub partition: Option<u32>,
     /// The key; `None` is null.
     pub key: Option<Bytes>,
-    /// The value; `None` is null, in a compacted topic a tombstone.
+    /// The value; `None` is null, which is not the same as empty: in a compacted topic a tombstone.
     pub value: Option<Bytes>,
     /// The headers, in order.
     pub headers: Vec<Header>,
-    /// Milliseconds since 1970; `None` means the moment it is enqueued.
+    /// Milliseconds since 1970, not negative; `None` means the moment it is enqueued.
     pub timestamp_ms: Option<i64>,
 }
 
 impl Record {
-    /// An empty record to a topic.
+    /// A record to a topic, with neither key nor value: both are null until they are given. So a key alone makes a tombstone.
+    ///
+    /// ```
+    /// use tidelog_client::Record;
+    ///
+    /// let forgotten = Record::to("profiles").key("ada");
+    /// assert_eq!(forgotten.value, None);
+    /// ```
     pub fn to(topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
@@ -74,6 +81,16 @@ impl Record {
         self
     }
 
+    /// With one header more, whose value is null.
+    #[must_use]
+    pub fn null_header(mut self, key: impl Into<String>) -> Self {
+        self.headers.push(Header {
+            key: key.into(),
+            value: None,
+        });
+        self
+    }
+
     /// To this partition, whatever the key.
     #[must_use]
     pub fn partition(mut self, partition: u32) -> Self {
@@ -81,7 +98,7 @@ impl Record {
         self
     }
 
-    /// With this timestamp, milliseconds since 1970.
+    /// With this timestamp, milliseconds since 1970. A negative one is refused when the record is sent.
     #[must_use]
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = Some(timestamp_ms);

@@ -232,6 +232,12 @@ impl Producer {
             buffer_memory,
             ..
         } = self.handle.settings;
+        if let Some(timestamp_ms) = record.timestamp_ms.filter(|timestamp_ms| *timestamp_ms < 0) {
+            return Err(Error::invalid(format!(
+                "a record to {} with timestamp {timestamp_ms}: use milliseconds since 1970, or none for now",
+                record.topic
+            )));
+        }
         let size = record.size_bytes();
         if size + HEADER_BYTES > max_request_size {
             let message = format!(
@@ -282,7 +288,10 @@ impl Producer {
     async fn topic(&self, name: &str) -> Result<Arc<Topic>> {
         let name: TopicName = name.parse()?;
         let metadata = &self.handle.client.inner.metadata;
-        metadata.topic(&name, self.topic_deadline()).await?;
+        metadata
+            .topic(&name, self.topic_deadline())
+            .await
+            .map_err(|error| error.about_topic(&name))?;
         self.known_topic(name.as_str())
     }
 
