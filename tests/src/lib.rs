@@ -9,6 +9,7 @@
 //! - [`links`]: proxies between brokers, to cut each way apart
 //! - [`replicas`]: brokers' logs on disk, compared
 //! - [`small_disk`]: filesystems that are soon full
+//! - [`streams`]: standard streams that do not take what is written
 //! - [`scenario`]: loads and readers that several of them run
 //! - [`torture`]: a load and a nemesis, judged by the checker of histories
 //! - [`wait`]: conditions with a deadline
@@ -23,6 +24,7 @@ pub mod program;
 pub mod replicas;
 pub mod scenario;
 pub mod small_disk;
+pub mod streams;
 pub mod torture;
 pub mod wait;
 

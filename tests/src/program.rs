@@ -91,7 +91,8 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Fails unless the program ended with this code and one line on standard error that holds all of these words.
+/// Fails unless the program ended with this code, and its last line on standard error holds all of these words: what stands before says what
+/// it waited for.
 pub fn refused(output: &Output, code: i32, words: &[&str]) -> Result<()> {
     let said = stderr(output);
     ensure!(
@@ -101,7 +102,7 @@ pub fn refused(output: &Output, code: i32, words: &[&str]) -> Result<()> {
     );
     let line = said
         .lines()
-        .find(|line| line.starts_with("tidelog: "))
+        .rfind(|line| line.starts_with("tidelog: "))
         .with_context(|| format!("no line says why: {said}"))?;
     for word in words {
         ensure!(line.contains(word), "{line:?} does not say {word:?}");

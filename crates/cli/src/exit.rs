@@ -68,9 +68,9 @@ impl std::error::Error for Failure {}
 /// Says why on standard error, in one line, and gives the code.
 pub(crate) fn report(error: &anyhow::Error) -> Exit {
     let exit = classify(error);
-    let message = one_line(&chain(error));
+    let message = in_flags(&one_line(&chain(error)));
     if exit != Exit::Ok && !message.is_empty() {
-        eprintln!("tidelog: {message}");
+        crate::tell!("tidelog: {message}");
     }
     exit
 }
@@ -133,6 +133,21 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(broken)
 }
 
+/// Options of the client, and the flags by which they are given here.
+const FLAGS: &[(&str, &str)] = &[
+    ("max_request_size", "--max-request-size"),
+    ("batch_size", "--batch-size"),
+    ("delivery_timeout", "--timeout"),
+    ("enable_idempotence(false)", "--no-idempotence"),
+];
+
+/// A sentence of the client in the words of the command line: whoever types commands knows flags, not options of a library.
+pub(crate) fn in_flags(text: &str) -> String {
+    FLAGS
+        .iter()
+        .fold(text.to_owned(), |text, (option, flag)| text.replace(option, flag))
+}
+
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -176,6 +191,15 @@ mod tests {
         assert_eq!(chain(&error), "writing: no room; make some");
         let error = anyhow::anyhow!("no room").context("writing");
         assert_eq!(chain(&error), "writing: no room");
+    }
+
+    #[test]
+    fn options_of_the_library_are_flags_here() {
+        assert_eq!(
+            in_flags("it exceeds max_request_size = 5: raise max_request_size"),
+            "it exceeds --max-request-size = 5: raise --max-request-size"
+        );
+        assert_eq!(in_flags("or enable_idempotence(false)"), "or --no-idempotence");
     }
 
     #[test]

@@ -6,9 +6,12 @@
 //! | `commands` | one file a command: parse → options → validate → run |
 //! | `output` | columns for people, JSON for programs, formats |
 //! | `exit` | exit codes, and the line that says why |
-//! | `fail_stop` | a panic ends the process |
-//! | `interrupt`, `logging` | signals, and what the program says of itself |
+//! | `fail_stop` | a panic is told of, and ends a broker |
+//! | `interrupt`, `waiting` | signals, and saying what a command waits for |
+//! | `stderr`, `logging` | what the program says of itself, without ever waiting for a reader |
 //! | `probe` | GET on a broker's HTTP listener |
+
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
 mod commands;
@@ -18,7 +21,10 @@ mod interrupt;
 mod logging;
 mod output;
 mod probe;
+mod stderr;
+mod waiting;
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,20 +33,30 @@ use args::Cli;
 use exit::Exit;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are such errors too, and go to standard output with code 0. If nobody reads them, so be it.
-            let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage.into()
-            } else {
-                Exit::Ok.into()
-            };
-        }
+    fail_stop::report_panics();
+    let exit = match Cli::try_parse() {
+        Ok(cli) => commands::run(&cli.command).map(|()| Exit::Ok),
+        Err(unparsed) => usage(&unparsed),
     };
-    match commands::run(&cli.command) {
-        Ok(()) => Exit::Ok.into(),
-        Err(error) => exit::report(&error).into(),
+    let exit = match exit {
+        Ok(exit) => exit,
+        Err(error) => exit::report(&error),
+    };
+    stderr::flush(stderr::AT_THE_END);
+    exit.into()
+}
+
+/// Says what is wrong with the command line. Help and version are such errors too, and go to standard output.
+fn usage(error: &clap::Error) -> anyhow::Result<Exit> {
+    if !error.use_stderr() {
+        return output::printed(error.print()).map(|()| Exit::Ok);
     }
+    let text = error.render();
+    let text = if io::stderr().is_terminal() {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
+    stderr::emit(text.into_bytes());
+    Ok(Exit::Usage)
 }

@@ -1,13 +1,16 @@
-//! Where the cluster is: the flag that every command which talks to brokers has.
+//! Where the cluster is: the flags that every command which talks to brokers has.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use tidelog_client::{Admin, Client};
+use tidelog_client::{Admin, Client, ClientBuilder, ErrorKind};
 
-/// What the program calls itself to brokers.
-const CLIENT_ID: &str = "tidelog-cli";
+use crate::exit::{Exit, Failure};
+use crate::{interrupt, tell, waiting};
+
+/// How long to try, unless the command line says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to reach the cluster.
 #[derive(Debug, Clone, Args)]
@@ -20,20 +23,53 @@ pub(crate) struct ConnectFlags {
         default_value = "127.0.0.1:7171"
     )]
     bootstrap: String,
-    /// How long to try before giving up, seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
+    /// How long to try before giving up, seconds [default: 10, and 120 for a record to be acknowledged]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: Option<u64>,
+    /// What brokers call this program in their logs
+    #[arg(long, value_name = "NAME", default_value = "tidelog-cli")]
+    client_id: String,
 }
 
 impl ConnectFlags {
-    /// Connects, or fails when nobody answers in time.
+    /// Connects, or fails when nobody answers in time. Says after a second why nobody has yet.
     pub(crate) async fn client(&self) -> Result<Client> {
-        let client = Client::builder([self.bootstrap.as_str()])
-            .client_id(CLIENT_ID)
-            .connect_timeout(self.timeout())
-            .connect()
-            .await?;
+        let client = tokio::select! {
+            biased;
+            client = self.connect() => client?,
+            () = interrupt::first().cancelled_owned() => {
+                let text = format!("interrupted while connecting to {}: nothing was done", self.bootstrap);
+                return Err(Failure::new(Exit::Interrupted, text).into());
+            }
+        };
+        waiting::connected(format!(
+            "the cluster at {}, for up to {} s",
+            self.bootstrap,
+            self.timeout().as_secs()
+        ));
         Ok(client)
+    }
+
+    /// A first attempt is short, since its error is what tells what is wrong so far.
+    async fn connect(&self) -> Result<Client> {
+        let began = Instant::now();
+        let patience = waiting::PATIENCE.min(self.timeout());
+        match self.builder().connect_timeout(patience).connect().await {
+            Err(error) if error.kind() == ErrorKind::Unreachable && patience < self.timeout() => {
+                tell!(
+                    "tidelog: {}; trying for {} s",
+                    error.message(),
+                    self.timeout().as_secs()
+                );
+            }
+            connected => return Ok(connected?),
+        }
+        let left = self.timeout().saturating_sub(began.elapsed());
+        Ok(self.builder().connect_timeout(left).connect().await?)
+    }
+
+    fn builder(&self) -> ClientBuilder {
+        Client::builder([self.bootstrap.as_str()]).client_id(&self.client_id)
     }
 
     /// Connects, for topics, groups and the cluster; each call tries as long as connecting does.
@@ -43,6 +79,11 @@ impl ConnectFlags {
 
     /// How long to try.
     pub(crate) fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout)
+        self.given_timeout().unwrap_or(TIMEOUT)
+    }
+
+    /// How long to try, if the command line says so: for what has another default.
+    pub(crate) fn given_timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tidelog_client::{BrokerDescription, ClusterDescription};
 
-use super::runtime;
+use super::{Effect, until_answered};
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Columns, or_dash};
@@ -78,9 +78,9 @@ struct ShownBroker {
 /// Runs one of them.
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Status(flags) => runtime()?.block_on(status(flags)),
+        Command::Status(flags) => until_answered(Effect::Reads, status(flags)),
         Command::Health(flags) if flags.local => local_health(&flags.http),
-        Command::Health(flags) => runtime()?.block_on(health(flags)),
+        Command::Health(flags) => until_answered(Effect::Reads, health(flags)),
     }
 }
 
@@ -93,7 +93,7 @@ async fn status(flags: &StatusFlags) -> Result<()> {
     let cluster = ask(&flags.connect).await?;
     output::show(flags.output.output, &cluster, |wide| brokers(&cluster, wide))?;
     if !matches!(flags.output.output, crate::args::OutputFormat::Json) {
-        eprintln!(
+        crate::tell!(
             "cluster {}: metadata leader {}; partitions under-replicated {}, under min ISR {}, offline {}",
             or_dash(cluster.cluster_id.as_ref()),
             or_dash(cluster.metadata_leader),

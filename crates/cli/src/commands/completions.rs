@@ -1,12 +1,11 @@
 //! `tidelog completions SHELL`
 
-use std::io::{self, Write};
-
 use anyhow::Result;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use crate::args::Cli;
+use crate::output;
 
 /// Flags of `tidelog completions`.
 #[derive(Debug, Args)]
@@ -21,7 +20,5 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
     // The generator panics when its writer fails, which a buffer never does.
     let mut script = Vec::new();
     clap_complete::generate(flags.shell, &mut Cli::command(), "tidelog", &mut script);
-    let mut out = io::stdout().lock();
-    out.write_all(&script)?;
-    Ok(out.flush()?)
+    output::print(&script)
 }

@@ -66,7 +66,7 @@ async fn serve(configs: Vec<Config>) -> Result<()> {
         _ = join_all(servers.iter().map(Server::ready)) => output::line(&bootstrap(&servers))?,
         () = signalled.cancelled() => {}
     }
-    eprintln!("tidelog: {} broker(s) serve; Ctrl-C stops them", servers.len());
+    crate::tell!("tidelog: {} broker(s) serve; Ctrl-C stops them", servers.len());
     let failure = {
         let failures = select_all(servers.iter().map(|server| Box::pin(server.failed())));
         tokio::select! {

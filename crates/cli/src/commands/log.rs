@@ -1,7 +1,7 @@
 //! `tidelog log`: looking into a data directory without a broker, even while one has it open.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -154,7 +154,7 @@ fn chosen(store: &ReadOnlyStore, place: &PlaceFlags) -> Result<Vec<StoredPartiti
 
 fn dump(flags: &DumpFlags) -> Result<()> {
     let store = open(&flags.place.dir)?;
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = output::pieces();
     let wide = flags.output.output == OutputFormat::Wide;
     let mut columns = batch_columns(wide);
     for partition in chosen(&store, &flags.place)? {

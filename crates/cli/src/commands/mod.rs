@@ -13,6 +13,10 @@ mod topic;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Exit, Failure};
+use crate::{interrupt, logging, waiting};
 
 /// What the program does.
 #[derive(Debug, Subcommand)]
@@ -66,4 +70,44 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("starting the runtime")
+}
+
+/// What a command does to the cluster: what is to be said when a signal ends it before the answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It reads.
+    Reads,
+    /// It changes something.
+    Changes,
+}
+
+/// Runs a command that asks the cluster and shows the answer: until it is done, or a signal comes.
+pub(crate) fn until_answered(effect: Effect, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let interrupted = match effect {
+        Effect::Reads => "interrupted before the cluster answered",
+        Effect::Changes => {
+            "interrupted before the cluster answered: what was asked for may have been done all the same"
+        }
+    };
+    with_cluster(|signalled| async move {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = signalled.cancelled_owned() => Err(Failure::new(Exit::Interrupted, interrupted).into()),
+            _ = waiting::say_when_late() => unreachable!("it never ends"),
+        }
+    })
+}
+
+/// Runs a command that is a client and heeds signals itself.
+pub(crate) fn with_cluster<W>(work: impl FnOnce(CancellationToken) -> W) -> Result<()>
+where
+    W: Future<Output = Result<()>>,
+{
+    logging::start_command()?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(async { work(interrupt::listen_for_command()?).await });
+    // A thread that reads standard input, or writes standard output, may wait there for ever.
+    runtime.shutdown_background();
+    result
 }

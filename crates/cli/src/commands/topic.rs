@@ -9,7 +9,7 @@ use tidelog_client::{
     ConfigChange, ErrorCode, NewTopic, PartitionDescription, TopicDescription, TopicListing,
 };
 
-use super::runtime;
+use super::{Effect, until_answered};
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::output::{self, Columns, join, or_dash};
 
@@ -144,7 +144,11 @@ struct ShownListing {
 
 /// Runs one of them.
 pub(crate) fn run(command: &Command) -> Result<()> {
-    runtime()?.block_on(async {
+    let effect = match command {
+        Command::List(_) | Command::Describe(_) => Effect::Reads,
+        Command::Create(_) | Command::Alter(_) | Command::Delete(_) => Effect::Changes,
+    };
+    until_answered(effect, async {
         match command {
             Command::Create(flags) => create(flags).await,
             Command::List(flags) => list(flags).await,
@@ -178,7 +182,7 @@ async fn create(flags: &CreateFlags) -> Result<()> {
     let admin = flags.connect.admin().await?;
     match admin.create_topic(topic).await {
         Ok(created) => {
-            eprintln!(
+            crate::tell!(
                 "topic {} {}: {} partition(s), {} replica(s) each",
                 flags.name,
                 if flags.dry_run {
@@ -192,7 +196,7 @@ async fn create(flags: &CreateFlags) -> Result<()> {
             Ok(())
         }
         Err(error) if flags.if_not_exists && error.code() == Some(ErrorCode::TopicAlreadyExists) => {
-            eprintln!("topic {} exists already", flags.name);
+            crate::tell!("topic {} exists already", flags.name);
             Ok(())
         }
         Err(error) => Err(error.into()),
@@ -268,7 +272,7 @@ async fn alter(flags: &AlterFlags) -> Result<()> {
     } else {
         "altered"
     };
-    eprintln!("topic {} {what}", flags.name);
+    crate::tell!("topic {} {what}", flags.name);
     Ok(())
 }
 
@@ -276,7 +280,7 @@ async fn delete(flags: &DeleteFlags) -> Result<()> {
     let admin = flags.connect.admin().await?;
     for name in &flags.names {
         admin.delete_topic(name).await?;
-        eprintln!("topic {name} deleted");
+        crate::tell!("topic {name} deleted");
     }
     Ok(())
 }

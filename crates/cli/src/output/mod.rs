@@ -3,15 +3,17 @@
 mod columns;
 mod format;
 mod record;
+mod stdout;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 pub(crate) use columns::Columns;
 pub(crate) use format::{Format, HELP as FORMAT_HELP};
 pub(crate) use record::{ShownHeader, ShownRecord};
+pub(crate) use stdout::Stdout;
 
 use crate::args::OutputFormat;
 
@@ -30,9 +32,9 @@ pub(crate) fn show<T: Serialize>(
 
 /// One JSON object, on a line of its own.
 pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<()> {
-    let mut out = io::stdout().lock();
-    write_json_line(&mut out, value)?;
-    Ok(out.flush()?)
+    let mut line = Vec::new();
+    write_json_line(&mut line, value)?;
+    print(&line)
 }
 
 /// The same to any writer.
@@ -43,9 +45,42 @@ pub(crate) fn write_json_line<T: Serialize>(out: &mut impl Write, value: &T) -> 
 
 /// One line of text. Unlike `println!` it does not panic when nobody reads.
 pub(crate) fn line(text: &str) -> Result<()> {
+    print(format!("{text}\n").as_bytes())
+}
+
+/// Bytes as they are, all of them out of this process.
+pub(crate) fn print(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    Ok(out.flush()?)
+    printed(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// What became of standard output: an error says that it is the one that took nothing.
+pub(crate) fn printed(outcome: io::Result<()>) -> Result<()> {
+    outcome.context("cannot write to standard output")
+}
+
+/// Standard output for what comes piece by piece. Its errors say what they are of, too.
+pub(crate) fn pieces() -> impl Write {
+    BufWriter::new(Named(io::stdout().lock()))
+}
+
+struct Named<W>(W);
+
+impl<W: Write> Write for Named<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(named)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(named)
+    }
+}
+
+fn named(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::Interrupted {
+        return error;
+    }
+    io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
 }
 
 /// A value as a cell shows it, if there is one.

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::runtime;
+use super::{Effect, until_answered};
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::output::{self, Columns};
 
@@ -56,7 +56,11 @@ struct ShownListing {
 
 /// Runs one of them.
 pub(crate) fn run(command: &Command) -> Result<()> {
-    runtime()?.block_on(async {
+    let effect = match command {
+        Command::List(_) | Command::Describe(_) | Command::Lag(_) => Effect::Reads,
+        Command::ResetOffsets(_) | Command::Delete(_) => Effect::Changes,
+    };
+    until_answered(effect, async {
         match command {
             Command::List(flags) => list(flags).await,
             Command::Describe(flags) => describe::run(flags).await,
@@ -96,7 +100,7 @@ async fn delete(flags: &DeleteFlags) -> Result<()> {
     let admin = flags.connect.admin().await?;
     for group in &flags.groups {
         admin.delete_group(group).await?;
-        eprintln!("group {group} is deleted");
+        crate::tell!("group {group} is deleted");
     }
     Ok(())
 }

@@ -77,13 +77,13 @@ pub(super) async fn run(flags: &Flags) -> Result<()> {
         admin.commit_group_offsets(&flags.group, offsets).await?;
     }
     for note in new.values().filter_map(|new| new.note.as_deref()) {
-        eprintln!("{note}");
+        crate::tell!("{note}");
     }
     show(flags, &known, &new)?;
     if !flags.execute {
-        eprintln!("nothing was changed: add --execute to do it");
+        crate::tell!("nothing was changed: add --execute to do it");
         if members > 0 {
-            eprintln!("group {} has {members} member(s): stop them first", flags.group);
+            crate::tell!("group {} has {members} member(s): stop them first", flags.group);
         }
     }
     Ok(())
@@ -120,7 +120,8 @@ async fn chosen(
 ) -> Result<Vec<TopicPartition>> {
     let mut chosen = Vec::new();
     for scope in &flags.topic {
-        chosen.extend(scope.of(client.partitions(&scope.topic).await?)?);
+        let there = crate::waiting::for_topic(client, &scope.topic, flags.connect.timeout()).await?;
+        chosen.extend(scope.of(there)?);
     }
     if flags.topic.is_empty() {
         chosen.extend(committed.keys().cloned());
