@@ -1,5 +1,6 @@
 //! Lines of a file or of standard input, read on a thread of their own: neither can be waited for by a runtime.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -21,33 +22,60 @@ const MAX_WAITING: usize = 8;
 /// Lines without their ends, as many as were there without waiting.
 pub(super) type Lines = Result<Vec<Bytes>>;
 
-/// Begins to read a file, or standard input. The channel ends after the last line or an error.
-pub(super) fn read(file: Option<&Path>) -> Result<mpsc::Receiver<Lines>> {
-    let (lines, receiver) = mpsc::channel(MAX_WAITING);
-    match file {
-        None => spawn(BufReader::new(io::stdin()), lines),
-        Some(path) => {
-            let file = File::open(path).map_err(|error| {
-                let text = format!("cannot open {}: {error}", path.display());
-                Failure::new(Exit::NotFound, text)
-            })?;
-            spawn(BufReader::with_capacity(256 * 1024, file), lines);
-        }
-    }
-    Ok(receiver)
+/// What is read.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// As messages call it.
+    pub(super) name: String,
+    /// Ends after the last line or an error.
+    pub(super) lines: mpsc::Receiver<Lines>,
 }
 
-/// Lines of several files one after another, where there are several.
-pub(super) fn source(files: &[PathBuf]) -> Result<Vec<mpsc::Receiver<Lines>>> {
+/// The files in order, or standard input if there are none; with `whole`, each is one line, whatever stands in it.
+pub(super) fn sources(files: &[PathBuf], whole: bool) -> Result<VecDeque<Source>> {
     if files.is_empty() {
-        return Ok(vec![read(None)?]);
+        let input = BufReader::new(io::stdin());
+        return Ok(VecDeque::from([spawn("the input".to_owned(), input, whole)]));
     }
-    files.iter().map(|file| read(Some(file))).collect()
+    files.iter().map(|file| open(file, whole)).collect()
 }
 
-fn spawn(input: BufReader<impl Read + Send + 'static>, lines: mpsc::Sender<Lines>) {
+fn open(path: &Path, whole: bool) -> Result<Source> {
+    let name = path.display().to_string();
+    let file = File::open(path)
+        .map_err(|error| Failure::new(Exit::NotFound, format!("cannot open {name}: {error}")))?;
+    Ok(spawn(name, BufReader::with_capacity(256 * 1024, file), whole))
+}
+
+fn spawn(name: String, input: BufReader<impl Read + Send + 'static>, whole: bool) -> Source {
+    let (lines, receiver) = mpsc::channel(MAX_WAITING);
+    let what = name.clone();
     // Not joined: a thread that waits for standard input cannot be told to stop.
-    std::thread::spawn(move || pump(input, &lines));
+    std::thread::spawn(move || {
+        if whole {
+            // Nobody listens any more if this fails.
+            let _ = lines.blocking_send(everything(input, &what).map(|bytes| vec![bytes]));
+        } else {
+            pump(input, &lines);
+        }
+    });
+    Source {
+        name,
+        lines: receiver,
+    }
+}
+
+fn everything(input: impl Read, name: &str) -> Result<Bytes> {
+    let mut bytes = Vec::new();
+    input
+        .take(MAX_LINE_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("reading {name}"))?;
+    if bytes.len() > MAX_LINE_BYTES {
+        let text = format!("{name} is longer than {MAX_LINE_BYTES} bytes, which no topic takes; split it");
+        return Err(Failure::new(Exit::Failed, text).into());
+    }
+    Ok(bytes.into())
 }
 
 fn pump(mut input: BufReader<impl Read>, lines: &mpsc::Sender<Lines>) {
@@ -125,6 +153,13 @@ mod tests {
             .collect();
         assert_eq!(lines, ["one", "two", "", "last"].map(Bytes::from));
         assert!(all(b"").is_empty());
+    }
+
+    #[test]
+    fn a_whole_file_is_its_bytes_and_has_a_largest_size() {
+        assert_eq!(everything(&b"one\ntwo\r\n"[..], "f").unwrap(), "one\ntwo\r\n");
+        let error = everything(io::repeat(b'x'), "f").unwrap_err().to_string();
+        assert!(error.starts_with("f is longer than 16777216 bytes"), "{error}");
     }
 
     #[test]
