@@ -1,53 +1,67 @@
 //! `tidelog consume`: records to standard output, alone or as a member of a group.
 
 mod ends;
+mod filter;
 mod from;
 mod printer;
+mod reading;
+mod start;
+mod topics;
 
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use futures::FutureExt;
-use tidelog_client::{Client, ConsumedRecord, Consumer, TopicPartition};
-use tidelog_types::PartitionIndex;
+use tidelog_client::{Client, Consumer, OffsetAt, OffsetReset, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
-use super::runtime;
+use super::with_cluster;
 use crate::args::ConnectFlags;
-use crate::exit::{Exit, Failure, is_broken_pipe};
-use crate::interrupt;
+use crate::exit::{Exit, Failure};
 use crate::output::{FORMAT_HELP, Format};
-use ends::Ends;
+use crate::{interrupt, waiting};
+use ends::{Ends, Question};
+use filter::FilterFlags;
 use from::From;
 use printer::Printer;
+use reading::{Membership, Reading, Stop};
+use topics::TopicFlags;
 
-/// How often it is looked whether the end is reached, while nothing comes.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long committing and leaving the group may take.
-const CLOSE: Duration = Duration::from_secs(30);
+/// How long a group may take to take a member in, unless the command line says otherwise.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Flags of `tidelog consume`.
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
-    /// The topics
-    #[arg(required = true)]
-    topics: Vec<String>,
+    #[command(flatten)]
+    topics: TopicFlags,
     /// Read as a member of this group: its partitions are shared among its members, and what was printed is committed
     #[arg(short, long, value_name = "GROUP")]
     group: Option<String>,
-    /// Where to begin (in a group: where nothing is committed): beginning, latest, an OFFSET, or @TIMESTAMP in milliseconds since 1970
-    #[arg(long, value_name = "WHERE")]
-    from: From,
-    /// Only these partitions; repeatable
-    #[arg(short, long, value_name = "N", conflicts_with = "group")]
-    partition: Vec<u32>,
+    /// A name of this member that outlives it: started again under it, it gets its partitions back without a rebalance
+    #[arg(long, value_name = "NAME", requires = "group")]
+    instance_id: Option<String>,
+    /// Where to begin: beginning, latest, an OFFSET, or @TIMESTAMP in milliseconds since 1970. A group goes on where it committed, and
+    /// needs this only where it committed nothing
+    #[arg(long, value_name = "WHERE", required_unless_present = "group")]
+    from: Option<From>,
     /// Stop after so many records
     #[arg(short = 'n', long = "records", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     records: Option<u64>,
     /// Stop at the end as it is now; in a group when everything up to there is read by this member or committed by others
     #[arg(long)]
     until_end: bool,
+    /// Stop at the first record of this moment or later, in each partition: written as for --from
+    #[arg(
+        long,
+        value_name = "MOMENT",
+        value_parser = moment,
+        allow_hyphen_values = true,
+        conflicts_with = "until_end"
+    )]
+    until: Option<i64>,
+    #[command(flatten)]
+    filter: FilterFlags,
     /// How records are shown
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: RecordFormat,
@@ -69,148 +83,171 @@ pub(crate) enum RecordFormat {
     Raw,
 }
 
+fn moment(text: &str) -> Result<i64, String> {
+    match text.parse() {
+        Ok(From::Timestamp(timestamp_ms)) => Ok(timestamp_ms),
+        Ok(_) => Err(format!("{text:?} is no moment: write e.g. @1700000000000")),
+        Err(error) => Err(error),
+    }
+}
+
 /// Consumes until it is enough, or a signal comes.
 pub(crate) fn run(flags: &Flags) -> Result<()> {
-    runtime()?.block_on(consume(flags))
+    with_cluster(|signalled| consume(flags, signalled))
 }
 
-async fn consume(flags: &Flags) -> Result<()> {
-    let signalled = interrupt::listen()?;
-    let client = flags.connect.client().await?;
-    let partitions = partitions(flags, &client).await?;
-    let ends = if flags.until_end {
-        Some(Ends::of(&client, flags.group.as_deref(), &partitions).await?)
-    } else {
-        None
+async fn consume(flags: &Flags, signalled: CancellationToken) -> Result<()> {
+    let prepared = tokio::select! {
+        biased;
+        prepared = prepare(flags) => prepared?,
+        () = signalled.cancelled() => return Err(interrupt::ended("nothing was read")),
     };
-    let consumer = match &flags.group {
-        Some(group) => {
-            client
-                .group(group)
-                .topics(flags.topics.iter().map(String::as_str))
-                .auto_offset_reset(flags.from.reset()?)
-                .enable_auto_commit(true)
-                .build()
-                .await?
-        }
-        None => {
-            let start = flags.from.start();
-            let assigned = partitions.into_iter().map(|partition| (partition, start));
-            client.consumer().assign(assigned).build().await?
-        }
+    let Prepared {
+        client,
+        partitions,
+        ends,
+        consumer,
+    } = prepared;
+    let question = Question {
+        at: OffsetAt::Latest,
+        ..flags.question(&client, &partitions)
     };
-    let mut reading = Reading {
+    let membership = || Membership {
+        commits_starts: flags.from == Some(From::Latest),
+        ..Membership::default()
+    };
+    let reading = Reading {
         consumer,
         printer: Printer::new(flags.output, flags.format.clone()),
-        ends,
+        filter: &flags.filter,
+        stop: Stop {
+            until: flags
+                .until
+                .filter(|_| ends.is_none())
+                .map(|until| (until, question)),
+            ends,
+        },
         left: flags.records.unwrap_or(u64::MAX),
         unmarked: Vec::new(),
-        in_group: flags.group.is_some(),
+        unwritten: 0,
+        group: flags.group.as_ref().map(|_| membership()),
     };
-    let read = reading.run(&signalled).await;
-    reading.finish(read, &signalled).await
+    reading.run(&signalled).await
 }
 
-/// The partitions that are meant. That the topics exist is found out here.
-async fn partitions(flags: &Flags, client: &Client) -> Result<Vec<TopicPartition>> {
-    let mut all = Vec::new();
-    for topic in &flags.topics {
-        let there = client.partitions(topic).await?;
-        if flags.partition.is_empty() {
-            all.extend(there);
-            continue;
-        }
-        for wanted in flags.partition.iter().map(|number| PartitionIndex(*number)) {
-            let found = there.iter().find(|partition| partition.partition == wanted);
-            let missing = || {
-                let text = format!(
-                    "topic {topic} has {} partition(s), and none of number {wanted}",
-                    there.len()
-                );
-                Failure::new(Exit::NotFound, text)
-            };
-            all.push(found.cloned().ok_or_else(missing)?);
-        }
-    }
-    Ok(all)
-}
-
-struct Reading {
-    consumer: Consumer,
-    printer: Printer,
+/// What reading begins with.
+struct Prepared {
+    client: Client,
+    partitions: Vec<TopicPartition>,
     ends: Option<Ends>,
-    left: u64,
-    /// Printed, and perhaps not yet out of this process: not to be committed before.
-    unmarked: Vec<ConsumedRecord>,
-    in_group: bool,
+    consumer: Consumer,
 }
 
-impl Reading {
-    async fn run(&mut self, signalled: &CancellationToken) -> Result<()> {
-        while self.left > 0 && !signalled.is_cancelled() {
-            // What is buffered is shown before anything is waited for.
-            let at_hand = self.consumer.recv().now_or_never();
-            let record = match at_hand {
-                Some(record) => record?,
-                None => {
-                    self.flush()?;
-                    if self.at_end().await? {
-                        break;
-                    }
-                    let next = tokio::select! {
-                        () = signalled.cancelled() => break,
-                        () = tokio::time::sleep(LOOK_INTERVAL), if self.ends.is_some() => continue,
-                        record = self.consumer.recv() => record,
-                    };
-                    next?
-                }
+async fn prepare(flags: &Flags) -> Result<Prepared> {
+    let reset = flags.from.filter(|_| flags.group.is_some()).map(From::reset);
+    let reset = reset.transpose()?;
+    let client = flags.connect.client().await?;
+    let partitions = flags
+        .topics
+        .partitions(&client, &flags.connect, flags.group.is_some());
+    let partitions = partitions.await?;
+    let ends = match flags.stops_at() {
+        Some(at) => {
+            let question = Question {
+                at,
+                ..flags.question(&client, &partitions)
             };
-            if self.ends.as_ref().is_some_and(|ends| ends.is_beyond(&record)) {
-                // A topic that is written to without a pause always has a record at hand, and its end must be noticed all the same.
-                self.flush()?;
-                if self.at_end().await? {
-                    break;
-                }
-                continue;
-            }
-            self.printer.print(&record)?;
-            self.left -= 1;
-            self.unmarked.push(record);
-            if self.unmarked.len() >= printer::MAX_UNFLUSHED {
-                self.flush()?;
-            }
+            Some(
+                waiting::on(
+                    || "waiting for the ends of partitions".to_owned(),
+                    Ends::of(&question),
+                )
+                .await?,
+            )
         }
-        self.flush()
+        None => None,
+    };
+    let consumer = match &flags.group {
+        Some(group) => join(flags, &client, group, &partitions, reset).await?,
+        None => assign(flags, &client, &partitions).await?,
+    };
+    Ok(Prepared {
+        client,
+        partitions,
+        ends,
+        consumer,
+    })
+}
+
+impl Flags {
+    fn question<'a>(&'a self, client: &'a Client, partitions: &'a [TopicPartition]) -> Question<'a> {
+        Question {
+            client,
+            group: self.group.as_deref(),
+            partitions,
+            at: OffsetAt::Latest,
+            timeout: self.connect.timeout(),
+        }
     }
 
-    async fn at_end(&mut self) -> Result<bool> {
-        match &mut self.ends {
-            Some(ends) => ends.are_reached(&self.consumer).await,
-            None => Ok(false),
+    /// Where reading stops, as far as it can be asked for now.
+    fn stops_at(&self) -> Option<OffsetAt> {
+        let now = jiff::Timestamp::now().as_millisecond();
+        match self.until {
+            Some(until) if until <= now => Some(OffsetAt::Timestamp(until)),
+            _ => self.until_end.then_some(OffsetAt::Latest),
         }
     }
+}
 
-    fn flush(&mut self) -> Result<()> {
-        self.printer.flush()?;
-        for record in self.unmarked.drain(..) {
-            if self.in_group {
-                self.consumer.mark(&record);
-            }
-        }
-        Ok(())
+async fn join(
+    flags: &Flags,
+    client: &Client,
+    group: &str,
+    partitions: &[TopicPartition],
+    reset: Option<OffsetReset>,
+) -> Result<Consumer> {
+    let reset = match reset {
+        Some(reset) => reset,
+        None => start::of_group(client, group, partitions, flags.connect.timeout()).await?,
+    };
+    let mut member = client
+        .group(group)
+        .topics(flags.topics.topics.iter().map(String::as_str))
+        .auto_offset_reset(reset)
+        .enable_auto_commit(true);
+    if let Some(regex) = &flags.topics.topic_regex {
+        member = member.topic_regex(regex.as_str());
     }
+    if let Some(instance_id) = &flags.instance_id {
+        member = member.instance_id(instance_id);
+    }
+    let within = flags.connect.given_timeout().unwrap_or(JOIN_TIMEOUT);
+    let joined = tokio::time::timeout(within, member.build());
+    let joined = waiting::on(
+        || {
+            format!(
+                "waiting up to {} s for group {group} to take this member in",
+                within.as_secs()
+            )
+        },
+        joined,
+    );
+    match joined.await {
+        Ok(joined) => Ok(joined?),
+        Err(_) => {
+            let text = format!(
+                "group {group} did not take this member in within {} s",
+                within.as_secs()
+            );
+            Err(Failure::new(Exit::Unreachable, text).into())
+        }
+    }
+}
 
-    async fn finish(self, read: Result<()>, signalled: &CancellationToken) -> Result<()> {
-        let closed = self.consumer.close(CLOSE).await;
-        match read {
-            // Whoever read our output has enough of it; what it got is committed.
-            Err(error) if is_broken_pipe(&error) => {}
-            read => read?,
-        }
-        closed?;
-        if signalled.is_cancelled() {
-            return Err(Failure::new(Exit::Interrupted, "").into());
-        }
-        Ok(())
-    }
+async fn assign(flags: &Flags, client: &Client, partitions: &[TopicPartition]) -> Result<Consumer> {
+    // Without a group the command line says where; the parser sees to it.
+    let from = flags.from.unwrap_or(From::Latest);
+    let assigned = start::of_partitions(client, partitions, from, flags.connect.timeout()).await?;
+    Ok(client.consumer().assign(assigned).build().await?)
 }

@@ -1,21 +1,22 @@
 //! Records on standard output.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::Write;
 
 use anyhow::Result;
 use tidelog_client::ConsumedRecord;
 
 use super::RecordFormat;
-use crate::output::{Format, ShownHeader, ShownRecord, write_json_line};
+use crate::output::{Format, ShownHeader, ShownRecord, Stdout, write_json_line};
 
 /// Most records that are printed before they are flushed.
 pub(super) const MAX_UNFLUSHED: usize = 1_000;
-/// Buffer of the output, bytes.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// From so many bytes on they are flushed.
+const MAX_BYTES: usize = 256 * 1024;
 
 /// Prints records as the flags say.
 pub(super) struct Printer {
-    out: BufWriter<Stdout>,
+    out: Stdout,
+    buffer: Vec<u8>,
     output: RecordFormat,
     format: Option<Format>,
 }
@@ -23,7 +24,8 @@ pub(super) struct Printer {
 impl Printer {
     pub(super) fn new(output: RecordFormat, format: Option<Format>) -> Self {
         Self {
-            out: BufWriter::with_capacity(BUFFER_BYTES, io::stdout()),
+            out: Stdout::start(),
+            buffer: Vec::new(),
             output,
             format,
         }
@@ -32,19 +34,28 @@ impl Printer {
     pub(super) fn print(&mut self, record: &ConsumedRecord) -> Result<()> {
         let value = record.value.as_deref().unwrap_or_default();
         match (&self.format, self.output) {
-            (Some(format), _) => format.write(&shown(record), &mut self.out)?,
-            (None, RecordFormat::Json) => write_json_line(&mut self.out, &shown(record))?,
-            (None, RecordFormat::Raw) => self.out.write_all(value)?,
+            (Some(format), _) => format.write(&shown(record), &mut self.buffer)?,
+            (None, RecordFormat::Json) => write_json_line(&mut self.buffer, &shown(record))?,
+            (None, RecordFormat::Raw) => self.buffer.write_all(value)?,
             (None, RecordFormat::Text) => {
-                self.out.write_all(value)?;
-                self.out.write_all(b"\n")?;
+                self.buffer.write_all(value)?;
+                self.buffer.write_all(b"\n")?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn flush(&mut self) -> Result<()> {
-        Ok(self.out.flush()?)
+    /// Whether so much waits that it should be flushed.
+    pub(super) fn is_full(&self) -> bool {
+        self.buffer.len() >= MAX_BYTES
+    }
+
+    /// Returns when everything printed is out of this process. Who stops waiting must not believe that it is.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            self.buffer = self.out.write(std::mem::take(&mut self.buffer)).await?;
+        }
+        Ok(())
     }
 }
 
