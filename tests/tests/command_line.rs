@@ -1,6 +1,7 @@
 //! The command line against three brokers: the spellings that scripts depend on, where output goes, and how programs end.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tidelog_tests::cluster::{Cluster, binary, http_get};
 use tidelog_tests::flights;
 use tidelog_tests::program::{Program, stderr};
+use tidelog_tests::streams;
 
 const FLIGHTS: usize = 6_099;
 
@@ -374,7 +376,7 @@ async fn shows_the_cluster(program: &Program, cluster: &mut Cluster) -> Result<(
 }
 
 fn measures(program: &Program) -> Result<()> {
-    let produced = program.json(&["bench", "produce", "bench", "-n", "5000", "-o", "json"])?;
+    let produced = program.json(&["bench", "produce", "bench", "-n", "5000", "--keep", "-o", "json"])?;
     assert_eq!(
         (&produced["records"], &produced["failed"]),
         (&json!(5000), &json!(0))
@@ -442,6 +444,33 @@ fn dev_is_a_cluster_in_one_process_that_keeps_its_data() -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(dev.id())?).context("a process id above 0")?;
         rustix::process::kill_process(pid, Signal::TERM)?;
         ensure!(dev.wait()?.success(), "dev did not end in order");
+    }
+    dev_needs_nobody_to_read_what_it_says(folder.path())
+}
+
+fn dev_needs_nobody_to_read_what_it_says(folder: &Path) -> Result<()> {
+    let (_unread, full) = streams::full_pipe()?;
+    for (what, stderr) in [
+        ("closed", streams::closed_pipe()?),
+        ("full", full.into()),
+        ("on a full disk", streams::full_disk()?),
+    ] {
+        let mut dev = Command::new(binary()?)
+            .args(["dev", "--brokers", "1", "--log", "trace", "--data-dir"])
+            .arg(folder.join("alone"))
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()?;
+        let mut bootstrap = String::new();
+        BufReader::new(dev.stdout.take().context("no output")?).read_line(&mut bootstrap)?;
+        let program = Program::at(bootstrap.trim());
+        let created = program.run(&["topic", "create", "orders", "--if-not-exists"]);
+        let sent = program.run_with_input(&["produce", "orders"], &"placed\n".repeat(500));
+        let pid = Pid::from_raw(i32::try_from(dev.id())?).context("a process id above 0")?;
+        rustix::process::kill_process(pid, Signal::TERM)?;
+        let ended = dev.wait()?;
+        ensure!(created?.status.success() && sent?.status.success(), "{what}");
+        ensure!(ended.success(), "{what}: dev ended with {ended}");
     }
     Ok(())
 }

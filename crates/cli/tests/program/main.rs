@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod data;
+mod signals;
+mod streams;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;

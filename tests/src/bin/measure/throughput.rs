@@ -24,6 +24,7 @@ pub(crate) async fn measure(seconds: u64) -> Result<()> {
         "3",
         "--seconds",
         &seconds,
+        "--keep",
     ])?;
     let cpu = process::cpu_time(&cluster)?.saturating_sub(cpu_before);
     println!(
@@ -48,6 +49,8 @@ pub(crate) async fn measure(seconds: u64) -> Result<()> {
             rate,
             "--seconds",
             &seconds,
+            // Deleting it would be a load beside the next run.
+            "--keep",
         ])?;
         println!(
             "produce, open loop at {rate} records of 1 KiB a second: {}",

@@ -10,16 +10,16 @@ use tidelog_client::{DeliveryFuture, Producer, Record};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::CommonFlags;
 use super::figures::{Figures, Latencies};
 use super::payload::Payload;
-use super::{CommonFlags, TopicFlags};
-use crate::exit::{Exit, Failure};
-use crate::interrupt;
+use super::progress::Progress;
+use super::topic::{BenchTopic, TopicFlags};
 
 /// Most records that are sent and not yet seen by whoever awaits them.
 const MAX_HANDED_OVER: usize = 100_000;
-/// How long the last records may take.
-const CLOSE: Duration = Duration::from_mins(1);
+/// How long a producer may take to end that has nothing to wait for.
+const CLOSE: Duration = Duration::from_millis(200);
 
 /// Flags of `tidelog bench latency`.
 #[derive(Debug, Args)]
@@ -39,20 +39,13 @@ pub(crate) struct Flags {
     warmup: u64,
 }
 
-pub(super) async fn run(flags: &Flags) -> Result<()> {
-    let signalled = interrupt::listen()?;
+pub(super) async fn run(flags: &Flags, signalled: &CancellationToken) -> Result<()> {
     let common = &flags.common;
-    let client = common.connect.client().await?;
-    flags
-        .new_topic
-        .ensure(&client, &common.topic, common.connect.timeout())
-        .await?;
-    let producer = client.producer().build().await?;
-    // Connections and metadata are there before the first record is due.
-    let mut payload = Payload::new(flags.new_topic.record_size);
-    producer
-        .send(Record::to(&common.topic).value(payload.next()))
-        .await?;
+    let Prepared {
+        topic,
+        producer,
+        payload,
+    } = super::prepared(signalled, prepare(flags)).await?;
     let (sent, receiver) = mpsc::channel(MAX_HANDED_OVER);
     let schedule = Schedule {
         topic: common.topic.clone(),
@@ -60,26 +53,56 @@ pub(super) async fn run(flags: &Flags) -> Result<()> {
         producer: producer.clone(),
         rate: flags.rate,
         records: u64::from(flags.rate) * (flags.warmup + flags.seconds),
-        stop: signalled,
+        stop: signalled.clone(),
     };
     // A thread, because the runtime's timer is a millisecond coarse, which is what is to be measured.
     let pacing = std::thread::spawn(move || schedule.run(&sent));
-    let warmup = u64::from(flags.rate) * flags.warmup;
-    let outcome = Collector::new(warmup)?.collect(receiver).await;
+    let progress = Progress::start("acknowledged", Some(flags.warmup + flags.seconds), None);
+    let mut collector = Collector::new(u64::from(flags.rate) * flags.warmup, progress)?;
+    super::settled(signalled, collector.collect(receiver)).await;
+    let elapsed = collector.began.map_or(Duration::ZERO, |began| began.elapsed());
     let refused = pacing
         .join()
         .map_err(|_| anyhow::anyhow!("the pacing thread panicked"))?;
-    // Every delivery is known: nothing is left that closing could lose.
+    collector.progress.end();
+    // Every delivery is known, or given up: nothing is left that closing could lose.
     let _ = producer.close(CLOSE).await;
-    let failed = outcome.failed + refused;
-    let bytes = outcome.timed * u64::from(flags.new_topic.record_size);
-    Figures::new(outcome.timed, failed, bytes, outcome.elapsed)
-        .with_latencies(&outcome.latencies)
+    let failed = collector.failed + refused;
+    let bytes = collector.timed * u64::from(flags.new_topic.record_size);
+    let delete = if signalled.is_cancelled() {
+        super::DELETE
+    } else {
+        common.connect.timeout()
+    };
+    topic.leave(bytes, delete).await;
+    Figures::new(collector.timed, failed, bytes, elapsed)
+        .with_latencies(&collector.latencies)
         .show(common)?;
-    if failed > 0 {
-        return Err(Failure::new(Exit::Failed, format!("{failed} records failed")).into());
-    }
-    Ok(())
+    super::ended(signalled, failed)
+}
+
+/// What a run begins with.
+struct Prepared {
+    topic: BenchTopic,
+    producer: Producer,
+    payload: Payload,
+}
+
+async fn prepare(flags: &Flags) -> Result<Prepared> {
+    let common = &flags.common;
+    let client = common.connect.client().await?;
+    let topic = BenchTopic::ensure(&client, common, &flags.new_topic).await?;
+    let producer = client.producer().build().await?;
+    // Connections and metadata are there before the first record is due.
+    let mut payload = Payload::new(flags.new_topic.record_size);
+    producer
+        .send(Record::to(&common.topic).value(payload.next()))
+        .await?;
+    Ok(Prepared {
+        topic,
+        producer,
+        payload,
+    })
 }
 
 /// A record that was sent, and when it was due.
@@ -125,7 +148,7 @@ impl Schedule {
                 }
                 Err(error) => {
                     if refused == 0 {
-                        eprintln!("tidelog: a record found no room: {error}");
+                        crate::tell!("tidelog: a record found no room: {error}");
                     }
                     refused += 1;
                 }
@@ -141,27 +164,22 @@ struct Collector {
     timed: u64,
     failed: u64,
     began: Option<Instant>,
-}
-
-struct Outcome {
-    latencies: Latencies,
-    timed: u64,
-    failed: u64,
-    elapsed: Duration,
+    progress: Progress,
 }
 
 impl Collector {
-    fn new(warmup: u64) -> Result<Self> {
+    fn new(warmup: u64, progress: Progress) -> Result<Self> {
         Ok(Self {
             warmup,
             latencies: Latencies::new()?,
             timed: 0,
             failed: 0,
             began: None,
+            progress,
         })
     }
 
-    async fn collect(mut self, mut sent: mpsc::Receiver<Sent>) -> Outcome {
+    async fn collect(&mut self, mut sent: mpsc::Receiver<Sent>) {
         let mut running = FuturesUnordered::new();
         let mut open = true;
         while open || !running.is_empty() {
@@ -177,23 +195,18 @@ impl Collector {
                 },
             }
         }
-        Outcome {
-            latencies: self.latencies,
-            timed: self.timed,
-            failed: self.failed,
-            elapsed: self.began.map_or(Duration::ZERO, |began| began.elapsed()),
-        }
     }
 
     fn note(&mut self, number: u64, due: Instant, outcome: tidelog_client::Result<()>) {
         if let Err(error) = outcome {
             if self.failed == 0 {
-                eprintln!("tidelog: a record was not acknowledged: {error}");
+                crate::tell!("tidelog: a record was not acknowledged: {error}");
             }
             self.failed += 1;
         } else if number >= self.warmup {
             self.began.get_or_insert(due);
             self.timed += 1;
+            self.progress.set(self.timed);
             self.latencies.record(due.elapsed());
         }
     }

@@ -5,15 +5,19 @@ mod figures;
 mod latency;
 mod payload;
 mod produce;
+mod progress;
+mod topic;
 
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use tidelog_client::{Client, ErrorCode, NewTopic};
+use tokio_util::sync::CancellationToken;
 
-use super::runtime;
+use super::with_cluster;
 use crate::args::{ConnectFlags, OutputFlag};
+use crate::exit::{Exit, Failure};
+use crate::interrupt;
 
 /// `tidelog bench …`
 #[derive(Debug, Subcommand)]
@@ -29,7 +33,7 @@ pub(crate) enum Command {
 /// The topic, and how to show the figures.
 #[derive(Debug, Args)]
 pub(crate) struct CommonFlags {
-    /// The topic; a produce creates it if there is none
+    /// The topic; produce and latency create it if there is none
     #[arg(default_value = "bench")]
     topic: String,
     #[command(flatten)]
@@ -38,41 +42,51 @@ pub(crate) struct CommonFlags {
     connect: ConnectFlags,
 }
 
-/// What a topic gets that is created here.
-#[derive(Debug, Args)]
-pub(crate) struct TopicFlags {
-    /// How many partitions the topic gets if it is created
-    #[arg(short, long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
-    partitions: u32,
-    /// How many replicas each gets; by default 3, or as many as there are brokers
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    replication_factor: Option<u32>,
-    /// Size of a record's value, bytes; incompressible
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    record_size: u32,
-}
+/// How long records may take that are on their way when a signal comes; then there is time to delete the topic.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How long deleting it may take then.
+const DELETE: Duration = Duration::from_secs(1);
 
 /// Runs one of them.
 pub(crate) fn run(command: &Command) -> Result<()> {
-    runtime()?.block_on(async {
+    with_cluster(|signalled| async move {
         match command {
-            Command::Produce(flags) => produce::run(flags).await,
-            Command::Consume(flags) => consume::run(flags).await,
-            Command::Latency(flags) => latency::run(flags).await,
+            Command::Produce(flags) => produce::run(flags, &signalled).await,
+            Command::Consume(flags) => consume::run(flags, &signalled).await,
+            Command::Latency(flags) => latency::run(flags, &signalled).await,
         }
     })
 }
 
-impl TopicFlags {
-    async fn ensure(&self, client: &Client, topic: &str, timeout: Duration) -> Result<()> {
-        let mut new = NewTopic::new(topic).partitions(self.partitions);
-        if let Some(replicas) = self.replication_factor {
-            new = new.replication_factor(replicas);
-        }
-        match client.admin().timeout(timeout).create_topic(new).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code() == Some(ErrorCode::TopicAlreadyExists) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+/// Prepares a run, unless a signal comes first.
+async fn prepared<T>(signalled: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        prepared = work => prepared,
+        () = signalled.cancelled() => Err(interrupt::ended("nothing was measured")),
     }
+}
+
+/// Awaits what is on its way; for a moment only once a signal has come. Whether all of it was awaited.
+async fn settled(signalled: &CancellationToken, work: impl Future<Output = ()>) -> bool {
+    let too_late = async {
+        signalled.cancelled().await;
+        tokio::time::sleep(SETTLE).await;
+    };
+    tokio::select! {
+        biased;
+        () = work => true,
+        () = too_late => false,
+    }
+}
+
+/// How a run ends whose figures are shown.
+fn ended(signalled: &CancellationToken, failed: u64) -> Result<()> {
+    if signalled.is_cancelled() {
+        return Err(interrupt::ended("the figures are of what was done before"));
+    }
+    if failed > 0 {
+        return Err(Failure::new(Exit::Failed, format!("{failed} records failed")).into());
+    }
+    Ok(())
 }

@@ -10,17 +10,17 @@ use futures::stream::FuturesUnordered;
 use tidelog_client::{Acks, DeliveryFuture, Producer, Record};
 use tokio_util::sync::CancellationToken;
 
+use super::CommonFlags;
 use super::figures::{Figures, Latencies};
 use super::payload::Payload;
-use super::{CommonFlags, TopicFlags};
+use super::progress::Progress;
+use super::topic::{BenchTopic, TopicFlags};
 use crate::commands::produce::{AcksFlag, Codec};
-use crate::exit::{Exit, Failure};
-use crate::interrupt;
 
 /// One record in so many is timed: timing each would be a load of its own.
 const SAMPLE: u64 = 32;
-/// How long the last records may take.
-const CLOSE: Duration = Duration::from_mins(1);
+/// How long a producer may take to end that has nothing to wait for.
+const CLOSE: Duration = Duration::from_millis(200);
 
 /// Flags of `tidelog bench produce`.
 #[derive(Debug, Args)]
@@ -46,22 +46,9 @@ pub(crate) struct Flags {
     acks: AcksFlag,
 }
 
-pub(super) async fn run(flags: &Flags) -> Result<()> {
-    let signalled = interrupt::listen()?;
+pub(super) async fn run(flags: &Flags, signalled: &CancellationToken) -> Result<()> {
     let common = &flags.common;
-    let client = common.connect.client().await?;
-    flags
-        .new_topic
-        .ensure(&client, &common.topic, common.connect.timeout())
-        .await?;
-    let acks = Acks::from(flags.acks);
-    let producer = client
-        .producer()
-        .acks(acks)
-        .enable_idempotence(acks == Acks::All)
-        .compression(flags.compression.into())
-        .build()
-        .await?;
+    let (topic, producer) = super::prepared(signalled, prepare(flags)).await?;
     let mut load = Load {
         topic: common.topic.clone(),
         payload: Payload::new(flags.new_topic.record_size),
@@ -72,21 +59,47 @@ pub(super) async fn run(flags: &Flags) -> Result<()> {
         latencies: Latencies::new()?,
         acknowledged: 0,
         failed: 0,
+        progress: Progress::start("acknowledged", Some(flags.seconds), flags.records),
     };
     let began = Instant::now();
     let until = began + Duration::from_secs(flags.seconds);
-    load.send(until, flags.records.unwrap_or(u64::MAX), &signalled)
-        .await?;
-    load.settle().await;
+    let sent = tokio::select! {
+        biased;
+        sent = load.send(until, flags.records.unwrap_or(u64::MAX), signalled) => sent,
+        () = signalled.cancelled() => Ok(()),
+    };
+    if !super::settled(signalled, load.settle()).await {
+        load.failed += (load.awaited.len() + load.timed.len()) as u64;
+    }
     let bytes = load.acknowledged * u64::from(flags.new_topic.record_size);
     let figures = Figures::new(load.acknowledged, load.failed, bytes, began.elapsed());
-    // Every delivery is known: nothing is left that closing could lose.
+    load.progress.end();
+    // Every delivery is known, or given up: nothing is left that closing could lose.
     let _ = load.producer.close(CLOSE).await;
+    let delete = if signalled.is_cancelled() {
+        super::DELETE
+    } else {
+        common.connect.timeout()
+    };
+    topic.leave(bytes, delete).await;
     figures.with_latencies(&load.latencies).show(common)?;
-    if load.failed > 0 {
-        return Err(Failure::new(Exit::Failed, format!("{} records failed", load.failed)).into());
-    }
-    Ok(())
+    sent?;
+    super::ended(signalled, load.failed)
+}
+
+async fn prepare(flags: &Flags) -> Result<(BenchTopic, Producer)> {
+    let common = &flags.common;
+    let client = common.connect.client().await?;
+    let topic = BenchTopic::ensure(&client, common, &flags.new_topic).await?;
+    let acks = Acks::from(flags.acks);
+    let producer = client
+        .producer()
+        .acks(acks)
+        .enable_idempotence(acks == Acks::All)
+        .compression(flags.compression.into())
+        .build()
+        .await?;
+    Ok((topic, producer))
 }
 
 type Timed = futures::future::BoxFuture<'static, (tidelog_client::Result<()>, Duration)>;
@@ -102,6 +115,7 @@ struct Load {
     latencies: Latencies,
     acknowledged: u64,
     failed: u64,
+    progress: Progress,
 }
 
 impl Load {
@@ -151,10 +165,13 @@ impl Load {
 
     fn count(&mut self, outcome: tidelog_client::Result<()>) {
         match outcome {
-            Ok(()) => self.acknowledged += 1,
+            Ok(()) => {
+                self.acknowledged += 1;
+                self.progress.set(self.acknowledged);
+            }
             Err(error) => {
                 if self.failed == 0 {
-                    eprintln!("tidelog: a record was not acknowledged: {error}");
+                    crate::tell!("tidelog: a record was not acknowledged: {error}");
                 }
                 self.failed += 1;
             }
