@@ -91,8 +91,8 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Fails unless the program ended with this code, and its last line on standard error holds all of these words: what stands before says what
-/// it waited for.
+/// Fails unless the program ended with this code, and its last line on standard error holds all of
+/// these words: what stands before says what it waited for.
 pub fn refused(output: &Output, code: i32, words: &[&str]) -> Result<()> {
     let said = stderr(output);
     ensure!(

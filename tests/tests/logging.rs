@@ -1,4 +1,5 @@
-//! A broker whose log nobody takes: its reader is gone, has stopped reading, or the disk is full. It serves all the same.
+//! A broker whose log nobody takes: its reader is gone, has stopped reading, or the disk is full.
+//! It serves all the same.
 
 use std::io::Read;
 use std::process::{Child, Stdio};
@@ -68,7 +69,8 @@ async fn chatty(cluster: &mut Cluster, stderr: Stdio) -> Result<Running> {
 /// A broker that works, and logs each step of it.
 fn works(program: &Program) -> Result<()> {
     program.ok(&["topic", "create", "t", "-p", "2", "--if-not-exists"])?;
-    let lines: String = (0..500).map(|number| format!("line {number}\n")).collect();
+    let line = |number: u32| format!("line {number}\n");
+    let lines: String = (0..500).map(line).collect();
     for _ in 0..4 {
         let sent = program.run_with_input(&["produce", "t", "--batch-size", "100"], &lines)?;
         ensure!(sent.status.success(), "{}", stderr(&sent));

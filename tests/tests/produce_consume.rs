@@ -1,4 +1,5 @@
-//! What `produce` and `consume` take and give: records of every shape, there and back, and where reading begins and ends.
+//! What `produce` and `consume` take and give: records of every shape, there and back, and where
+//! reading begins and ends.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -202,7 +203,8 @@ async fn failures_alike_are_told_once() -> Result<()> {
     let cluster = Cluster::start(1).await?;
     let program = Program::of(&cluster);
     program.ok(&["topic", "create", "t", "-p", "1", "-c", "max.message.bytes=2000"])?;
-    let lines: String = (0..300).map(|n| format!("{}\n", "x".repeat(3000 + n))).collect();
+    let line = |longer: usize| format!("{}\n", "x".repeat(3000 + longer));
+    let lines: String = (0..300).map(line).collect();
     let output = program.run_with_input(&["produce", "t", "--batch-size", "0"], &lines)?;
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");

@@ -1,4 +1,5 @@
-//! Signals to commands at work: the first ends them within five seconds, in order, and says what is left.
+//! Signals to commands at work: the first ends them within five seconds, in order, and says what is
+//! left.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -97,7 +98,8 @@ async fn produce_says_what_is_left_when_no_broker_answers() -> Result<()> {
         }
         cluster.broker(1).kill()?;
         input.write_all(b"three\nfour\nfive\n")?;
-        // The lines are read once the program waits for more of them, which its input's emptiness tells.
+        // The lines are read once the program waits for more of them, which its input's emptiness
+        // tells.
         wait::until("the input to be read", SOON, async || {
             ensure!(
                 rustix::io::ioctl_fionread(&input)? == 0,
@@ -156,7 +158,8 @@ async fn consume_into_a_full_pipe_leaves_its_group_and_commits_nothing_unwritten
         let mut command = program.command(words)?;
         command.stdout(full);
         let mut running = Running::start(command)?;
-        // The command says nothing, so that only what it does to the group, or to nobody, shows that it is at work.
+        // The command says nothing, so that only what it does to the group, or to nobody, shows
+        // that it is at work.
         let group = words.contains(&"-g");
         wait::until("the consumer to be at work", SOON, async || {
             if group {

@@ -141,7 +141,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("enable_idempotence(false)", "--no-idempotence"),
 ];
 
-/// A sentence of the client in the words of the command line: whoever types commands knows flags, not options of a library.
+/// A sentence of the client in the words of the command line: whoever types commands knows flags,
+/// not options of a library.
 pub(crate) fn in_flags(text: &str) -> String {
     FLAGS
         .iter()

@@ -5,9 +5,10 @@ use std::panic::PanicHookInfo;
 
 use crate::stderr;
 
-/// From now on a panic is told of by way of [`stderr`]: the standard library's report would wait for a reader that has stopped reading.
+/// From now on a panic is told of by way of [`stderr`]: the standard library's report would wait
+/// for a reader that has stopped reading.
 pub(crate) fn report_panics() {
-    std::panic::set_hook(Box::new(|panic| report(panic)));
+    std::panic::set_hook(Box::new(report));
 }
 
 /// From now on a panic on any thread or task is reported, and then aborts the process.

@@ -25,7 +25,8 @@ pub(crate) fn first() -> CancellationToken {
     FIRST.clone()
 }
 
-/// Listens from now on, for a broker: its orderly end takes as long as it takes. Call it inside the runtime.
+/// Listens from now on, for a broker: its orderly end takes as long as it takes. Call it inside the
+/// runtime.
 pub(crate) fn listen() -> Result<CancellationToken> {
     listen_for(None)
 }

@@ -1,6 +1,7 @@
 //! What the program logs: to standard error, which never makes it wait or end.
 //!
-//! A broker logs text on a terminal and JSON otherwise. A command shows the warnings of the client that it uses, as lines for people.
+//! A broker logs text on a terminal and JSON otherwise. A command shows the warnings of the client
+//! that it uses, as lines for people.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
@@ -86,7 +87,8 @@ fn json_notice(lost: u64) -> Vec<u8> {
     format!("{line}\n").into_bytes()
 }
 
-/// `tidelog: warning: what happened (topic: orders, error: …)`, without times and targets: who runs a command knows both.
+/// `tidelog: warning: what happened (topic: orders, error: …)`, without times and targets: who runs
+/// a command knows both.
 struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain

@@ -9,6 +9,7 @@
 //! | `fail_stop` | a panic is told of, and ends a broker |
 //! | `interrupt`, `waiting` | signals, and saying what a command waits for |
 //! | `stderr`, `logging` | what the program says of itself, without ever waiting for a reader |
+//! | `suggest` | names near to one that does not exist |
 //! | `probe` | GET on a broker's HTTP listener |
 
 #![deny(clippy::print_stderr, clippy::print_stdout)]
@@ -22,6 +23,7 @@ mod logging;
 mod output;
 mod probe;
 mod stderr;
+mod suggest;
 mod waiting;
 
 use std::io::{self, IsTerminal};
@@ -46,7 +48,8 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// Says what is wrong with the command line. Help and version are such errors too, and go to standard output.
+/// Says what is wrong with the command line. Help and version are such errors too, and go to
+/// standard output.
 fn usage(error: &clap::Error) -> anyhow::Result<Exit> {
     if !error.use_stderr() {
         return output::printed(error.print()).map(|()| Exit::Ok);

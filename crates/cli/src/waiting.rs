@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tidelog_client::{Client, ErrorCode, TopicPartition};
 
 use crate::exit::{Exit, Failure};
+use crate::suggest::near;
 use crate::tell;
 
 /// How long a command may be silent while it waits.
@@ -56,7 +57,8 @@ pub(crate) async fn for_topic(
     let found = async {
         loop {
             match client.partitions(topic).await {
-                // The client waits as long as it thinks right, which may be less than was asked for.
+                // The client waits as long as it thinks right, which may be less than was asked
+                // for.
                 Err(error) if is_unknown(&error) && tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(PATIENCE / 10).await;
                 }
@@ -110,7 +112,8 @@ fn is_unknown(error: &tidelog_client::Error) -> bool {
     error.code() == Some(ErrorCode::UnknownTopicOrPartition)
 }
 
-/// That the topic does not exist, with a name that is meant perhaps; `None` if it exists or nobody says so.
+/// That the topic does not exist, with a name that is meant perhaps; `None` if it exists or nobody
+/// says so.
 async fn missing(client: &Client, topic: &str) -> Option<String> {
     let admin = client.admin().timeout(LOOK);
     let listed = tokio::time::timeout(LOOK, admin.list_topics(false)).await;
@@ -118,13 +121,9 @@ async fn missing(client: &Client, topic: &str) -> Option<String> {
     if names.iter().any(|name| name == topic) {
         return None;
     }
-    let near = match near(topic, &names) {
+    let meant = match near(topic, names.iter().map(String::as_str)) {
         Some(near) => format!(" (did you mean {near}?)"),
         None => String::new(),
     };
-    Some(format!("topic {topic:?} does not exist{near}"))
-}
-
-fn near<'a>(_topic: &str, _names: &'a [String]) -> Option<&'a str> {
-    None
+    Some(format!("topic {topic:?} does not exist{meant}"))
 }

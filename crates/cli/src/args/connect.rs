@@ -23,7 +23,8 @@ pub(crate) struct ConnectFlags {
         default_value = "127.0.0.1:7171"
     )]
     bootstrap: String,
-    /// How long to try before giving up, seconds [default: 10, and 120 for a record to be acknowledged]
+    /// How long to try before giving up, seconds [default: 10, and 120 for a record to be
+    /// acknowledged]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: Option<u64>,
     /// What brokers call this program in their logs

@@ -72,7 +72,8 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("starting the runtime")
 }
 
-/// What a command does to the cluster: what is to be said when a signal ends it before the answer came.
+/// What a command does to the cluster: what is to be said when a signal ends it before the answer
+/// came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// It reads.

@@ -1,4 +1,5 @@
-//! Standard output for commands that must heed signals while nobody reads it: a thread of its own writes.
+//! Standard output for commands that must heed signals while nobody reads it: a thread of its own
+//! writes.
 
 use std::io::{self, Write};
 
@@ -7,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::printed;
 
-/// Hands bytes to the thread. Whoever awaits a write may stop waiting: what was handed over may come out all the same.
+/// Hands bytes to the thread. Whoever awaits a write may stop waiting: what was handed over may
+/// come out all the same.
 #[derive(Debug)]
 pub(crate) struct Stdout {
     jobs: mpsc::Sender<Job>,

@@ -1,8 +1,9 @@
 //! Standard error: every line that the program says of itself goes through here.
 //!
-//! Whoever says something never waits and never fails, whatever became of the reader: a broker does not stop because a log collector did,
-//! and no command because a pipe is closed. A thread of its own writes; what it cannot write is counted, and told of when lines are taken
-//! again. At the end of the program, in order or by a panic, what waits is written if that takes no long time.
+//! Whoever says something never waits and never fails, whatever became of the reader: a broker does
+//! not stop because a log collector did, and no command because a pipe is closed. A thread of its
+//! own writes; what it cannot write is counted, and told of when lines are taken again. At the end
+//! of the program, in order or by a panic, what waits is written if that takes no long time.
 
 mod queue;
 

@@ -1,7 +1,8 @@
 //! The lines that wait to be written, bounded, and the thread that writes them.
 //!
-//! No crate does this: the writer of tracing-appender says by `eprintln!` that its queue does not drain, which panics where standard error
-//! is gone and blocks where nobody reads it, and it does not tell how many lines were lost.
+//! No crate does this: the writer of tracing-appender says by `eprintln!` that its queue does not
+//! drain, which panics where standard error is gone and blocks where nobody reads it, and it does
+//! not tell how many lines were lost.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -180,7 +181,8 @@ impl<W: Write> Pump<W> {
         told
     }
 
-    /// Writes all of a line. A disk that fills up in the middle of one leaves a part, which the next line must not continue.
+    /// Writes all of a line. A disk that fills up in the middle of one leaves a part, which the
+    /// next line must not continue.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.torn {
             self.write_all(b"\n")?;

@@ -1,4 +1,5 @@
-//! Standard output and standard error that do not take what is written: closed by their reader, full, on a full disk.
+//! Standard output and standard error that do not take what is written: closed by their reader,
+//! full, on a full disk.
 
 use std::fs::File;
 use std::io::{PipeReader, Read, Write};

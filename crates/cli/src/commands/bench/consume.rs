@@ -58,7 +58,8 @@ async fn prepare(flags: &Flags) -> Result<(Consumer, u64)> {
     let ends = admin.list_offsets(at(OffsetAt::Latest)).await?;
     let offsets =
         |found: &BTreeMap<_, PartitionOffset>| found.values().map(|found| found.offset).sum::<u64>();
-    // Transaction markers and compaction would leave gaps; there are neither in a topic of this command's making.
+    // Transaction markers and compaction would leave gaps; there are neither in a topic of this
+    // command's making.
     let wanted = (offsets(&ends) - offsets(&starts)).min(flags.records.unwrap_or(u64::MAX));
     let from = StartAt::from(OffsetAt::Earliest);
     let assigned = partitions.into_iter().map(|partition| (partition, from));

@@ -42,7 +42,8 @@ pub(crate) struct CommonFlags {
     connect: ConnectFlags,
 }
 
-/// How long records may take that are on their way when a signal comes; then there is time to delete the topic.
+/// How long records may take that are on their way when a signal comes; then there is time to
+/// delete the topic.
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long deleting it may take then.
 const DELETE: Duration = Duration::from_secs(1);
@@ -67,7 +68,8 @@ async fn prepared<T>(signalled: &CancellationToken, work: impl Future<Output = R
     }
 }
 
-/// Awaits what is on its way; for a moment only once a signal has come. Whether all of it was awaited.
+/// Awaits what is on its way; for a moment only once a signal has come. Whether all of it was
+/// awaited.
 async fn settled(signalled: &CancellationToken, work: impl Future<Output = ()>) -> bool {
     let too_late = async {
         signalled.cancelled().await;

@@ -12,8 +12,8 @@ use crate::stderr;
 /// How often it is drawn.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Counts records, and shows them from a thread of its own: a terminal that is stopped stops no load. On anything but a terminal
-/// nothing is shown.
+/// Counts records, and shows them from a thread of its own: a terminal that is stopped stops no
+/// load. On anything but a terminal nothing is shown.
 pub(super) struct Progress {
     shared: Arc<Shared>,
     drawn: Option<JoinHandle<()>>,

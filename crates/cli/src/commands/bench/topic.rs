@@ -21,7 +21,8 @@ pub(super) struct TopicFlags {
     /// Size of a record's value, bytes; incompressible
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) record_size: u32,
-    /// Keep the topic if it was created here, e.g. for `bench consume`; else it is deleted at the end
+    /// Keep the topic if it was created here, e.g. for `bench consume`; else it is deleted at the
+    /// end
     #[arg(long)]
     keep: bool,
 }

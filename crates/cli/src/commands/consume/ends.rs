@@ -1,4 +1,5 @@
-//! `--until-end` and `--until`: where every partition ends for this run, and whether that is reached.
+//! `--until-end` and `--until`: where every partition ends for this run, and whether that is
+//! reached.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -97,7 +98,8 @@ impl Ends {
         Ok(self.open.is_empty())
     }
 
-    /// Another member that owns a partition and does nothing holds this one up: whoever waits should know.
+    /// Another member that owns a partition and does nothing holds this one up: whoever waits
+    /// should know.
     fn say_who_is_waited_for(
         &mut self,
         consumer: &Consumer,

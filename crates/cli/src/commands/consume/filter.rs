@@ -7,7 +7,8 @@ use tidelog_client::ConsumedRecord;
 /// Flags that say which records are shown. All of them must match.
 #[derive(Debug, Args)]
 pub(super) struct FilterFlags {
-    /// Show only records whose value holds a match of this regular expression; repeatable: all must match
+    /// Show only records whose value holds a match of this regular expression; repeatable: all must
+    /// match
     #[arg(long, value_name = "REGEX")]
     filter: Vec<Regex>,
     /// The same of the key

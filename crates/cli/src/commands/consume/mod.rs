@@ -38,11 +38,12 @@ pub(crate) struct Flags {
     /// Read as a member of this group: its partitions are shared among its members, and what was printed is committed
     #[arg(short, long, value_name = "GROUP")]
     group: Option<String>,
-    /// A name of this member that outlives it: started again under it, it gets its partitions back without a rebalance
+    /// A name of this member that outlives it: started again under it, it gets its partitions back
+    /// without a rebalance
     #[arg(long, value_name = "NAME", requires = "group")]
     instance_id: Option<String>,
-    /// Where to begin: beginning, latest, an OFFSET, or @TIMESTAMP in milliseconds since 1970. A group goes on where it committed, and
-    /// needs this only where it committed nothing
+    /// Where to begin: beginning, latest, an OFFSET, or @TIMESTAMP in milliseconds since 1970. A
+    /// group goes on where it committed, and needs this only where it committed nothing
     #[arg(long, value_name = "WHERE", required_unless_present = "group")]
     from: Option<From>,
     /// Stop after so many records

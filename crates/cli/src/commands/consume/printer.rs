@@ -50,7 +50,8 @@ impl Printer {
         self.buffer.len() >= MAX_BYTES
     }
 
-    /// Returns when everything printed is out of this process. Who stops waiting must not believe that it is.
+    /// Returns when everything printed is out of this process. Who stops waiting must not believe
+    /// that it is.
     pub(super) async fn flush(&mut self) -> Result<()> {
         if !self.buffer.is_empty() {
             self.buffer = self.out.write(std::mem::take(&mut self.buffer)).await?;

@@ -44,7 +44,8 @@ pub(super) struct Stop<'a> {
 /// What a member of a group has beyond.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
-    /// Whether the place where reading begins is committed: an end of the log is one of which nobody else could know.
+    /// Whether the place where reading begins is committed: an end of the log is one of which
+    /// nobody else could know.
     pub(super) commits_starts: bool,
     /// Partitions of which something was read here, or whose start is committed.
     pub(super) begun: BTreeSet<TopicPartition>,
@@ -81,7 +82,8 @@ impl Reading<'_> {
                 }
             };
             if self.stop.is_beyond(&record) {
-                // A topic that is written to without a pause always has a record at hand, and its end must be noticed all the same.
+                // A topic that is written to without a pause always has a record at hand, and its
+                // end must be noticed all the same.
                 self.flush().await?;
                 if self.at_end().await? {
                     break;
@@ -129,8 +131,9 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Commits where this member begins, of partitions that nobody committed for: else whoever goes on there begins at another end, and
-    /// a member that reads `--until-end` never learns that there was nothing to read.
+    /// Commits where this member begins, of partitions that nobody committed for: else whoever goes
+    /// on there begins at another end, and a member that reads `--until-end` never learns that
+    /// there was nothing to read.
     async fn commit_starts(&mut self) {
         let Some(group) = self.group.as_mut().filter(|group| group.commits_starts) else {
             return;

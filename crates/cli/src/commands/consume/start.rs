@@ -14,7 +14,8 @@ use crate::tell;
 /// The first and the next offset of each partition.
 type Bounds = BTreeMap<TopicPartition, (u64, u64)>;
 
-/// Where a member goes on where its group has committed nothing. Without `--from` there must be no such place that matters.
+/// Where a member goes on where its group has committed nothing. Without `--from` there must be no
+/// such place that matters.
 pub(super) async fn of_group(
     client: &Client,
     group: &str,
@@ -40,7 +41,8 @@ pub(super) async fn of_group(
     }
 }
 
-/// Where each partition begins without a group. An offset that a partition does not hold is moved to the nearest that it does, and said.
+/// Where each partition begins without a group. An offset that a partition does not hold is moved
+/// to the nearest that it does, and said.
 pub(super) async fn of_partitions(
     client: &Client,
     partitions: &[TopicPartition],

@@ -16,7 +16,8 @@ pub(super) struct TopicFlags {
     /// The topics
     #[arg(required_unless_present = "topic_regex")]
     pub(super) topics: Vec<String>,
-    /// Also every topic whose whole name matches; in a group those that come later, too, else those that are there now
+    /// Also every topic whose whole name matches; in a group those that come later, too, else those
+    /// that are there now
     #[arg(long, value_name = "REGEX")]
     pub(super) topic_regex: Option<Regex>,
     /// Only these partitions; repeatable
@@ -85,7 +86,8 @@ async fn matching(client: &Client, connect: &ConnectFlags, regex: &Regex) -> Res
 /// The expression as the group's coordinator takes it: it matches a name from end to end.
 fn whole(regex: &Regex) -> Result<Regex, regex::Error> {
     let source = regex.as_str();
-    // It is right by itself. Where the end of the group is not seen, it ends in a comment, which a line end ends.
+    // It is right by itself. Where the end of the group is not seen, it ends in a comment, which a
+    // line end ends.
     Regex::new(&format!("^(?:{source})$")).or_else(|_| Regex::new(&format!("^(?:{source}\n)$")))
 }
 

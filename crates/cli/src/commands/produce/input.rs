@@ -22,7 +22,8 @@ pub(super) struct InputFlags {
     /// What stands between key and value in a line, e.g. '\t' or ':'; a line without it has no key
     #[arg(short = 'K', long, value_name = "TEXT", value_parser = delimiter, conflicts_with = "input")]
     key_delimiter: Option<Bytes>,
-    /// What stands between a line's headers and the rest, e.g. '\t': headers are KEY=VALUE,KEY=VALUE as %h shows them, or nothing
+    /// What stands between a line's headers and the rest, e.g. '\t': headers are
+    /// KEY=VALUE,KEY=VALUE as %h shows them, or nothing
     #[arg(long, value_name = "TEXT", value_parser = delimiter, conflicts_with = "input")]
     header_delimiter: Option<Bytes>,
     /// A header for every record; repeatable
@@ -48,12 +49,14 @@ pub(super) enum InputFormat {
     /// A record's value, or what the delimiters make of it
     #[default]
     Text,
-    /// {partition, timestamp, key, value, headers} as `consume -o json` shows it, bytes as `key_base64` and `value_base64`; all may be left out
+    /// {partition, timestamp, key, value, headers} as `consume -o json` shows it, bytes as
+    /// `key_base64` and `value_base64`; all may be left out
     Json,
 }
 
 impl InputFlags {
-    /// The record of a line; `None` for a line that holds none. An error says what is wrong with the line.
+    /// The record of a line; `None` for a line that holds none. An error says what is wrong with
+    /// the line.
     pub(super) fn record(&self, topic: &str, line: Bytes) -> Result<Option<Record>, String> {
         let mut record = match self.input {
             InputFormat::Json if line.iter().all(u8::is_ascii_whitespace) => return Ok(None),

@@ -31,7 +31,8 @@ pub(super) struct Source {
     pub(super) lines: mpsc::Receiver<Lines>,
 }
 
-/// The files in order, or standard input if there are none; with `whole`, each is one line, whatever stands in it.
+/// The files in order, or standard input if there are none; with `whole`, each is one line,
+/// whatever stands in it.
 pub(super) fn sources(files: &[PathBuf], whole: bool) -> Result<VecDeque<Source>> {
     if files.is_empty() {
         let input = BufReader::new(io::stdin());

@@ -35,7 +35,8 @@ pub(crate) struct Flags {
     files: Vec<PathBuf>,
     #[command(flatten)]
     input: InputFlags,
-    /// Print where each acknowledged record stands; the figures of the run go to standard error in any case
+    /// Print where each acknowledged record stands; the figures of the run go to standard error in
+    /// any case
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     output: AckFormat,
     #[command(flatten)]
@@ -53,7 +54,8 @@ enum AckFormat {
     /// Not at all
     #[default]
     None,
-    /// {record, topic, partition, offset, timestamp}, an object a line, in the order of acknowledgements; record counts from 1
+    /// {record, topic, partition, offset, timestamp}, an object a line, in the order of
+    /// acknowledgements; record counts from 1
     Json,
 }
 
@@ -75,7 +77,8 @@ struct ProducerFlags {
     /// The size up to which a batch grows, bytes before compression, e.g. 256KiB
     #[arg(long, value_name = "BYTES", default_value_t = ByteSize::kib(256))]
     batch_size: ByteSize,
-    /// The largest record that is sent, bytes, e.g. 2MiB; the topic's max.message.bytes bounds it, too
+    /// The largest record that is sent, bytes, e.g. 2MiB; the topic's max.message.bytes bounds it,
+    /// too
     #[arg(long, value_name = "BYTES", default_value_t = ByteSize::b(MAX_MAX_MESSAGE_BYTES.into()))]
     max_request_size: ByteSize,
 }

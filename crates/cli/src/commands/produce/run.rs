@@ -68,6 +68,25 @@ struct Left {
     unsent: u64,
 }
 
+impl Left {
+    fn error(&self) -> anyhow::Error {
+        let text = match self {
+            Self {
+                unacknowledged: 0,
+                unsent: 0,
+            } => "interrupted: what was read before is sent and answered".to_owned(),
+            Self {
+                unacknowledged,
+                unsent,
+            } => format!(
+                "interrupted: {unacknowledged} record(s) were sent and not acknowledged, so that they may be stored; \
+                 {unsent} record(s) that were read were not sent"
+            ),
+        };
+        Failure::new(Exit::Interrupted, text).into()
+    }
+}
+
 impl Future for Awaited {
     type Output = Settled;
 
@@ -119,7 +138,7 @@ impl<'a> Run<'a> {
             return Err(Failure::new(Exit::Failed, text).into());
         }
         if signalled.is_cancelled() {
-            return Err(self.interrupted(&Left::default()));
+            return Err(Left::default().error());
         }
         Ok(())
     }
@@ -148,7 +167,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// What is at hand of the first source, counting acknowledgements while nothing is; `None` at its end.
+    /// What is at hand of the first source, counting acknowledgements while nothing is; `None` at
+    /// its end.
     async fn next_lines(&mut self) -> Result<Option<Vec<Bytes>>> {
         loop {
             let Some(source) = self.sending.sources.front_mut() else {
@@ -245,24 +265,7 @@ impl<'a> Run<'a> {
             }
         }
         self.say_figures();
-        Err(self.interrupted(&left))
-    }
-
-    fn interrupted(&self, left: &Left) -> anyhow::Error {
-        let text = match left {
-            Left {
-                unacknowledged: 0,
-                unsent: 0,
-            } => "interrupted: what was read before is sent and answered".to_owned(),
-            Left {
-                unacknowledged,
-                unsent,
-            } => format!(
-                "interrupted: {unacknowledged} record(s) were sent and not acknowledged, so that they may be stored; \
-                 {unsent} record(s) that were read were not sent"
-            ),
-        };
-        Failure::new(Exit::Interrupted, text).into()
+        Err(left.error())
     }
 
     fn count(&mut self, settled: Settled) -> Result<()> {
