@@ -139,6 +139,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("batch_size", "--batch-size"),
     ("delivery_timeout", "--timeout"),
     ("enable_idempotence(false)", "--no-idempotence"),
+    ("the bootstrap addresses", "--bootstrap"),
 ];
 
 /// A sentence of the client in the words of the command line: whoever types commands knows flags,

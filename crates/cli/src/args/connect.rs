@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use tidelog_client::{Admin, Client, ClientBuilder, ErrorKind};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, in_flags};
 use crate::{interrupt, tell, waiting};
 
 /// How long to try, unless the command line says otherwise.
@@ -59,7 +59,7 @@ impl ConnectFlags {
             Err(error) if error.kind() == ErrorKind::Unreachable && patience < self.timeout() => {
                 tell!(
                     "tidelog: {}; trying for {} s",
-                    error.message(),
+                    in_flags(error.message()),
                     self.timeout().as_secs()
                 );
             }
