@@ -280,6 +280,16 @@ pub enum RecordError {
         /// How many.
         extra: usize,
     },
+    /// Before 1970.
+    #[error(
+        "record {index} of the batch has timestamp {timestamp_ms}: use milliseconds since 1970, or -1 for none"
+    )]
+    Timestamp {
+        /// Which record.
+        index: u32,
+        /// Its timestamp.
+        timestamp_ms: i64,
+    },
     /// No key, and the topic is compacted.
     #[error("record {index} of the batch has no key: a compacted topic takes only records with one")]
     NoKey {
@@ -292,7 +302,7 @@ impl RecordError {
     /// The code a client is answered with.
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::NoKey { .. } => ErrorCode::InvalidRecord,
+            Self::NoKey { .. } | Self::Timestamp { .. } => ErrorCode::InvalidRecord,
             _ => ErrorCode::CorruptMessage,
         }
     }
@@ -319,6 +329,42 @@ impl OpenError {
             Self::Batch(error) => error.code(),
             Self::Compression(error) => error.code(),
             Self::Record(error) => error.code(),
+        }
+    }
+}
+
+/// Why the records of a produced batch are refused. Its checksum is right, so they are as their producer made them.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ProducedError {
+    /// The batch itself.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// Its payload does not open.
+    #[error("{0}; nothing of the batch was stored")]
+    Compression(#[from] CompressionError),
+    /// One of its records is not readable, or may not be stored.
+    #[error("{0}; nothing of the batch was stored")]
+    Record(#[from] RecordError),
+    /// The header says something else than the records: offsets by time would be wrong.
+    #[error(
+        "record batch whose header says that its largest timestamp is {claimed_ms}, and that of its records is {actual_ms}: \
+         the batch's producer is broken; nothing of the batch was stored"
+    )]
+    MaxTimestamp {
+        /// The header's, milliseconds since 1970.
+        claimed_ms: i64,
+        /// The largest of the records.
+        actual_ms: i64,
+    },
+}
+
+impl ProducedError {
+    /// The code a client is answered with. A payload under a right checksum was not damaged on its way: it is no CORRUPT_MESSAGE.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Batch(error) => error.code(),
+            Self::Compression(CompressionError::TooLarge { .. }) => ErrorCode::MessageTooLarge,
+            Self::Compression(_) | Self::Record(_) | Self::MaxTimestamp { .. } => ErrorCode::InvalidRecord,
         }
     }
 }
@@ -388,4 +434,11 @@ macro_rules! into_partition_error {
     };
 }
 
-into_partition_error!(BatchError, CompressionError, RecordError, OpenError, BuildError);
+into_partition_error!(
+    BatchError,
+    CompressionError,
+    RecordError,
+    OpenError,
+    ProducedError,
+    BuildError
+);

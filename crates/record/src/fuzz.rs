@@ -4,14 +4,14 @@
 
 use bytes::Bytes;
 
-use crate::{Batch, HEADER_BYTES, split};
+use crate::{Batch, DEFAULT_OPENED_BYTES, HEADER_BYTES, split};
 
 /// What a batch may take when it is opened, bytes: small, so that an answer that ignores it stands out.
 const OPENED_BYTES: usize = 1 << 20;
 /// The topic's max.message.bytes.
 const MAX_BATCH_BYTES: u32 = 1 << 20;
 
-/// Validates, opens and iterates. The checksum is tried as it is, and made right: damage must not hide behind it.
+/// Validates, walks, opens and iterates. The checksum is tried as it is, and made right: damage must not hide behind it.
 pub fn target(data: &[u8]) {
     read(&Bytes::copy_from_slice(data));
     if data.len() > HEADER_BYTES {
@@ -25,7 +25,9 @@ pub fn target(data: &[u8]) {
 }
 
 fn read(bytes: &Bytes) {
-    let _ = Batch::from_producer(bytes.clone(), MAX_BATCH_BYTES);
+    if let Ok(batch) = Batch::from_producer(bytes.clone(), MAX_BATCH_BYTES) {
+        arrive(&batch);
+    }
     let _ = Batch::from_log(bytes.clone());
     for batch in split(bytes.clone()) {
         let Ok(batch) = batch else { break };
@@ -45,6 +47,24 @@ fn read(bytes: &Bytes) {
             .count();
         assert_eq!(records.into_iter().count(), borrowed);
     }
+}
+
+/// What a broker takes, every reader must be able to read in full.
+fn arrive(batch: &Batch) {
+    if batch.check_records().is_err() {
+        return;
+    }
+    let records = batch.open(DEFAULT_OPENED_BYTES).expect("what was taken opens");
+    let mut next = 0;
+    let mut max_timestamp_ms = -1;
+    for record in &records {
+        let record = record.expect("what was taken is read");
+        assert_eq!(record.offset.0, next);
+        next += 1;
+        max_timestamp_ms = max_timestamp_ms.max(record.timestamp_ms);
+    }
+    assert_eq!(next, batch.info().offset_count());
+    assert_eq!(max_timestamp_ms, batch.info().max_timestamp_ms);
 }
 
 #[cfg(test)]

@@ -50,7 +50,12 @@ impl Attributes {
 
     /// How the records are compressed; `None` for a number that Kafka has not given out.
     pub fn compression(self) -> Option<Compression> {
-        Compression::from_number((self.0 & Self::COMPRESSION) as u8)
+        Compression::from_number(self.compression_number())
+    }
+
+    /// The number that says how the records are compressed, known or not.
+    pub(crate) const fn compression_number(self) -> u8 {
+        (self.0 & Self::COMPRESSION) as u8
     }
 
     /// Whether every record's timestamp is the batch's max timestamp, set by the broker.

@@ -249,9 +249,9 @@ impl Iterator for IntoRecords {
 
 impl FusedIterator for IntoRecords {}
 
-/// Where in its batch a reader stands.
+/// Where in its batch a reader stands: the one reader of records there is, whatever their bytes come out of.
 #[derive(Debug, Clone)]
-struct Cursor {
+pub(crate) struct Cursor {
     base_offset: Offset,
     last_offset_delta: u32,
     first_timestamp_ms: i64,
@@ -264,7 +264,7 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn new(header: &BatchHeader) -> Self {
+    pub(crate) fn new(header: &BatchHeader) -> Self {
         Self {
             base_offset: header.base_offset,
             last_offset_delta: header.last_offset_delta,
@@ -280,7 +280,18 @@ impl Cursor {
         }
     }
 
-    fn advance<'a>(&mut self, rest: &mut &'a [u8]) -> Option<Result<RecordView<'a>, RecordError>> {
+    /// How many records were read.
+    pub(crate) const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Whether every record that the batch claims was read.
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.index == self.record_count
+    }
+
+    /// Reads the next record off the front of `rest`, which ends with the payload or behind that record.
+    pub(crate) fn advance<'a>(&mut self, rest: &mut &'a [u8]) -> Option<Result<RecordView<'a>, RecordError>> {
         if self.done {
             return None;
         }

@@ -19,11 +19,13 @@
 //! A batch's way through the system, and who does what:
 //!
 //! 1. A client appends records to a [`BatchBuilder`] and closes it: a [`Batch`], perhaps [stamped](Batch::stamped) later.
-//! 2. The leader checks the untrusted bytes with [`Batch::from_producer`] (one CRC pass, no allocation), then
-//!    [assigns](Batch::assign) base offset and leader epoch.
+//! 2. The leader checks the untrusted bytes with [`Batch::from_producer`] (one CRC pass, no allocation), walks the records with
+//!    [`Batch::record_check`], then [assigns](Batch::assign) base offset and leader epoch.
 //! 3. A follower, or a reader of the disk, checks with [`Batch::from_log`], and splits what holds several with [`split`](split()).
 //! 4. A consumer [opens](Batch::open) it, under a limit, and iterates: borrowed ([`Records::iter`]) or sharing the
 //!    batch's buffer ([`Records::into_iter`]).
+//!
+//! What passes step 2 is read in full at step 4: that is tested for every codec and every changed byte.
 //!
 //! Nothing here trusts a number from the wire: every length is checked against what is there before it is used, no allocation is
 //! sized by a count, and decompression stops at a limit. What is wrong is a typed error; nothing panics.
@@ -33,12 +35,14 @@
 //! | `header` | the 61 bytes, and the framing checks that every reader makes |
 //! | `view` | a framed batch, borrowed or owned |
 //! | `validate` | what is asked of a producer's batch, and of a stored one |
+//! | `arrival` | what is asked of a producer's records |
 //! | `patch` | fields that a leader or a producer fills in later; header-only batches |
 //! | `split` | several batches one after another |
 //! | `builder` | making a batch |
 //! | `iter`, `varint` | reading its records |
 //! | `compress` | the four codecs, each a cargo feature of its name, all on by default |
 
+mod arrival;
 mod builder;
 mod compress;
 mod error;
@@ -52,9 +56,10 @@ mod validate;
 mod varint;
 mod view;
 
+pub use arrival::{Checked, RecordCheck};
 pub use builder::{BatchBuilder, HeaderRef, NewRecord};
 pub use compress::{Compression, DEFAULT_OPENED_BYTES, MAX_OPENED_BYTES, UnknownCompression};
-pub use error::{BatchError, BuildError, CompressionError, OpenError, RecordError};
+pub use error::{BatchError, BuildError, CompressionError, OpenError, ProducedError, RecordError};
 pub use header::{Attributes, BatchHeader, HEADER_BYTES, MAGIC, MAX_RECORDS_PER_BATCH, MIN_RECORD_BYTES};
 pub use iter::{HeaderIter, HeaderView, Headers, IntoRecords, Record, RecordIter, RecordView, Records};
 pub use patch::EmptiedRange;

@@ -15,6 +15,7 @@ impl Batch {
     ///
     /// Checked, cheap before dear: size, framing, base offset 0, record count = last offset delta + 1 > 0 and fitting the payload, attribute
     /// bits (no transactions, no control records, no broker's flags: Tidelog has none of them yet), timestamps, producer fields, CRC.
+    /// The payload stays closed: [`Batch::record_check`] walks it.
     pub fn from_producer(bytes: Bytes, max_bytes: u32) -> Result<Self, BatchError> {
         if bytes.len() > max_bytes as usize {
             return Err(BatchError::TooLarge {
@@ -85,7 +86,7 @@ fn check_attributes(header: &BatchHeader) -> Result<(), BatchError> {
     let attributes = header.attributes;
     if attributes.compression().is_none() {
         return Err(BatchError::Compression {
-            number: (attributes.0 & 0b111) as u8,
+            number: attributes.compression_number(),
         });
     }
     if attributes.unknown_bits() != 0 {

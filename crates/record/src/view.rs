@@ -120,7 +120,7 @@ impl Batch {
             .attributes
             .compression()
             .ok_or(BatchError::Compression {
-                number: (self.header.attributes.0 & 0b111) as u8,
+                number: self.header.attributes.compression_number(),
             })?;
         let payload = self.bytes.slice(HEADER_BYTES..);
         let payload = match compression {
@@ -132,8 +132,7 @@ impl Batch {
         Ok(Records::new(self.header, payload))
     }
 
-    /// Whether every record has a key, as a compacted topic asks: the one check of a broker that opens a payload. Walks all
-    /// records, so that it also finds every malformed one.
+    /// Whether every record has a key, as a compacted topic asks. Walks all records, so that it also finds every malformed one.
     pub fn check_keys(&self, limit_bytes: usize) -> Result<(), OpenError> {
         let records = self.open(limit_bytes)?;
         for (index, record) in records.iter().enumerate() {

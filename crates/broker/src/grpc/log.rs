@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::partition::{OffsetQuery, ReplicaManager};
 
 pub(super) mod fetch;
+mod arrival;
 pub(super) mod produce;
 
 /// Produce requests of one stream that await their acknowledgement; beyond it the stream is not read on.
@@ -47,6 +48,7 @@ pub struct Shared {
     metadata: Metadata,
     producer_ids: ProducerIds,
     metrics: Arc<Metrics>,
+    arrivals: arrival::Arrivals,
     /// Ends streams when the broker stops; the broker's own token or a child of it.
     shutdown: CancellationToken,
 }
@@ -65,6 +67,7 @@ impl Shared {
             metadata,
             producer_ids,
             metrics,
+            arrivals: arrival::Arrivals::default(),
             shutdown,
         })
     }

@@ -1,8 +1,8 @@
 //! gzip, at zlib's usual level. A payload of several members is read as one, as Java does.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 /// zlib's default level, and Kafka's.
@@ -15,6 +15,6 @@ pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn reader(payload: &[u8]) -> impl Read {
+pub(super) fn reader<R: BufRead>(payload: R) -> impl Read + use<R> {
     MultiGzDecoder::new(payload)
 }

@@ -10,10 +10,13 @@ use thiserror::Error;
 
 use crate::{CompressionError, HEADER_BYTES};
 
+pub(crate) use opener::Opener;
+
 #[cfg(feature = "gzip")]
 mod gzip;
 #[cfg(feature = "lz4")]
 mod lz4;
+mod opener;
 #[cfg(feature = "snappy")]
 mod snappy;
 #[cfg(feature = "zstd")]
@@ -21,7 +24,8 @@ mod zstd;
 
 /// The most bytes that any payload is opened into, and that a builder fills: four times what max.message.bytes may be set to.
 pub const MAX_OPENED_BYTES: usize = 4 * tidelog_types::limits::MAX_MAX_MESSAGE_BYTES as usize;
-/// A limit for opening batches of a topic with the default max.message.bytes: thirty-two times that, beyond what text compresses to.
+/// What readers open a batch into at most, and therefore also the most that a broker takes of a producer: twice the largest
+/// max.message.bytes, and thirty-two times the default one, which is beyond what text compresses to.
 pub const DEFAULT_OPENED_BYTES: usize = 32 * 1024 * 1024;
 
 const _: () = assert!(DEFAULT_OPENED_BYTES <= MAX_OPENED_BYTES);
@@ -132,7 +136,7 @@ pub(crate) fn decompress(
         #[cfg(feature = "snappy")]
         Compression::Snappy => snappy::decompress(payload, limit_bytes),
         #[cfg(feature = "lz4")]
-        Compression::Lz4 => read_limited(codec, lz4::reader(payload)?, limit_bytes),
+        Compression::Lz4 => read_limited(codec, lz4::reader(payload, payload)?, limit_bytes),
         #[cfg(feature = "zstd")]
         Compression::Zstd => {
             let reader = zstd::reader(payload).map_err(|error| malformed(codec, error.to_string()))?;

@@ -37,36 +37,76 @@ pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) -> Result<(), Compress
 
 pub(super) fn decompress(payload: &[u8], limit_bytes: usize) -> Result<Vec<u8>, CompressionError> {
     let mut out = Vec::new();
-    if payload.len() < HEADER.len() || payload[..MAGIC_BYTES] != HEADER[..MAGIC_BYTES] {
-        append_block(payload, &mut out, limit_bytes)?;
-        return Ok(out);
+    let mut blocks = Blocks::of(payload);
+    while let Some(block) = blocks.take(payload)? {
+        let start = out.len();
+        let claimed = claimed_bytes(block)?;
+        if claimed > limit_bytes - start {
+            return Err(CompressionError::TooLarge {
+                codec: Compression::Snappy,
+                limit_bytes,
+            });
+        }
+        out.resize(start + claimed, 0);
+        open_block(block, &mut out[start..])?;
     }
-    let mut rest = &payload[HEADER.len()..];
-    while !rest.is_empty() {
+    Ok(out)
+}
+
+/// A place among a payload's blocks.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    at: usize,
+    is_framed: bool,
+}
+
+impl Blocks {
+    /// Before the first block of `payload`.
+    pub(super) fn of(payload: &[u8]) -> Self {
+        let is_framed = payload.len() >= HEADER.len() && payload[..MAGIC_BYTES] == HEADER[..MAGIC_BYTES];
+        Self {
+            at: if is_framed { HEADER.len() } else { 0 },
+            is_framed,
+        }
+    }
+
+    /// The next block of the same payload, still compressed. What is not framed is one block, and an empty one is none.
+    pub(super) fn take<'a>(&mut self, payload: &'a [u8]) -> Result<Option<&'a [u8]>, CompressionError> {
+        let mut rest = &payload[self.at..];
+        if !self.is_framed {
+            let is_first = self.at == 0;
+            self.at = payload.len();
+            self.is_framed = true;
+            return Ok(is_first.then_some(rest));
+        }
+        if rest.is_empty() {
+            return Ok(None);
+        }
         let block = rest
             .split_off(..4)
             .and_then(|length| length.try_into().ok())
             .map(|length| u32::from_be_bytes(length) as usize)
             .and_then(|length| rest.split_off(..length))
             .ok_or_else(|| malformed(Compression::Snappy, "a block is cut short"))?;
-        append_block(block, &mut out, limit_bytes)?;
+        self.at = payload.len() - rest.len();
+        Ok(Some(block))
     }
-    Ok(out)
 }
 
-fn append_block(block: &[u8], out: &mut Vec<u8>, limit_bytes: usize) -> Result<(), CompressionError> {
+/// What a block says it becomes, bytes, unless that is a lie.
+pub(super) fn claimed_bytes(block: &[u8]) -> Result<usize, CompressionError> {
     let codec = Compression::Snappy;
     let claimed = decompress_len(block).map_err(|error| malformed(codec, error.to_string()))?;
     if claimed > block.len() * MAX_RATIO {
         return Err(malformed(codec, "a block claims more than it can hold"));
     }
-    let start = out.len();
-    if claimed > limit_bytes - start {
-        return Err(CompressionError::TooLarge { codec, limit_bytes });
-    }
-    out.resize(start + claimed, 0);
+    Ok(claimed)
+}
+
+/// Opens a block into exactly the bytes that it claims.
+pub(super) fn open_block(block: &[u8], out: &mut [u8]) -> Result<(), CompressionError> {
     Decoder::new()
-        .decompress(block, &mut out[start..])
-        .map_err(|error| malformed(codec, error.to_string()))?;
+        .decompress(block, out)
+        .map_err(|error| malformed(Compression::Snappy, error.to_string()))?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! zstd, at its usual level.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
@@ -20,7 +20,7 @@ pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn reader(payload: &[u8]) -> io::Result<impl Read> {
+pub(super) fn reader<'a, R: BufRead + 'a>(payload: R) -> io::Result<impl Read + use<'a, R>> {
     let mut decoder = Decoder::with_buffer(payload)?;
     decoder.window_log_max(MAX_WINDOW_LOG)?;
     Ok(decoder)

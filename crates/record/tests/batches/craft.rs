@@ -57,3 +57,93 @@ pub(crate) fn sealed(mut raw: Vec<u8>) -> Bytes {
     raw[CRC..ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
     raw.into()
 }
+
+/// A record as it stands in a payload, every field at will.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw<'a> {
+    pub(crate) attributes: u8,
+    pub(crate) timestamp_delta: i64,
+    pub(crate) offset_delta: i64,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    /// The header count, and the bytes behind it.
+    pub(crate) headers: (i64, &'a [u8]),
+}
+
+impl Raw<'_> {
+    /// A good one, the first, third, … of a batch.
+    pub(crate) fn at(offset_delta: i64) -> Self {
+        Self {
+            attributes: 0,
+            timestamp_delta: 0,
+            offset_delta,
+            key: Some(b"key"),
+            value: Some(b"value"),
+            headers: (0, b""),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut fields = vec![self.attributes];
+        put(&mut fields, self.timestamp_delta);
+        put(&mut fields, self.offset_delta);
+        for bytes in [self.key, self.value] {
+            put(&mut fields, bytes.map_or(-1, |bytes| bytes.len() as i64));
+            fields.extend_from_slice(bytes.unwrap_or_default());
+        }
+        put(&mut fields, self.headers.0);
+        fields.extend_from_slice(self.headers.1);
+        framed(&fields)
+    }
+}
+
+/// Fields behind their length.
+pub(crate) fn framed(fields: &[u8]) -> Vec<u8> {
+    let mut record = Vec::new();
+    put(&mut record, fields.len() as i64);
+    record.extend_from_slice(fields);
+    record
+}
+
+/// Appends a variable-length integer.
+pub(crate) fn put(out: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// The payload of a batch that our builder made, compressed as the batch says.
+pub(crate) fn compressed(codec: Compression, payload: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    match codec {
+        Compression::None => payload.to_vec(),
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+            encoder.write_all(payload).unwrap();
+            encoder.finish().unwrap()
+        }
+        #[cfg(feature = "snappy")]
+        Compression::Snappy => snap::raw::Encoder::new().compress_vec(payload).unwrap(),
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(payload).unwrap();
+            encoder.finish().unwrap()
+        }
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => zstd::encode_all(payload, 3).unwrap(),
+        #[allow(unreachable_patterns, reason = "reachable where a feature is off")]
+        _ => unreachable!("asked only for what is built in"),
+    }
+}
+
+/// The codecs of this build, without none.
+pub(crate) fn codecs() -> impl Iterator<Item = Compression> {
+    Compression::ALL
+        .into_iter()
+        .filter(|codec| codec.is_built_in() && *codec != Compression::None)
+}

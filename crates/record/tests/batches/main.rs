@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod arrive;
 mod build;
 mod craft;
 mod fixtures;

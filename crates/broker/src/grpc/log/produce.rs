@@ -94,7 +94,9 @@ impl LogService {
         }
         let batch = match produce.data {
             Some(v1::partition_produce::Data::Batch(bytes)) => {
-                Batch::from_producer(bytes, target.max_message_bytes)?
+                let batch = Batch::from_producer(bytes, target.max_message_bytes)?;
+                self.shared.arrivals.check(&batch).await?;
+                batch
             }
             Some(v1::partition_produce::Data::Records(records)) => {
                 plain::build(&records, target.max_message_bytes, now_ms())?
