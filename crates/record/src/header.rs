@@ -1,6 +1,6 @@
 //! The 61 bytes before a batch's payload, decoded, and the checks that no reader can do without.
 
-use tidelog_types::{BatchInfo, LeaderEpoch, Offset, ProducerEpoch, ProducerId, ProducerStamp, Sequence};
+use tidelog_types::{BatchInfo, LeaderEpoch, Offset, ProducerStamp};
 
 use crate::compress::MAX_OPENED_BYTES;
 use crate::{BatchError, Compression};
@@ -189,11 +189,7 @@ impl BatchHeader {
 
     /// Who produced it, if idempotently and with numbers that make sense.
     pub fn producer(&self) -> Option<ProducerStamp> {
-        Some(ProducerStamp {
-            id: ProducerId(u64::try_from(self.producer_id).ok()?),
-            epoch: ProducerEpoch(u16::try_from(self.producer_epoch).ok()?),
-            base_sequence: Sequence::from_wire(self.base_sequence)?,
-        })
+        ProducerStamp::from_wire(self.producer_id, self.producer_epoch, self.base_sequence)
     }
 
     /// The header in the words that the other crates speak. A batch that no leader has seen reads as of epoch 0.
@@ -231,13 +227,14 @@ impl BatchHeader {
     }
 
     /// The same with another producer, or none.
+    ///
+    /// # Panics
+    /// For an id or epoch that no header can hold: it would come out as no producer at all, or as another epoch.
     pub(crate) fn with_producer(mut self, producer: Option<ProducerStamp>) -> Self {
         (self.producer_id, self.producer_epoch, self.base_sequence) = match producer {
-            Some(stamp) => (
-                stamp.id.0 as i64,
-                stamp.epoch.0 as i16,
-                stamp.base_sequence.to_wire(),
-            ),
+            Some(stamp) => stamp
+                .to_wire()
+                .expect("ids and epochs are checked where they come in"),
             None => (-1, -1, -1),
         };
         self

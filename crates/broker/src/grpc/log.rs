@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Listener;
 use super::leaders::unknown_topic;
-use super::producer_ids::ProducerIds;
+use super::producer_ids::{self, ProducerIds};
 use crate::metrics::Metrics;
 use crate::partition::{OffsetQuery, ReplicaManager};
 
@@ -156,15 +156,9 @@ impl LogService {
         &self,
         request: v1::InitProducerRequest,
     ) -> Result<v1::InitProducerResponse, PartitionError> {
-        if let (Some(producer_id), Some(epoch)) = (request.producer_id, request.producer_epoch)
-            && epoch < u32::from(i16::MAX.unsigned_abs())
-        {
-            // Raising an epoch needs no agreement: the partitions fence the older one when they see the newer (KIP-360).
-            return Ok(v1::InitProducerResponse {
-                error: None,
-                producer_id,
-                producer_epoch: epoch + 1,
-            });
+        let given_away = self.shared.metadata.image().next_producer_id.0;
+        if let Some(raised) = producer_ids::raised(&request, given_away)? {
+            return Ok(raised);
         }
         let replicas = &self.shared.replicas;
         let Some(epoch) = replicas.broker_epoch() else {

@@ -11,7 +11,7 @@ use tidelog_record::{
     OpenError, Record,
 };
 use tidelog_types::limits::MAX_FETCH_BYTES;
-use tidelog_types::{ErrorCode, Offset, PartitionError, ProducerEpoch, ProducerId, ProducerStamp, Sequence};
+use tidelog_types::{ErrorCode, Offset, PartitionError, ProducerStamp};
 
 /// One batch of plain records, of at most `max_bytes`. Records without a timestamp get `now_ms`.
 pub(super) fn build(plain: &v1::PlainRecords, max_bytes: u32, now_ms: i64) -> Result<Batch, PartitionError> {
@@ -50,23 +50,24 @@ pub(super) fn build(plain: &v1::PlainRecords, max_bytes: u32, now_ms: i64) -> Re
 }
 
 fn stamp(stamp: &v1::ProducerStamp) -> Result<ProducerStamp, PartitionError> {
-    let invalid = |what: &str, value: u32| {
-        let text =
-            format!("producer stamp with {what} {value}, out of its range; ask InitProducer for a stamp");
-        PartitionError::new(ErrorCode::InvalidRecord, text)
+    let fields = || {
+        let id = i64::try_from(stamp.producer_id).ok()?;
+        let epoch = i16::try_from(stamp.producer_epoch).ok()?;
+        let base_sequence = i32::try_from(stamp.base_sequence).ok()?;
+        ProducerStamp::from_wire(id, epoch, base_sequence)
     };
-    let epoch = u16::try_from(stamp.producer_epoch)
-        .ok()
-        .filter(|epoch| i16::try_from(*epoch).is_ok())
-        .ok_or_else(|| invalid("epoch", stamp.producer_epoch))?;
-    let base_sequence = i32::try_from(stamp.base_sequence)
-        .ok()
-        .and_then(Sequence::from_wire)
-        .ok_or_else(|| invalid("sequence", stamp.base_sequence))?;
-    Ok(ProducerStamp {
-        id: ProducerId(stamp.producer_id),
-        epoch: ProducerEpoch(epoch),
-        base_sequence,
+    fields().ok_or_else(|| {
+        let text = format!(
+            "producer stamp of id {}, epoch {}, sequence {}, out of their ranges, which end at {}, {} and {}: ask InitProducer for \
+             id and epoch",
+            stamp.producer_id,
+            stamp.producer_epoch,
+            stamp.base_sequence,
+            i64::MAX,
+            i16::MAX,
+            i32::MAX
+        );
+        PartitionError::new(ErrorCode::InvalidRecord, text)
     })
 }
 
@@ -260,27 +261,38 @@ mod tests {
 
     #[test]
     fn a_stamp_out_of_range_is_refused() {
-        let stamped = |epoch, sequence| v1::PlainRecords {
+        let stamped = |producer_id, producer_epoch, base_sequence| v1::PlainRecords {
             producer: Some(v1::ProducerStamp {
-                producer_id: 1,
-                producer_epoch: epoch,
-                base_sequence: sequence,
+                producer_id,
+                producer_epoch,
+                base_sequence,
             }),
             ..plain(&["a"])
         };
-        assert_eq!(
-            build(&stamped(70_000, 0), 1000, 0).unwrap_err().code,
-            ErrorCode::InvalidRecord
-        );
-        assert_eq!(
-            build(&stamped(0, u32::MAX), 1000, 0).unwrap_err().code,
-            ErrorCode::InvalidRecord
-        );
-        let stamp = build(&stamped(3, 4), 1000, 0).unwrap().info().producer.unwrap();
-        assert_eq!(
-            (stamp.id, stamp.epoch, stamp.base_sequence.to_wire()),
-            (ProducerId(1), ProducerEpoch(3), 4)
-        );
+        for (id, epoch, sequence) in [
+            (u64::MAX, 0, 0),
+            (1 << 63, 0, 0),
+            (1, 70_000, 0),
+            (1, 32_768, 0),
+            (1, 0, u32::MAX),
+            (1, 0, 1 << 31),
+        ] {
+            let error = build(&stamped(id, epoch, sequence), 1000, 0).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidRecord, "{error}");
+            assert!(error.message.contains(&id.to_string()), "{error}");
+        }
+        for (id, epoch, sequence) in [(1, 3, 4), (i64::MAX as u64, 32_767, (1 << 31) - 1)] {
+            let batch = build(&stamped(id, epoch, sequence), 1000, 0).unwrap();
+            let stamp = batch.info().producer.unwrap();
+            assert_eq!(
+                (
+                    stamp.id.0,
+                    u32::from(stamp.epoch.0),
+                    stamp.base_sequence.to_wire() as u32
+                ),
+                (id, epoch, sequence)
+            );
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidelog_cluster::command::{BrokerIncarnation, Command};
 use tidelog_cluster::outcome::Accepted;
 use tidelog_metadata::Metadata;
+use tidelog_proto::v1;
 use tidelog_types::{ErrorCode, PartitionError, ProducerId};
 use tokio::sync::Mutex;
 
@@ -47,5 +48,81 @@ impl ProducerIds {
         };
         *block = first.0 + 1..first.0 + count;
         Ok(first)
+    }
+}
+
+/// The next epoch of an id that the asker already has; `None` where a new id is wanted, or the old one has no epoch left.
+///
+/// Raising an epoch needs no agreement: the partitions fence the older one when they see the newer (KIP-360). `given_away` is the first
+/// id that was not given away as far as this broker knows: one from there on belongs to somebody else, later.
+pub(super) fn raised(
+    request: &v1::InitProducerRequest,
+    given_away: ProducerId,
+) -> Result<Option<v1::InitProducerResponse>, PartitionError> {
+    let (producer_id, epoch) = match (request.producer_id, request.producer_epoch) {
+        (None, None) => return Ok(None),
+        (Some(id), Some(epoch)) => (id, epoch),
+        (id, epoch) => {
+            let text = format!(
+                "a producer's next epoch needs its id and its epoch, and this request has id {id:?}, epoch {epoch:?}: give both, \
+                 or neither for a new id"
+            );
+            return Err(PartitionError::new(ErrorCode::InvalidRequest, text));
+        }
+    };
+    let Some(epoch) = i16::try_from(epoch).ok() else {
+        let text = format!(
+            "producer epoch {epoch} is out of its range, which ends at {}",
+            i16::MAX
+        );
+        return Err(PartitionError::new(ErrorCode::InvalidRequest, text));
+    };
+    if producer_id >= given_away.0 {
+        let text = format!(
+            "producer id {producer_id} was never given out, as far as this broker knows: ask without an id for a new one"
+        );
+        return Err(PartitionError::new(ErrorCode::UnknownProducerId, text));
+    }
+    Ok(epoch.checked_add(1).map(|next| v1::InitProducerResponse {
+        error: None,
+        producer_id,
+        producer_epoch: next as u32,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(producer_id: Option<u64>, producer_epoch: Option<u32>) -> Result<Option<(u64, u32)>, ErrorCode> {
+        let request = v1::InitProducerRequest {
+            producer_id,
+            producer_epoch,
+        };
+        match raised(&request, ProducerId(1000)) {
+            Ok(raised) => Ok(raised.map(|raised| (raised.producer_id, raised.producer_epoch))),
+            Err(error) => Err(error.code),
+        }
+    }
+
+    #[test]
+    fn only_the_epoch_of_an_id_that_was_given_out_is_raised() {
+        assert_eq!(ask(None, None), Ok(None));
+        assert_eq!(ask(Some(0), Some(0)), Ok(Some((0, 1))));
+        assert_eq!(ask(Some(999), Some(32_766)), Ok(Some((999, 32_767))));
+        // No epoch is left: a new id.
+        assert_eq!(ask(Some(999), Some(32_767)), Ok(None));
+        for epoch in [32_768, 65_535, u32::MAX] {
+            assert_eq!(
+                ask(Some(999), Some(epoch)),
+                Err(ErrorCode::InvalidRequest),
+                "{epoch}"
+            );
+        }
+        for id in [1000, i64::MAX as u64, 1 << 63, u64::MAX] {
+            assert_eq!(ask(Some(id), Some(0)), Err(ErrorCode::UnknownProducerId), "{id}");
+        }
+        assert_eq!(ask(Some(5), None), Err(ErrorCode::InvalidRequest));
+        assert_eq!(ask(None, Some(5)), Err(ErrorCode::InvalidRequest));
     }
 }

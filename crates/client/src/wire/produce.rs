@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_proto::v1;
-use tidelog_types::{LeaderEpoch, ProducerEpoch, ProducerId, TopicPartition};
+use tidelog_types::{LeaderEpoch, ProducerStamp, TopicPartition};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -115,9 +115,14 @@ pub(crate) async fn init_producer(
         .await;
     let answer = asked.map_err(|status| status_error(&status))?.into_inner();
     super::accepted(answer.error)?;
-    let epoch = u16::try_from(answer.producer_epoch).map_err(|_| malformed("a producer epoch"))?;
+    let fields = || {
+        let id = i64::try_from(answer.producer_id).ok()?;
+        let epoch = i16::try_from(answer.producer_epoch).ok()?;
+        ProducerStamp::from_wire(id, epoch, 0)
+    };
+    let stamp = fields().ok_or_else(|| malformed("a producer's id and epoch"))?;
     Ok(Identity {
-        id: ProducerId(answer.producer_id),
-        epoch: ProducerEpoch(epoch),
+        id: stamp.id,
+        epoch: stamp.epoch,
     })
 }
