@@ -11,12 +11,13 @@ use tidelog_metadata::Metadata;
 use tidelog_proto::v1;
 use tidelog_proto::v1::admin_server::Admin;
 use tidelog_types::limits::{MAX_PAGE_SIZE, MAX_TOPICS_PER_REQUEST};
-use tidelog_types::{BrokerId, ErrorCode, PartitionError, TopicId, TopicName};
+use tidelog_types::{BrokerId, ErrorCode, PartitionError, PartitionRegistration, TopicId, TopicName};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::leaders::{Leaders, unknown_topic};
+use super::page::Page;
 use super::{Listener, proposal_refused};
 use crate::config::{TopicDefaults, Voter};
 
@@ -189,6 +190,32 @@ impl AdminService {
         Ok(outcome.index)
     }
 
+    /// A page of a topic's partitions, and the token of the next. Only the leaders of these are asked.
+    async fn describe_partitions(
+        &self,
+        topic: &Arc<TopicImage>,
+        page: Option<v1::PageRequest>,
+    ) -> Result<(Vec<v1::PartitionDescription>, String), PartitionError> {
+        let mut page = Page::of(page);
+        let first = match page.token() {
+            "" => 0,
+            token => token.parse::<usize>().map_err(|_| foreign_token())?,
+        };
+        let entries = topic.partitions.iter().zip(0..).skip(first);
+        let mut partitions = Vec::new();
+        let more = page.fill(
+            &mut partitions,
+            entries.map(|(registration, partition)| described(registration, partition)),
+        );
+        let end = first.saturating_add(partitions.len());
+        let bounds = self.leaders.bounds_of(topic, first..end).await;
+        for (partition, bounds) in partitions.iter_mut().zip(bounds.into_iter().skip(first)) {
+            partition.high_watermark = bounds.map(|bounds| bounds.high_watermark.0);
+            partition.log_start_offset = bounds.map(|bounds| bounds.log_start.0);
+        }
+        Ok((partitions, if more { end.to_string() } else { String::new() }))
+    }
+
     async fn image_at(&self, index: u64) -> Result<Arc<ClusterImage>, PartitionError> {
         let reached = self.metadata.wait_for_index(MetadataIndex(index));
         match tokio::time::timeout(MAX_METADATA_WAIT, reached).await {
@@ -232,17 +259,14 @@ impl Admin for AdminService {
                 ..Default::default()
             }));
         }
-        // Each once: an answer is no larger than that for all topics.
-        let mut named = HashSet::new();
-        let topics = if request.all_topics {
-            image.topics_by_name(None).map(topic_metadata).collect()
-        } else {
-            request
-                .topics
-                .iter()
-                .filter(|name| named.insert(name.as_str()))
-                .map(|name| named_topic(&image, name))
-                .collect()
+        let (topics, next_token) = match topics_of(&image, request) {
+            Ok(page) => page,
+            Err(error) => {
+                return Ok(Response::new(v1::MetadataResponse {
+                    error: Some(error.into()),
+                    ..Default::default()
+                }));
+            }
         };
         let brokers = image.brokers.values().map(|broker| v1::BrokerNode {
             broker_id: broker.id.get(),
@@ -258,6 +282,7 @@ impl Admin for AdminService {
             brokers: brokers.collect(),
             topics,
             error: None,
+            next_token,
         }))
     }
 
@@ -310,7 +335,8 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::DescribeTopicRequest>,
     ) -> Result<Response<v1::DescribeTopicResponse>, Status> {
-        let name = request.into_inner().name;
+        let request = request.into_inner();
+        let name = request.name;
         let image = self.metadata.image();
         let found = name
             .parse::<TopicName>()
@@ -322,32 +348,23 @@ impl Admin for AdminService {
                 ..Default::default()
             }));
         };
-        let bounds = self.leaders.bounds(&topic).await;
-        let partitions =
-            topic
-                .partitions
-                .iter()
-                .zip(bounds)
-                .zip(0..)
-                .map(|((registration, bounds), partition)| v1::PartitionDescription {
-                    partition,
-                    leader: registration.leader.map_or(0, BrokerId::get),
-                    last_known_leader: registration.last_known_leader.map_or(0, BrokerId::get),
-                    leader_epoch: registration.leader_epoch.0,
-                    partition_epoch: registration.partition_epoch.0,
-                    replicas: ids(&registration.replicas),
-                    isr: ids(&registration.isr),
-                    elr: ids(&registration.elr),
-                    high_watermark: bounds.map(|bounds| bounds.high_watermark.0),
-                    log_start_offset: bounds.map(|bounds| bounds.log_start.0),
-                });
+        let (partitions, next_token) = match self.describe_partitions(&topic, request.page).await {
+            Ok(described) => described,
+            Err(error) => {
+                return Ok(Response::new(v1::DescribeTopicResponse {
+                    error: Some(error.into()),
+                    ..Default::default()
+                }));
+            }
+        };
         Ok(Response::new(v1::DescribeTopicResponse {
             error: None,
             name: topic.name.to_string(),
             topic_id: topic.id.as_bytes().to_vec().into(),
             internal: topic.name.is_internal(),
             configs: topic.configs.overrides().clone().into_iter().collect(),
-            partitions: partitions.collect(),
+            partitions,
+            next_token,
         }))
     }
 
@@ -478,6 +495,67 @@ fn validate_only(
         replication_factor,
         ..Default::default()
     })
+}
+
+/// A partition as the metadata knows it, with offsets that take as much room as any.
+fn described(registration: &PartitionRegistration, partition: u32) -> v1::PartitionDescription {
+    v1::PartitionDescription {
+        partition,
+        leader: registration.leader.map_or(0, BrokerId::get),
+        last_known_leader: registration.last_known_leader.map_or(0, BrokerId::get),
+        leader_epoch: registration.leader_epoch.0,
+        partition_epoch: registration.partition_epoch.0,
+        replicas: ids(&registration.replicas),
+        isr: ids(&registration.isr),
+        elr: ids(&registration.elr),
+        high_watermark: Some(u64::MAX),
+        log_start_offset: Some(u64::MAX),
+    }
+}
+
+fn foreign_token() -> PartitionError {
+    let text = "the page token is not one of this call: give the next_token of the page before, or none";
+    PartitionError::new(ErrorCode::InvalidRequest, text)
+}
+
+/// The page of topics that a request asks for, each once, and the token of the next page: the name of the last one.
+fn topics_of(
+    image: &ClusterImage,
+    request: v1::MetadataRequest,
+) -> Result<(Vec<v1::TopicMetadata>, String), PartitionError> {
+    let mut page = Page::of(request.page);
+    let last = page.token().to_owned();
+    let mut topics = Vec::new();
+    let more = if request.all_topics {
+        let after = match last.as_str() {
+            "" => None,
+            last => Some(last.parse::<TopicName>().map_err(|_| foreign_token())?),
+        };
+        page.fill(
+            &mut topics,
+            image.topics_by_name(after.as_ref()).map(topic_metadata),
+        )
+    } else {
+        let mut named = HashSet::new();
+        let names = request.topics.iter().filter(|name| named.insert(name.as_str()));
+        let mut names: Vec<_> = names.collect();
+        if !last.is_empty() {
+            let at = names
+                .iter()
+                .position(|name| **name == last)
+                .ok_or_else(foreign_token)?;
+            names.drain(..=at);
+        }
+        page.fill(
+            &mut topics,
+            names.into_iter().map(|name| named_topic(image, name)),
+        )
+    };
+    let next_token = match topics.last() {
+        Some(topic) if more => topic.name.clone(),
+        _ => String::new(),
+    };
+    Ok((topics, next_token))
 }
 
 fn named_topic(image: &ClusterImage, name: &str) -> v1::TopicMetadata {

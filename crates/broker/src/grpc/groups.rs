@@ -1,6 +1,7 @@
 //! The Groups service: consumer groups over gRPC.
 
 pub(crate) mod convert;
+mod pages;
 #[cfg(test)]
 mod tests;
 
@@ -104,10 +105,7 @@ impl<L: OffsetsLog> GroupsService<L> {
         self.groups.commit(group, member, offsets).await
     }
 
-    async fn do_offsets(
-        &self,
-        request: v1::OffsetsRequest,
-    ) -> Result<Vec<v1::CommittedOffset>, PartitionError> {
+    async fn do_offsets(&self, request: v1::OffsetsRequest) -> Result<v1::OffsetsResponse, PartitionError> {
         let group = convert::group_id(&request.group_id)?;
         let member = convert::member(&request.member_id, request.member_epoch)?;
         let wanted = match request.partitions {
@@ -115,7 +113,7 @@ impl<L: OffsetsLog> GroupsService<L> {
             some => Some(convert::partitions(&some, &self.groups.topics())?),
         };
         let offsets = self.groups.offsets(group, member, wanted).await?;
-        Ok(offsets.into_iter().map(convert::committed).collect())
+        pages::offsets(offsets, request.page)
     }
 
     async fn do_list(
@@ -141,10 +139,14 @@ impl<L: OffsetsLog> GroupsService<L> {
         Ok((groups.into_iter().map(convert::summary).collect(), next_token))
     }
 
-    async fn do_describe(&self, group: &str) -> Result<v1::DescribeGroupResponse, PartitionError> {
+    async fn do_describe(
+        &self,
+        group: &str,
+        page: Option<v1::PageRequest>,
+    ) -> Result<v1::DescribeGroupResponse, PartitionError> {
         let id = convert::group_id(group)?;
         let description = self.groups.describe(id).await?;
-        Ok(convert::description(group, description, &self.groups.topics()))
+        pages::description(group, description, &self.groups.topics(), page)
     }
 
     /// What the coordinator tells a member, as it reads it.
@@ -307,10 +309,10 @@ impl<L: OffsetsLog> GroupsApi for GroupsService<L> {
         let request = request.into_inner();
         let group = request.group_id.clone();
         Ok(Response::new(match self.do_offsets(request).await {
-            Ok(offsets) => v1::OffsetsResponse { error: None, offsets },
+            Ok(page) => page,
             Err(error) => v1::OffsetsResponse {
                 error: Some(self.refusal(&group, error)),
-                offsets: Vec::new(),
+                ..Default::default()
             },
         }))
     }
@@ -337,8 +339,9 @@ impl<L: OffsetsLog> GroupsApi for GroupsService<L> {
         &self,
         request: Request<v1::DescribeGroupRequest>,
     ) -> Result<Response<v1::DescribeGroupResponse>, Status> {
-        let group = request.into_inner().group_id;
-        let answer = self.do_describe(&group).await;
+        let request = request.into_inner();
+        let group = request.group_id;
+        let answer = self.do_describe(&group, request.page).await;
         Ok(Response::new(answer.unwrap_or_else(|error| {
             v1::DescribeGroupResponse {
                 error: Some(self.refusal(&group, error)),

@@ -1,6 +1,7 @@
 //! Asking partitions' leaders where their logs begin and end, on this broker or another.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,8 +47,16 @@ impl Leaders {
 
     /// The bounds of every partition of a topic; `None` where the leader does not answer or does not serve yet.
     pub async fn bounds(&self, topic: &Arc<TopicImage>) -> Vec<Option<LogBounds>> {
+        self.bounds_of(topic, 0..topic.partitions.len()).await
+    }
+
+    /// The same of some of its partitions, by number: the others are not asked for, and are `None`.
+    pub async fn bounds_of(&self, topic: &Arc<TopicImage>, wanted: Range<usize>) -> Vec<Option<LogBounds>> {
         let mut by_leader: BTreeMap<BrokerId, Vec<PartitionIndex>> = BTreeMap::new();
-        for (partition, registration) in topic.iter() {
+        let wanted = topic
+            .iter()
+            .filter(|(partition, _)| wanted.contains(&(partition.partition.0 as usize)));
+        for (partition, registration) in wanted {
             if let Some(leader) = registration.leader {
                 by_leader.entry(leader).or_default().push(partition.partition);
             }

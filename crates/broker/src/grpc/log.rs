@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::Stream;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
+use prost::Message as _;
 use tidelog_cluster::command::BrokerIncarnation;
 use tidelog_metadata::Metadata;
 use tidelog_proto::v1;
@@ -18,14 +19,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Listener;
 use super::leaders::unknown_topic;
 use super::producer_ids::{self, ProducerIds};
+use super::{Listener, page};
 use crate::metrics::Metrics;
 use crate::partition::{OffsetQuery, ReplicaManager};
 
-pub(super) mod fetch;
 mod arrival;
+pub(super) mod fetch;
 pub(super) mod produce;
 
 /// Produce requests of one stream that await their acknowledgement; beyond it the stream is not read on.
@@ -47,8 +48,8 @@ pub struct Shared {
     replicas: Arc<ReplicaManager>,
     metadata: Metadata,
     producer_ids: ProducerIds,
-    metrics: Arc<Metrics>,
     arrivals: arrival::Arrivals,
+    metrics: Arc<Metrics>,
     /// Ends streams when the broker stops; the broker's own token or a child of it.
     shutdown: CancellationToken,
 }
@@ -66,8 +67,8 @@ impl Shared {
             replicas,
             metadata,
             producer_ids,
-            metrics,
             arrivals: arrival::Arrivals::default(),
+            metrics,
             shutdown,
         })
     }
@@ -196,7 +197,16 @@ impl Log for LogService {
         let request = request.into_inner();
         check_count(request.partitions.len())?;
         let accepted = self.take(request).await;
-        Ok(Response::new(self.acknowledge(accepted).await))
+        let mut response = self.acknowledge(accepted).await;
+        let size_bytes = response.encoded_len();
+        page::shorten(
+            size_bytes,
+            response
+                .partitions
+                .iter_mut()
+                .filter_map(|answer| answer.error.as_mut()),
+        );
+        Ok(Response::new(response))
     }
 
     type ProduceStreamStream = Answers<v1::ProduceResponse>;
@@ -211,9 +221,20 @@ impl Log for LogService {
     }
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<v1::FetchResponse>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         check_count(request.partitions.len())?;
-        let (response, _permit) = self.read(request).await;
+        if request.max_bytes == 0 {
+            request.max_bytes = fetch::unary_bytes(&request);
+        }
+        let (mut response, _permit) = self.read(request).await;
+        let size_bytes = response.encoded_len();
+        page::shorten(
+            size_bytes,
+            response
+                .partitions
+                .iter_mut()
+                .filter_map(|answer| answer.error.as_mut()),
+        );
         Ok(Response::new(response))
     }
 
@@ -237,7 +258,16 @@ impl Log for LogService {
         let request = request.into_inner();
         check_count(request.partitions.len())?;
         let partitions = join_all(request.partitions.into_iter().map(|query| self.offset(query))).await;
-        Ok(Response::new(v1::ListOffsetsResponse { partitions }))
+        let mut response = v1::ListOffsetsResponse { partitions };
+        let size_bytes = response.encoded_len();
+        page::shorten(
+            size_bytes,
+            response
+                .partitions
+                .iter_mut()
+                .filter_map(|answer| answer.error.as_mut()),
+        );
+        Ok(Response::new(response))
     }
 
     async fn init_producer(

@@ -10,6 +10,7 @@ pub mod admin;
 pub mod groups;
 pub mod leaders;
 pub mod log;
+mod page;
 pub mod plain;
 pub mod producer_ids;
 

@@ -10,7 +10,6 @@ use tidelog_record::{
     Batch, BatchBuilder, Compression, CompressionError, DEFAULT_OPENED_BYTES, HeaderRef, NewRecord,
     OpenError, Record,
 };
-use tidelog_types::limits::MAX_FETCH_BYTES;
 use tidelog_types::{ErrorCode, Offset, PartitionError, ProducerStamp};
 
 /// One batch of plain records, of at most `max_bytes`. Records without a timestamp get `now_ms`.
@@ -82,8 +81,8 @@ pub(super) struct Opened {
     pub(super) size_bytes: usize,
 }
 
-/// Opens stored batches from an offset on, as many as fit into `max_bytes` as records. If `at_least_one`, the first is opened
-/// whatever it takes, up to [`MAX_FETCH_BYTES`]: beyond that it is cut, and `next` is the offset within it to go on from.
+/// Opens stored batches from an offset on, as many as fit into `max_bytes` as records. If `at_least_one`, of the first one as many
+/// records as fit and at least one, and `next` is the offset within it to go on from.
 ///
 /// A batch that cannot be opened ends the answer before it, or is the error if it is the first. May take long: not for a tokio
 /// thread.
@@ -99,17 +98,9 @@ pub(super) fn open(
         size_bytes: 0,
     };
     for bytes in batches {
-        let is_first = at_least_one && opened.records.is_empty();
-        let room = if is_first {
-            Room {
-                bytes: MAX_FETCH_BYTES as usize,
-                may_cut: true,
-            }
-        } else {
-            Room {
-                bytes: max_bytes.saturating_sub(opened.size_bytes),
-                may_cut: false,
-            }
+        let room = Room {
+            bytes: max_bytes.saturating_sub(opened.size_bytes),
+            may_cut: at_least_one && opened.records.is_empty(),
         };
         match open_one(bytes, &room, &mut opened) {
             Ok(Fit::Whole) => {}
@@ -164,8 +155,8 @@ fn open_one(bytes: Bytes, room: &Room, opened: &mut Opened) -> Result<Fit, Parti
             continue;
         }
         let record = plain_record(record);
-        size_bytes += record.encoded_len() + RECORD_FRAME_BYTES;
-        let is_full = size_bytes > room.bytes;
+        let record_bytes = record.encoded_len() + RECORD_FRAME_BYTES;
+        let is_full = size_bytes + record_bytes > room.bytes;
         if is_full && !room.may_cut {
             return Ok(Fit::Not);
         }
@@ -173,6 +164,7 @@ fn open_one(bytes: Bytes, room: &Room, opened: &mut Opened) -> Result<Fit, Parti
             opened.add(records, next, size_bytes);
             return Ok(Fit::Cut);
         }
+        size_bytes += record_bytes;
         next = Offset(record.offset).next();
         records.push(record);
     }
@@ -344,11 +336,17 @@ mod tests {
     fn a_batch_that_becomes_too_large_is_cut_or_named() {
         // Small records take more in a message than in a batch.
         let many = compressed(5, 0, 3_000_000);
-        let opened = open(vec![many.clone()], Offset(5), 1, true).unwrap();
-        assert!(opened.size_bytes <= MAX_FETCH_BYTES as usize + 100);
-        assert!(opened.next > Offset(5) && opened.next < Offset(3_000_005));
-        let rest = open(vec![many], opened.next, 1, true).unwrap();
-        assert_eq!(rest.records[0].offset, opened.next.0);
+        const MAX_BYTES: usize = 1_000_000;
+        let opened = open(vec![many.clone()], Offset(5), MAX_BYTES, true).unwrap();
+        assert!((MAX_BYTES - 100..=MAX_BYTES).contains(&opened.size_bytes));
+        assert_eq!(opened.records.len() as u64, opened.next.0 - 5);
+        let rest = open(vec![many.clone()], opened.next, 1, true).unwrap();
+        assert_eq!((rest.records.len(), rest.records[0].offset), (1, opened.next.0));
+        // Of a partition after others, nothing.
+        assert_eq!(
+            open(vec![many], Offset(5), MAX_BYTES, false).unwrap().next,
+            Offset(5)
+        );
 
         let error = open(vec![compressed(7, 40 * 1024 * 1024, 1)], Offset(7), 1, true).unwrap_err();
         assert_eq!(error.code, ErrorCode::MessageTooLarge);

@@ -19,7 +19,7 @@ pub struct FetchSpec<P> {
     pub partitions: Vec<PartitionFetch<P>>,
     /// How long to wait for `min_bytes`.
     pub max_wait: Duration,
-    /// Answer as soon as there is so much.
+    /// Answer as soon as there is so much, or as no more fits.
     pub min_bytes: usize,
     /// Answer no more than so much, but always a batch if there is one.
     pub max_bytes: usize,
@@ -121,6 +121,7 @@ async fn read_all(spec: &FetchSpec<Target>, budget: &FetchBudget, anyway: bool) 
         FetchPermit::none()
     };
     let max_bytes = permit.granted_bytes.min(spec.max_bytes);
+    let mut most = Most::default();
     for (fetch, bounds) in spec.partitions.iter().zip(bounds) {
         let room = if total == 0 {
             max_bytes.max(1)
@@ -141,12 +142,39 @@ async fn read_all(spec: &FetchSpec<Target>, budget: &FetchBudget, anyway: bool) 
         });
         if let Ok(fetched) = &answer {
             total += fetched.size_bytes();
+            most.add(fetched, fetch.max_bytes, room);
         }
         answers.push(answer);
     }
-    let enough = total >= spec.min_bytes || total >= max_bytes || spec.max_wait.is_zero();
+    let enough = total >= spec.min_bytes.min(most.bytes)
+        || total >= max_bytes
+        || most.is_full
+        || spec.max_wait.is_zero();
     permit.shrink_to(total);
     (anyway || refused || enough).then_some(Fetched { answers, permit })
+}
+
+/// The most that an answer may become by waiting on: what no partition has room for is not waited for.
+#[derive(Default)]
+struct Most {
+    /// Bytes of all partitions, each up to where the next batch no longer fits, or else up to its limit.
+    bytes: usize,
+    /// Whether the next batch of some partition does not fit into the answer as a whole.
+    is_full: bool,
+}
+
+impl Most {
+    fn add(&mut self, fetched: &PartitionFetched, max_bytes: usize, room: usize) {
+        let size_bytes = fetched.size_bytes();
+        let is_cut = fetched.next_offset < fetched.high_watermark;
+        self.is_full |= is_cut && room <= max_bytes;
+        let most = if is_cut {
+            size_bytes
+        } else {
+            max_bytes.max(size_bytes)
+        };
+        self.bytes = self.bytes.saturating_add(most);
+    }
 }
 
 /// Most that a fetch may read of what there is, bytes.

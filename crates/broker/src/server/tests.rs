@@ -1,5 +1,7 @@
 //! A whole broker in this process, over loopback.
 
+mod fetches;
+
 use std::time::Duration;
 
 use tidelog_proto::v1;

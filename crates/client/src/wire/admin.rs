@@ -6,7 +6,7 @@ use tidelog_proto::v1;
 use tidelog_proto::v1::admin_client::AdminClient;
 use tidelog_types::{ClusterId, DirectoryId, TopicId};
 
-use super::{accepted, malformed, request, status_error};
+use super::{accepted, malformed, next_page, request, status_error};
 use crate::admin::{
     BrokerDescription, ClusterDescription, ConfigChange, CreatedTopic, NewTopic, PartitionDescription,
     TopicDescription, TopicListing,
@@ -80,18 +80,37 @@ pub(crate) async fn describe_topic(
     name: String,
     timeout: Duration,
 ) -> Result<TopicDescription> {
-    let asked = client(channel)
-        .describe_topic(request(v1::DescribeTopicRequest { name }, timeout))
-        .await;
-    let answer = asked.map_err(|status| status_error(&status))?.into_inner();
-    accepted(answer.error)?;
-    Ok(TopicDescription {
-        name: answer.name,
-        topic_id: TopicId::from_slice(&answer.topic_id).ok_or_else(|| malformed("a topic's id"))?,
-        internal: answer.internal,
-        configs: answer.configs.into_iter().collect(),
-        partitions: answer.partitions.into_iter().map(partition).collect(),
-    })
+    let mut message = v1::DescribeTopicRequest { name, page: None };
+    let mut client = client(channel);
+    let mut whole: Option<TopicDescription> = None;
+    loop {
+        let asked = client.describe_topic(request(message.clone(), timeout)).await;
+        let answer = asked.map_err(|status| status_error(&status))?.into_inner();
+        accepted(answer.error)?;
+        let topic_id = TopicId::from_slice(&answer.topic_id).ok_or_else(|| malformed("a topic's id"))?;
+        // Deleted and made anew between two pages: what was read of the older one is of no use.
+        let kept = whole.take().filter(|kept| kept.topic_id == topic_id);
+        let is_torn = kept.is_none() && message.page.is_some();
+        message.page = next_page(answer.next_token);
+        if is_torn {
+            message.page = None;
+            continue;
+        }
+        let mut description = kept.unwrap_or_else(|| TopicDescription {
+            name: answer.name,
+            topic_id,
+            internal: answer.internal,
+            configs: answer.configs.into_iter().collect(),
+            partitions: Vec::new(),
+        });
+        description
+            .partitions
+            .extend(answer.partitions.into_iter().map(partition));
+        if message.page.is_none() {
+            return Ok(description);
+        }
+        whole = Some(description);
+    }
 }
 
 fn partition(told: v1::PartitionDescription) -> PartitionDescription {

@@ -6,7 +6,7 @@ use tidelog_proto::v1;
 use tidelog_proto::v1::groups_client::GroupsClient;
 use tidelog_types::{PartitionIndex, TopicPartition};
 
-use super::{Refusal, accepted, hint, malformed, request, status_error, topic_partition};
+use super::{Refusal, accepted, hint, malformed, next_page, request, status_error, topic_partition};
 use crate::admin::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 use crate::connection::Channel;
 use crate::error::{Error, Result};
@@ -105,25 +105,31 @@ pub(crate) async fn offsets(
     partitions: &[TopicPartition],
     timeout: Duration,
 ) -> Result<Vec<CommittedOffset>, Refusal> {
-    let message = v1::OffsetsRequest {
+    let mut message = v1::OffsetsRequest {
         group_id: group.to_owned(),
         member_id: committer.member_id,
         member_epoch: committer.member_epoch,
         partitions: by_topic(partitions),
+        page: None,
     };
-    let asked = client(channel).offsets(request(message, timeout)).await;
-    let answer = asked
-        .map_err(|status| Refusal::new(status_error(&status)))?
-        .into_inner();
-    if let Some(error) = answer.error {
-        return Err(error.into());
+    let mut client = client(channel);
+    let mut offsets = Vec::new();
+    loop {
+        let asked = client.offsets(request(message.clone(), timeout)).await;
+        let answer = asked
+            .map_err(|status| Refusal::new(status_error(&status)))?
+            .into_inner();
+        if let Some(error) = answer.error {
+            return Err(error.into());
+        }
+        for offset in answer.offsets {
+            offsets.push(committed(offset).map_err(Refusal::new)?);
+        }
+        message.page = next_page(answer.next_token);
+        if message.page.is_none() {
+            return Ok(offsets);
+        }
     }
-    answer
-        .offsets
-        .into_iter()
-        .map(committed)
-        .collect::<Result<_>>()
-        .map_err(Refusal::new)
 }
 
 /// One page of the groups that a broker coordinates, and the token of the next; empty after the last.
@@ -154,17 +160,33 @@ pub(crate) async fn describe(
     group: &str,
     timeout: Duration,
 ) -> Result<GroupDescription, Refusal> {
-    let message = v1::DescribeGroupRequest {
+    let mut message = v1::DescribeGroupRequest {
         group_id: group.to_owned(),
+        page: None,
     };
-    let asked = client(channel).describe(request(message, timeout)).await;
-    let answer = asked
-        .map_err(|status| Refusal::new(status_error(&status)))?
-        .into_inner();
-    if let Some(error) = answer.error {
-        return Err(error.into());
+    let mut client = client(channel);
+    let mut whole: Option<v1::DescribeGroupResponse> = None;
+    loop {
+        let asked = client.describe(request(message.clone(), timeout)).await;
+        let mut answer = asked
+            .map_err(|status| Refusal::new(status_error(&status)))?
+            .into_inner();
+        if let Some(error) = answer.error {
+            return Err(error.into());
+        }
+        message.page = next_page(std::mem::take(&mut answer.next_token));
+        let whole = match &mut whole {
+            None => whole.insert(answer),
+            Some(whole) => {
+                whole.members.append(&mut answer.members);
+                whole.offsets.append(&mut answer.offsets);
+                whole
+            }
+        };
+        if message.page.is_none() {
+            return described(std::mem::take(whole)).map_err(Refusal::new);
+        }
     }
-    described(answer).map_err(Refusal::new)
 }
 
 fn described(answer: v1::DescribeGroupResponse) -> Result<GroupDescription> {

@@ -20,19 +20,29 @@ pub(crate) struct AskOverWire(pub(crate) Arc<Connections>);
 
 impl AskMetadata for AskOverWire {
     async fn ask(&self, address: &str, topics: Vec<TopicName>, min_index: u64) -> Result<MetadataAnswer> {
-        let message = v1::MetadataRequest {
+        let mut message = v1::MetadataRequest {
             topics: topics.into_iter().map(String::from).collect(),
             all_topics: false,
             min_metadata_index: min_index,
+            page: None,
         };
         let mut client = AdminClient::new(self.0.to(address)?)
             .max_decoding_message_size(tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES);
-        let asked = client.metadata(request(message, TIMEOUT)).await;
-        let response = asked.map_err(|status| status_error(&status))?.into_inner();
-        super::accepted(response.error.clone())?;
-        let answer = answer(response)?;
-        self.0.advertised(&answer.brokers);
-        Ok(answer)
+        let mut earlier = Vec::new();
+        loop {
+            let asked = client.metadata(request(message.clone(), TIMEOUT)).await;
+            let mut response = asked.map_err(|status| status_error(&status))?.into_inner();
+            super::accepted(response.error.take())?;
+            earlier.append(&mut response.topics);
+            message.min_metadata_index = min_index.max(response.metadata_index);
+            message.page = super::next_page(std::mem::take(&mut response.next_token));
+            if message.page.is_none() {
+                response.topics = earlier;
+                let answer = answer(response)?;
+                self.0.advertised(&answer.brokers);
+                return Ok(answer);
+            }
+        }
     }
 }
 

@@ -28,6 +28,11 @@ pub(crate) fn request<T>(message: T, timeout: Duration) -> Request<T> {
     request
 }
 
+/// What to ask for after a page; `None` after the last.
+pub(crate) fn next_page(token: String) -> Option<v1::PageRequest> {
+    (!token.is_empty()).then_some(v1::PageRequest { size: 0, token })
+}
+
 /// A request-level failure.
 pub(crate) fn status_error(status: &Status) -> Error {
     let broken = status.source().is_some();

@@ -155,27 +155,18 @@ pub(super) fn summary(summary: GroupSummary) -> v1::GroupSummary {
     }
 }
 
-pub(super) fn description(
-    group: &str,
-    description: GroupDescription,
-    topics: &Topics,
-) -> v1::DescribeGroupResponse {
+/// What is told of the group itself, beside its members and offsets.
+pub(super) fn description(group: &str, description: &GroupDescription) -> v1::DescribeGroupResponse {
     v1::DescribeGroupResponse {
-        error: None,
         group_id: group.to_owned(),
         state: description.phase.name().to_owned(),
         assignor: description.assignor.to_string(),
         group_epoch: description.epoch.0,
-        members: description
-            .members
-            .iter()
-            .map(|member| group_member(member, topics))
-            .collect(),
-        offsets: description.offsets.into_iter().map(committed).collect(),
+        ..Default::default()
     }
 }
 
-fn group_member(member: &MemberDescription, topics: &Topics) -> v1::GroupMember {
+pub(super) fn group_member(member: &MemberDescription, topics: &Topics) -> v1::GroupMember {
     let subscription = &member.value.subscription;
     v1::GroupMember {
         member_id: member.member.to_string(),

@@ -96,8 +96,12 @@ struct Rig {
 
 impl Rig {
     async fn new(leader: u32) -> Self {
+        Self::with_topics(leader, &[("orders", 3)]).await
+    }
+
+    async fn with_topics(leader: u32, existing: &[(&str, u32)]) -> Self {
         let log = MemoryLog::new();
-        let (sender, view) = watch::channel(topics(&[("orders", 3)]));
+        let (sender, view) = watch::channel(topics(existing));
         let tasks = TaskTracker::new();
         let cancel = CancellationToken::new();
         let groups = Groups::new(
@@ -281,6 +285,7 @@ async fn stable(rig: &Rig, members: usize) {
         loop {
             let request = v1::DescribeGroupRequest {
                 group_id: GROUP.to_owned(),
+                page: None,
             };
             let group = rig.client.clone().describe(request).await.unwrap().into_inner();
             if group.state == "Stable" && group.members.len() == members {
@@ -454,6 +459,7 @@ async fn groups_are_found_listed_described_and_deleted() {
 
     let describe = |group: &str| v1::DescribeGroupRequest {
         group_id: group.to_owned(),
+        page: None,
     };
     let described = client.describe(describe("g3")).await.unwrap().into_inner();
     assert_eq!(
@@ -617,4 +623,106 @@ async fn bad_input_is_refused_and_hurts_nobody() {
     );
     let mut member = rig.join().await;
     member.obey_until(3).await;
+}
+
+/// Commits of a group for as many partitions, with a kilobyte of metadata each.
+async fn commit_much(rig: &Rig, partitions: u32) {
+    const AT_ONCE: u32 = 200;
+    for first in (0..partitions).step_by(AT_ONCE as usize) {
+        let offset = |partition| v1::OffsetToCommit {
+            topic: "wide".to_owned(),
+            partition,
+            offset: u64::from(partition),
+            leader_epoch: None,
+            metadata: "m".repeat(1000),
+        };
+        let request = v1::CommitRequest {
+            group_id: GROUP.to_owned(),
+            offsets: (first..partitions.min(first + AT_ONCE)).map(offset).collect(),
+            ..Default::default()
+        };
+        let answer = rig.client.clone().commit(request).await.unwrap().into_inner();
+        assert_eq!((answer.error, answer.failures), (None, Vec::new()));
+    }
+}
+
+/// The client takes messages of 4 MiB, as clients of every language do unless they are told otherwise.
+#[tokio::test]
+async fn what_a_large_group_committed_is_told_in_pages() {
+    const PARTITIONS: u32 = 10_000;
+    let rig = Rig::with_topics(1, &[("orders", 3), ("wide", PARTITIONS)]).await;
+    commit_much(&rig, PARTITIONS).await;
+    let (mut page, mut pages, mut told) = (None, 0, Vec::new());
+    loop {
+        let request = v1::OffsetsRequest {
+            group_id: GROUP.to_owned(),
+            page,
+            ..Default::default()
+        };
+        let answer = rig.client.clone().offsets(request).await.unwrap().into_inner();
+        assert_eq!(answer.error, None);
+        told.extend(
+            answer
+                .offsets
+                .iter()
+                .map(|offset| (offset.partition, offset.offset)),
+        );
+        pages += 1;
+        if answer.next_token.is_empty() {
+            break;
+        }
+        page = Some(v1::PageRequest {
+            size: 0,
+            token: answer.next_token,
+        });
+    }
+    let expected: Vec<_> = (0..PARTITIONS)
+        .map(|partition| (partition, u64::from(partition)))
+        .collect();
+    assert_eq!(told, expected, "each once, in order");
+    assert_eq!(pages, 3, "10 MB");
+}
+
+#[tokio::test]
+async fn a_group_is_described_in_pages_members_first() {
+    let rig = Rig::with_topics(1, &[("orders", 3), ("wide", 5000)]).await;
+    commit_much(&rig, 5000).await;
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        members.push(rig.join().await);
+    }
+    let describe = async |size, token: &str| {
+        let request = v1::DescribeGroupRequest {
+            group_id: GROUP.to_owned(),
+            page: Some(v1::PageRequest {
+                size,
+                token: token.to_owned(),
+            }),
+        };
+        rig.client.clone().describe(request).await.unwrap().into_inner()
+    };
+    let mut ids: Vec<_> = members.iter().map(|member| member.id.clone()).collect();
+    ids.sort_unstable();
+    let first = describe(2, "").await;
+    assert_eq!((first.members.len(), first.offsets.len()), (2, 0));
+    let second = describe(2, &first.next_token).await;
+    assert_eq!((second.members.len(), second.offsets.len()), (1, 1));
+    let told: Vec<_> = [first.members, second.members]
+        .concat()
+        .into_iter()
+        .map(|member| member.member_id)
+        .collect();
+    assert_eq!(told, ids);
+
+    let (mut token, mut offsets) = (second.next_token, second.offsets.len());
+    let mut pages = 0;
+    while !token.is_empty() {
+        let answer = describe(0, &token).await;
+        assert_eq!((answer.state.is_empty(), answer.members.len()), (false, 0));
+        offsets += answer.offsets.len();
+        token = answer.next_token;
+        pages += 1;
+    }
+    assert_eq!((offsets, pages), (5000, 2), "5 MB");
+    assert_eq!(describe(0, "nonsense").await.error.unwrap().code, 42);
 }

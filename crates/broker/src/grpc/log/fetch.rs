@@ -9,11 +9,30 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use super::{FuturesUnordered, LogService, MAX_FETCHES_IN_FLIGHT, StreamExt, check_count, serve};
+use crate::grpc::page::UNARY_ANSWER_BYTES;
 use crate::grpc::plain;
 use crate::partition::{Answer, FetchPermit, FetchSpec, PartitionFetch, PartitionFetched};
 
 /// What a partition is answered with at most where the request does not say, bytes. Kafka's max.partition.fetch.bytes.
 const DEFAULT_PARTITION_BYTES: u32 = 1024 * 1024;
+
+/// What a partition takes in an answer besides its topic's name and its batches, bytes.
+const PARTITION_FRAME_BYTES: usize = 100;
+/// What is left for each batch's tag and length, bytes: of small batches, a fifteenth of what they are.
+const BATCH_FRAMES_BYTES: usize = 512 * 1024;
+/// Room for batches that is always given, bytes, however many partitions are named.
+const LEAST_UNARY_BYTES: usize = 64 * 1024;
+
+/// What a unary fetch that does not say is answered with at most, bytes: what gRPC clients take by default, all told.
+pub(super) fn unary_bytes(request: &v1::FetchRequest) -> u32 {
+    let beside: usize = request
+        .partitions
+        .iter()
+        .map(|fetch| fetch.topic.len() + PARTITION_FRAME_BYTES)
+        .sum();
+    let room = UNARY_ANSWER_BYTES.saturating_sub(BATCH_FRAMES_BYTES + beside);
+    room.max(LEAST_UNARY_BYTES) as u32
+}
 
 /// Serves a fetch stream to its end.
 pub(super) async fn stream(

@@ -277,8 +277,8 @@ impl Groups for Broker {
             })
         };
         Ok(Response::new(v1::OffsetsResponse {
-            error: None,
             offsets: wanted.iter().filter_map(committed).collect(),
+            ..Default::default()
         }))
     }
 
