@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use futures::future::BoxFuture;
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Detail;
@@ -27,12 +26,18 @@ pub trait Figures: Send + Sync + 'static {
 }
 
 /// Serves until the token is cancelled.
-pub async fn serve(
-    listener: TcpListener,
+///
+/// `sentence` says what this listener is, to browsers that ask for something else and to gRPC clients.
+pub async fn serve<L>(
+    listener: L,
     health: Arc<dyn Health>,
     figures: Arc<dyn Figures>,
+    sentence: String,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) -> std::io::Result<()>
+where
+    L: axum::serve::Listener<Addr: std::fmt::Debug>,
+{
     let metrics = Router::new()
         .route("/metrics", get(metrics))
         .route("/metrics/detail", get(detailed_metrics))
@@ -41,10 +46,21 @@ pub async fn serve(
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(health)
-        .merge(metrics);
+        .merge(metrics)
+        .fallback(async move |request: Request| elsewhere(&request, &sentence));
     axum::serve(listener, routes)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
+}
+
+/// What is not here: for a gRPC client a status that it understands.
+fn elsewhere(request: &Request, sentence: &str) -> Response {
+    let text = format!("there is no {}: {sentence}", request.uri().path());
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        return tonic::Status::unimplemented(text).into_http();
+    }
+    (StatusCode::NOT_FOUND, format!("{text}\n")).into_response()
 }
 
 #[derive(Serialize)]
@@ -95,7 +111,7 @@ fn exposition(text: String) -> Response {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -118,7 +134,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let broker = Arc::new(Broker(reasons.iter().map(ToString::to_string).collect()));
-        let server = tokio::spawn(serve(listener, broker.clone(), broker, stop.clone()));
+        let sentence = "this is the HTTP listener of broker 7".to_owned();
+        let server = tokio::spawn(serve(listener, broker.clone(), broker, sentence, stop.clone()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -135,6 +152,16 @@ mod tests {
         let answer = ask(&["not registered yet"], "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         assert!(answer.contains("not registered yet"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_says_what_is() {
+        let answer = ask(&[], "/topics").await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        assert!(
+            answer.ends_with("there is no /topics: this is the HTTP listener of broker 7\n"),
+            "{answer}"
+        );
     }
 
     #[tokio::test]

@@ -1,24 +1,33 @@
 //! Binding the broker's listeners, and what each serves.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt as _};
 use tidelog_cluster::image::Listener as Advertised;
 use tidelog_metadata::Metadata;
-use tidelog_metadata::peer::{CONNECTION_WINDOW_BYTES, KEEP_ALIVE, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES};
+use tidelog_metadata::peer::{
+    CONNECTION_WINDOW_BYTES, IdentityCheck, KEEP_ALIVE, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES, is_from_broker,
+};
 use tidelog_proto::FILE_DESCRIPTOR_SET;
 use tidelog_proto::v1::admin_server::AdminServer;
 use tidelog_proto::v1::groups_server::GroupsServer;
 use tidelog_proto::v1::log_server::LogServer;
+use tidelog_types::BrokerId;
 use tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
+use tonic::service::{Interceptor, Routes};
 use tonic::transport::Server as GrpcServer;
 use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Status};
 
 use super::disk::DiskHandle;
 use super::figures::BrokerFigures;
+use super::sniff::{Door, Serves, Sniffed, SniffedListener};
 use super::{Addresses, StartError};
 use crate::config::{ClientListener, Config, TopicDefaults, Voter};
 use crate::controller::Controller;
@@ -131,16 +140,23 @@ impl Services {
         let log = |name: &str| LogService::new(Arc::clone(&shared), Listener { name: name.into() });
         let local = self.metadata.broker();
         let leaders = Leaders::new(local, log("peer"), self.metadata.peers().clone());
-        self.serve_peers(bound.peer, log("peer"));
+        let doors = Doors::of(local, &bound);
+        self.serve_peers(bound.peer, log("peer"), doors.peer);
         for (listener, address, socket) in bound.clients {
             let name = listener.name.as_str();
             tracing::info!(listener = name, address, "serving clients");
-            self.serve_clients(socket, log(name), name, leaders.clone());
+            let door = Arc::clone(&doors.client);
+            self.serve_clients(socket, log(name), name, leaders.clone(), door);
         }
         let (health, stop) = (Arc::clone(&self.health), self.stop.clone());
         let figures = Arc::new(self.figures(leaders));
+        let sentence = doors.http.sentence().to_owned();
+        let listener = SniffedListener {
+            socket: bound.http,
+            door: doors.http,
+        };
         self.tasks.spawn(async move {
-            if let Err(error) = http::serve(bound.http, health, figures, stop).await {
+            if let Err(error) = http::serve(listener, health, figures, sentence, stop).await {
                 tracing::error!(%error, "the HTTP listener failed");
             }
         });
@@ -158,24 +174,24 @@ impl Services {
         }
     }
 
-    fn serve_peers(&self, socket: TcpListener, log: LogService) {
+    fn serve_peers(&self, socket: TcpListener, log: LogService, door: Arc<Door>) {
         let replication = ReplicationService::server(Arc::clone(&self.replicas), self.stop.clone());
-        let server = builder(KEEP_ALIVE)
-            .add_service(self.metadata.raft_service())
+        let check = self.metadata.peers().check();
+        let log = PeersOnly {
+            check: check.clone(),
+            door: Arc::clone(&door),
+        }
+        .guarding(log_server(log));
+        let services = Routes::new(self.metadata.raft_service())
             .add_service(self.metadata.propose_service())
             .add_service(self.controller.service())
-            .add_service(tonic::service::interceptor::InterceptedService::new(
-                replication,
-                self.metadata.peers().check(),
-            ))
-            .add_service(tonic::service::interceptor::InterceptedService::new(
-                log_server(log),
-                self.metadata.peers().check(),
-            ));
+            .add_service(InterceptedService::new(replication, check))
+            .add_service(log);
+        let server = builder(KEEP_ALIVE).add_routes(or_sentence(services, &door));
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             if let Err(error) = server
-                .serve_with_incoming_shutdown(incoming(socket), stop.cancelled())
+                .serve_with_incoming_shutdown(incoming(socket, door), stop.cancelled())
                 .await
             {
                 tracing::error!(%error, "the peer listener failed");
@@ -183,7 +199,14 @@ impl Services {
         });
     }
 
-    fn serve_clients(&self, socket: TcpListener, log: LogService, name: &str, leaders: Leaders) {
+    fn serve_clients(
+        &self,
+        socket: TcpListener,
+        log: LogService,
+        name: &str,
+        leaders: Leaders,
+        door: Arc<Door>,
+    ) {
         let listener = Listener { name: name.into() };
         let admin = AdminService::new(
             self.metadata.clone(),
@@ -200,22 +223,16 @@ impl Services {
             self.tasks.clone(),
         );
         let (health_reporter, health) = tonic_health::server::health_reporter();
-        let mut server = builder(CLIENT_KEEP_ALIVE)
-            .add_service(log_server(log))
+        let services = Routes::new(log_server(log))
             .add_service(AdminServer::new(admin))
             .add_service(GroupsServer::new(groups))
             .add_service(health);
-        match tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .build_v1()
-        {
-            Ok(reflection) => server = server.add_service(reflection),
-            Err(error) => tracing::warn!(%error, "no gRPC reflection"),
-        }
+        let services = or_sentence(with_reflection(services), &door);
+        let server = builder(CLIENT_KEEP_ALIVE).add_routes(services);
         let (stop, broker) = (self.stop_clients.clone(), Arc::clone(&self.health));
         self.tasks.spawn(async move {
             let serving =
-                server.serve_with_incoming_shutdown(incoming(socket), stop.clone().cancelled_owned());
+                server.serve_with_incoming_shutdown(incoming(socket, door), stop.clone().cancelled_owned());
             let reporting = report_health(health_reporter, broker, stop);
             if let (Err(error), ()) = tokio::join!(serving, reporting) {
                 tracing::error!(%error, "a client listener failed");
@@ -257,7 +274,95 @@ fn builder(keep_alive: Duration) -> GrpcServer {
         .http2_keepalive_interval(Some(keep_alive))
 }
 
-fn incoming(socket: TcpListener) -> TcpIncoming {
+fn incoming(socket: TcpListener, door: Arc<Door>) -> impl Stream<Item = io::Result<Sniffed>> {
     // A produce of one record must not wait for a second one to fill a segment.
-    TcpIncoming::from(socket).with_nodelay(Some(true))
+    let connections = TcpIncoming::from(socket).with_nodelay(Some(true));
+    connections.map(move |io| io.map(|io| Sniffed::new(io, Arc::clone(&door))))
+}
+
+/// What each listener says to who is at the wrong one.
+struct Doors {
+    client: Arc<Door>,
+    peer: Arc<Door>,
+    http: Arc<Door>,
+}
+
+impl Doors {
+    fn of(broker: BrokerId, bound: &Bound) -> Self {
+        let client = bound
+            .clients
+            .first()
+            .map_or("none", |(_, address, _)| address.as_str());
+        let http = &bound.http_address;
+        let others = format!("clients use {client}, and browsers http://{http} (/readyz, /metrics)");
+        let sentence = |what: &str| format!("this is {what} of broker {broker}");
+        let client = sentence("a client listener");
+        let peer = sentence("the peer listener");
+        let plain = sentence("the HTTP listener");
+        Self {
+            client: Door::new(
+                Serves::Grpc,
+                format!(
+                    "{client}, which speaks gRPC (tidelog.v1) in plain text, neither TLS nor Kafka's protocol; {others}"
+                ),
+            ),
+            peer: Door::new(
+                Serves::Grpc,
+                format!("{peer}, which is for other brokers alone; {others}"),
+            ),
+            http: Door::new(
+                Serves::Http,
+                format!(
+                    "{plain}, which serves /livez, /readyz, /metrics and /metrics/detail in plain text; {others}"
+                ),
+            ),
+        }
+    }
+}
+
+/// Reflection in both versions: tools from before 2023 ask for the older one alone.
+fn with_reflection(services: Routes) -> Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+    };
+    match (builder().build_v1(), builder().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => services.add_service(v1).add_service(v1alpha),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(%error, "no gRPC reflection");
+            services
+        }
+    }
+}
+
+/// The services, and for every call of another one the listener's sentence.
+fn or_sentence(services: Routes, door: &Arc<Door>) -> Routes {
+    let door = Arc::clone(door);
+    let other = async move |request: axum::extract::Request| {
+        let text = format!("there is no {}: {}", request.uri().path(), door.sentence());
+        Status::unimplemented(text).into_http::<axum::body::Body>()
+    };
+    services.into_axum_router().fallback(other).into()
+}
+
+/// Lets brokers call, and tells clients where to go.
+#[derive(Clone)]
+struct PeersOnly {
+    check: IdentityCheck,
+    door: Arc<Door>,
+}
+
+impl PeersOnly {
+    fn guarding<S>(self, service: S) -> InterceptedService<S, Self> {
+        InterceptedService::new(service, self)
+    }
+}
+
+impl Interceptor for PeersOnly {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        if !is_from_broker(&request) {
+            return Err(Status::unimplemented(self.door.sentence()));
+        }
+        self.check.call(request)
+    }
 }

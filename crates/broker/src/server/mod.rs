@@ -10,7 +10,7 @@
 //!
 //! There are no globals and no `process::exit`: several brokers may live in one process.
 //!
-//! - `listeners`: binding and serving
+//! - `listeners`: binding and serving; `sniff`: who is at the wrong one
 //! - `hooks`: what the replicas ask the rest of the broker for
 //! - `follow`: what runs in the background
 //! - `health`, `figures`: what the HTTP listener tells
@@ -22,6 +22,7 @@ mod follow;
 mod health;
 mod hooks;
 mod listeners;
+mod sniff;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

@@ -1,5 +1,6 @@
 //! A whole broker in this process, over loopback.
 
+mod doors;
 mod fetches;
 
 use std::time::Duration;

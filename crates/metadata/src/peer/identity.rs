@@ -96,6 +96,11 @@ impl Interceptor for IdentityCheck {
     }
 }
 
+/// Whether a call says that a broker makes it; a client's does not.
+pub fn is_from_broker<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(FROM)
+}
+
 fn broker(metadata: &MetadataMap, key: &'static str) -> Result<BrokerId, Status> {
     let text = metadata.get(key).and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok())

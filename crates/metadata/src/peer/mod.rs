@@ -19,7 +19,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 pub(crate) use identity::is_of_other_cluster;
-pub use identity::{Identity, IdentityCheck, PeerRequest};
+pub use identity::{Identity, IdentityCheck, PeerRequest, is_from_broker};
 
 /// A channel to another broker, with this one's identity on every call.
 pub type PeerChannel = InterceptedService<Channel, Identity>;
