@@ -312,7 +312,7 @@ mod tests {
             (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", Kind::Tls),
             (API_VERSIONS, Kind::Kafka),
             (b"\0\0\0\x12\0\x03\0\x09", Kind::Kafka),
-            (b"\0\0\x12\x04\0\0\0\0", Kind::Unknown),
+            (b"\0\0\x12\x04\xff\xff\0\0", Kind::Unknown),
             (b"*1\r\n$4\r\nPING\r\n", Kind::Unknown),
         ] {
             assert_eq!(Kind::of(first), kind, "{first:?}");
