@@ -17,7 +17,7 @@ const TOPIC: &str = "orders";
 /// How long each step may take: what is asserted is that it happens, not how fast.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Where the brokers serve the host, as the compose file says.
-const BOOTSTRAP: [&str; 3] = ["localhost:17171", "localhost:27171", "localhost:37171"];
+const BOOTSTRAP: [&str; 3] = ["localhost:17171", "localhost:17271", "localhost:17371"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_containers_form_a_cluster_and_survive_the_loss_of_one() -> Result<()> {

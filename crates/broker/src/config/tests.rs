@@ -39,7 +39,7 @@ fn voters_and_listeners_are_read_from_text() {
         flag("cluster.voters", "1=a:7172, 2=b:7272"),
         flag(
             "listeners.client",
-            "inside=0.0.0.0:7171@b:7171,outside=0.0.0.0:27171@localhost:27171",
+            "inside=0.0.0.0:7171@b:7171,outside=0.0.0.0:17271@localhost:17271",
         ),
     ])
     .unwrap()
@@ -49,7 +49,7 @@ fn voters_and_listeners_are_read_from_text() {
     assert_eq!(config.client_listeners[1].name, "outside");
     assert_eq!(
         config.client_listeners[1].advertise.as_deref(),
-        Some("localhost:27171")
+        Some("localhost:17271")
     );
 }
 

@@ -151,7 +151,7 @@ mod tests {
             cluster: Some("1=a:7172,2=b:7172".to_owned()),
             listen: vec![
                 "in=0.0.0.0:7171@b:7171".to_owned(),
-                "out=0.0.0.0:27171@localhost:27171".to_owned(),
+                "out=0.0.0.0:17271@localhost:17271".to_owned(),
             ],
             peer_listen: Some("0.0.0.0:7172@b:7172".to_owned()),
             http_listen: Some("0.0.0.0:7173".to_owned()),
