@@ -1,20 +1,31 @@
 //! Ports that stay a test's own: below the ephemeral range, so that no outgoing connection takes one while a broker is down,
-//! and held by a lock file against other test processes.
+//! and held against other test processes.
+//!
+//! A port is held by a Unix socket in Linux's abstract namespace. The kernel gives its name to one process at a time and takes it
+//! back when that process ends, however it ends; no file is left behind. Like ports, such names belong to one network namespace.
 
-use std::fs::File;
+use std::io;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 /// Below Linux's ephemeral range, which begins at 32768 by default.
 const RANGE: std::ops::Range<u16> = 21_000..32_000;
+
+/// The first port of `tidelog dev`.
+const DOCUMENTED: u16 = 7171;
+/// How long to wait for it, and how often to look.
+const PATIENCE: Duration = Duration::from_mins(5);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A port that is this process's as long as the value lives.
 #[derive(Debug)]
 pub struct ReservedPort {
     port: u16,
-    _lock: File,
+    _hold: UnixListener,
 }
 
 impl ReservedPort {
@@ -26,24 +37,46 @@ impl ReservedPort {
 
 /// Reserves one free port.
 pub fn reserve() -> Result<ReservedPort> {
-    let folder = folder()?;
     // Processes that begin at different places rarely meet.
     let span = RANGE.end - RANGE.start;
     let begin = rand::random_range(0..span);
     for step in 0..span {
         let port = RANGE.start + (begin + step) % span;
-        let lock = File::create(folder.join(port.to_string())).context("creating a port's lock file")?;
-        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(ReservedPort { port, _lock: lock });
+        let Ok(hold) = hold(port) else {
+            continue;
+        };
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(ReservedPort { port, _hold: hold });
         }
     }
     bail!("no free port between {} and {}", RANGE.start, RANGE.end)
 }
 
-fn folder() -> Result<PathBuf> {
-    let folder = std::env::temp_dir().join("tidelog-ports");
-    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    Ok(folder)
+/// The port at which `tidelog dev` and the documents begin. Whoever uses any of theirs holds this one, and waits for it while
+/// another test has it.
+pub fn documented() -> Result<ReservedPort> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(hold) = hold(DOCUMENTED) {
+            return Ok(ReservedPort {
+                port: DOCUMENTED,
+                _hold: hold,
+            });
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "another test has used port {DOCUMENTED} for {} s",
+                PATIENCE.as_secs()
+            );
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Takes the name that stands for a port; fails while another value holds it.
+fn hold(port: u16) -> io::Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("tidelog-test-port-{port}"))?;
+    UnixListener::bind_addr(&name)
 }
 
 #[cfg(test)]
@@ -56,5 +89,14 @@ mod tests {
         let distinct: std::collections::HashSet<_> = ports.iter().map(ReservedPort::get).collect();
         assert_eq!(distinct.len(), 20);
         assert!(distinct.iter().all(|port| RANGE.contains(port)));
+    }
+
+    #[test]
+    fn a_port_is_held_as_long_as_its_value_lives() {
+        let port = reserve().unwrap();
+        assert!(hold(port.get()).is_err());
+        let number = port.get();
+        drop(port);
+        assert!(hold(number).is_ok());
     }
 }
