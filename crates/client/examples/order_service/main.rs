@@ -11,11 +11,11 @@
 //!
 //! ```text
 //! tidelog dev --brokers 3
-//! cargo run -p tidelog-client --example order_service -- 127.0.0.1:7171
+//! cargo run --release -p tidelog-client --example order_service -- 127.0.0.1:7171
 //! ```
 //!
-//! It creates the topic `orders`, plays, prints what each service did, checks that every order had its effect in every service exactly
-//! once, and deletes the topic again.
+//! It creates the topic `order-service-orders` (or the one that is named behind the address), plays, prints what each service did, checks
+//! that every order had its effect in every service exactly once, and removes the topic and the three groups again.
 //!
 //! - [`events`]: what is published, in Protobuf
 //! - [`orders`]: the service that publishes
@@ -32,14 +32,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_client::{Client, NewTopic};
+use tidelog_client::{Admin, Client, ErrorCode, NewTopic};
 
 use database::Database;
 use orders::ORDERS;
 use service::{Service, Share};
 
-/// Where orders are published.
-const TOPIC: &str = "orders";
+/// Where orders are published, unless another name is given.
+const TOPIC: &str = "order-service-orders";
+/// The services that read them.
+const SERVICES: [&str; 3] = ["inventory", "payment", "shipping"];
+/// What the program takes.
+const USAGE: &str = "usage: order_service [HOST:PORT [TOPIC]]   (127.0.0.1:7171 order-service-orders)";
 /// Enough that payment can be shared by three, and by six one day.
 const PARTITIONS: u32 = 6;
 /// How long everything may take to be read after the last order.
@@ -49,49 +53,82 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let bootstrap = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:7171".to_owned());
-    match play(&bootstrap).await {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.len() > 2 || words.iter().any(|word| word.starts_with('-')) {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
+    let bootstrap = words.first().map_or("127.0.0.1:7171", String::as_str);
+    let topic = words.get(1).map_or(TOPIC, String::as_str);
+    match play(bootstrap, topic).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("order_service: {error}");
-            ExitCode::from(2)
+            ExitCode::FAILURE
         }
     }
 }
 
-async fn play(bootstrap: &str) -> Result<bool> {
+async fn play(bootstrap: &str, topic: &str) -> Result<bool> {
     let client = Client::builder([bootstrap])
         .client_id("order-service")
         .connect()
         .await?;
-    let admin = client.admin();
-    admin
-        .create_topic(NewTopic::new(TOPIC).partitions(PARTITIONS))
-        .await?;
-    let outcome = services(&client).await;
-    if let Err(error) = admin.delete_topic(TOPIC).await {
-        eprintln!("topic {TOPIC} is left behind: {error}");
-    }
+    create(&client.admin(), topic).await?;
+    let outcome = services(&client, topic).await;
+    clean_up(&client.admin(), topic).await;
     outcome
 }
 
+async fn create(admin: &Admin, topic: &str) -> Result<()> {
+    let created = admin
+        .create_topic(NewTopic::new(topic).partitions(PARTITIONS))
+        .await;
+    match created {
+        Err(error) if error.code() == Some(ErrorCode::TopicAlreadyExists) => Err(format!(
+            "topic {topic} exists already, and may be somebody's: name another one behind the address, or remove it with \
+             `tidelog topic delete {topic}`"
+        )
+        .into()),
+        other => Ok(other.map(drop)?),
+    }
+}
+
+/// Leaves the cluster as it was. What cannot be removed is named.
+async fn clean_up(admin: &Admin, topic: &str) {
+    for service in SERVICES {
+        match admin.delete_group(&group(topic, service)).await {
+            Err(error) if error.code() != Some(ErrorCode::GroupIdNotFound) => {
+                eprintln!("group {} is left behind: {error}", group(topic, service));
+            }
+            _ => {}
+        }
+    }
+    if let Err(error) = admin.delete_topic(topic).await {
+        eprintln!("topic {topic} is left behind: {error}");
+    }
+}
+
+/// The group of a service: two plays on two topics do not share members.
+fn group(topic: &str, service: &str) -> String {
+    format!("{topic}-{service}")
+}
+
 /// The play itself: whether everything came out right.
-async fn services(client: &Client) -> Result<bool> {
-    let databases = ["inventory", "payment", "shipping"].map(|name| Arc::new(Database::new(name)));
+async fn services(client: &Client, topic: &str) -> Result<bool> {
+    let databases = SERVICES.map(|name| Arc::new(Database::new(name)));
     let [inventory, payment, shipping] = &databases;
-    let inventory = Service::new(client, "inventory", inventory, service::reserve);
-    let payment = Service::new(client, "payment", payment, service::charge);
-    let shipping = Service::new(client, "shipping", shipping, service::ship).with_fixed_members();
+    let inventory = Service::new(client, topic, inventory, service::reserve);
+    let payment = Service::new(client, topic, payment, service::charge);
+    let shipping = Service::new(client, topic, shipping, service::ship).with_fixed_members();
 
     let mut members = vec![
         inventory.start("inventory-1").await?,
         payment.start("payment-1").await?,
     ];
     let first_life = shipping.start("shipping-1").await?;
-    let publishing = tokio::spawn(orders::publish(client.clone()));
+    let publishing = tokio::spawn(orders::publish(client.clone(), topic.to_owned()));
 
     until(&databases, "a third of the orders", ORDERS / 3).await?;
     println!("payment is scaled from one member to three");

@@ -5,8 +5,8 @@ use std::time::Duration;
 use prost::Message;
 use tidelog_client::{Client, Record};
 
+use crate::Result;
 use crate::events::{OrderLine, OrderPlaced};
-use crate::{Result, TOPIC};
 
 /// How many orders come in.
 pub(crate) const ORDERS: u64 = 3_000;
@@ -16,14 +16,14 @@ const PACE: Duration = Duration::from_millis(2);
 const CUSTOMERS: u64 = 97;
 
 /// Publishes all orders; each is on stable storage of enough brokers before it counts. Says how many there were.
-pub(crate) async fn publish(client: Client) -> Result<u64> {
+pub(crate) async fn publish(client: Client, topic: String) -> Result<u64> {
     let producer = client.producer().build().await?;
     let mut pace = tokio::time::interval(PACE);
     let mut deliveries = Vec::new();
     for order_id in 1..=ORDERS {
         pace.tick().await;
         let order = order(order_id);
-        let record = Record::to(TOPIC)
+        let record = Record::to(topic.as_str())
             .key(order.customer.clone())
             .value(order.encode_to_vec())
             .header("type", "OrderPlaced");

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
 use crate::events::OrderPlaced;
-use crate::{Result, TOPIC};
+use crate::{Result, group};
 
 /// How often what is worked off is committed. Rarer means fewer writes, and more that is delivered again after a crash.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
@@ -20,10 +20,10 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 /// What a service does with an order: the text is what it writes into its database.
 type Handler = fn(&OrderPlaced) -> String;
 
-/// A service: a group's name, a database, and what it does.
+/// A service: the topic that it reads, its database, and what it does.
 pub(crate) struct Service {
     client: Client,
-    group: &'static str,
+    topic: String,
     database: Arc<Database>,
     handler: Handler,
     has_fixed_members: bool,
@@ -43,15 +43,10 @@ pub(crate) struct Share {
 }
 
 impl Service {
-    pub(crate) fn new(
-        client: &Client,
-        group: &'static str,
-        database: &Arc<Database>,
-        handler: Handler,
-    ) -> Self {
+    pub(crate) fn new(client: &Client, topic: &str, database: &Arc<Database>, handler: Handler) -> Self {
         Self {
             client: client.clone(),
-            group,
+            topic: topic.to_owned(),
             database: Arc::clone(database),
             handler,
             has_fixed_members: false,
@@ -69,8 +64,8 @@ impl Service {
     pub(crate) async fn start(&self, name: &str) -> Result<Member> {
         let mut settings = self
             .client
-            .group(self.group)
-            .topics([TOPIC])
+            .group(group(&self.topic, self.database.name()))
+            .topics([&self.topic])
             // A service that is new begins with the first order there is.
             .auto_offset_reset(OffsetReset::Earliest)
             // Commits what is *marked*, never what was only read.
@@ -90,7 +85,8 @@ impl Service {
 }
 
 impl Member {
-    /// An orderly stop: what is worked off is committed, and nothing is delivered again.
+    /// An orderly stop for good: what is worked off is committed, nothing is delivered again, and the name of a fixed member is
+    /// given up.
     pub(crate) async fn stop(self) -> Result<Share> {
         self.stop.cancel();
         let records = self.task.await??;
@@ -123,7 +119,7 @@ async fn work(
         consumer.mark(&record);
         records += 1;
     }
-    consumer.close(CLOSE_WITHIN).await?;
+    consumer.leave(CLOSE_WITHIN).await?;
     Ok(records)
 }
 

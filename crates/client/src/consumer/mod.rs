@@ -256,7 +256,8 @@ impl Consumer {
     }
 
     /// Stops reading, runs [`RebalanceListener::revoked`], commits what is marked, and leaves the group; waits for all of it, `deadline` at
-    /// the longest. A static member keeps its partitions until its session ends, so that it may come back.
+    /// the longest. A static member keeps its partitions until its session ends, so that it may come back;
+    /// [`leave`](Self::leave) gives them up.
     ///
     /// An error says that a commit failed, or that not everything was done in time; the consumer is gone in any case.
     pub async fn close(self, deadline: Duration) -> Result<()> {
@@ -280,6 +281,13 @@ impl Consumer {
             );
             Err(Error::new(ErrorKind::TimedOut, message))
         })
+    }
+
+    /// As [`close`](Self::close), and a static member gives its name up: its partitions go to other members at once, and the group may
+    /// be empty afterwards. For a process that will not come back (KIP-1092's `LEAVE_GROUP`).
+    pub async fn leave(self, deadline: Duration) -> Result<()> {
+        self.shared.leave_for_good();
+        self.close(deadline).await
     }
 
     fn member(&self) -> Result<&Member> {

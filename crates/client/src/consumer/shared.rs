@@ -55,6 +55,8 @@ struct State {
     polls: u64,
     /// Whether somebody wants to know of the next call.
     is_watched: bool,
+    /// Whether a static member gives its name up when it leaves.
+    leaves_for_good: bool,
 }
 
 impl Shared {
@@ -73,6 +75,7 @@ impl Shared {
                 last_poll: Instant::now(),
                 polls: 0,
                 is_watched: false,
+                leaves_for_good: false,
             }),
             ready: Notify::new(),
             work: Notify::new(),
@@ -108,6 +111,16 @@ impl Shared {
         self.ready.notify_one();
         // Whoever waits to join looks at the end, too.
         self.identity.send_modify(|_| ());
+    }
+
+    /// A static member that leaves from now on is not waited for.
+    pub(super) fn leave_for_good(&self) {
+        self.state.lock().leaves_for_good = true;
+    }
+
+    /// Whether a static member that leaves is not waited for.
+    pub(super) fn leaves_for_good(&self) -> bool {
+        self.state.lock().leaves_for_good
     }
 
     /// The end's reason, if it has come.

@@ -260,7 +260,7 @@ impl Session {
 
     fn farewell(&self) -> Said {
         Said::Leave {
-            keep_instance: self.membership.instance_id.is_some(),
+            keep_instance: self.membership.instance_id.is_some() && !self.shared.leaves_for_good(),
         }
     }
 

@@ -365,6 +365,33 @@ async fn a_static_name_is_waited_for_until_its_last_holder_s_connection_is_notic
 }
 
 #[tokio::test]
+async fn a_static_member_keeps_its_name_when_it_closes_and_gives_it_up_when_it_leaves() {
+    for for_good in [false, true] {
+        let mut cluster = cluster(1).await;
+        let builder = builder(&cluster, false).await.instance_id("one");
+        let (consumer, mut session) =
+            tokio::join!(within(builder.build()), within(cluster.admit(&[("t", 0)])));
+        let consumer = consumer.unwrap();
+        let ended = async {
+            if for_good {
+                consumer.leave(PATIENCE).await
+            } else {
+                consumer.close(PATIENCE).await
+            }
+        };
+        let coordinator = async {
+            let left = session.next().await;
+            drop(session);
+            left
+        };
+        let (ended, left) = tokio::join!(within(ended), within(coordinator));
+        ended.unwrap();
+        let kept = format!("keep_instance: {}", !for_good);
+        assert!(format!("{left:?}").contains(&kept), "{left:?}");
+    }
+}
+
+#[tokio::test]
 async fn joining_in_vain_is_said_by_the_builder() {
     let mut cluster = cluster(1).await;
     let builder = builder(&cluster, false).await.assignor("alphabetical");
