@@ -33,7 +33,8 @@ pub(crate) fn image(args: &ImageArgs) -> Result<()> {
         );
     }
     prerequisites::for_build()?;
-    let built = Built::build(Profile::Release)?;
+    Profile::Release.announce();
+    let built = Built::product()?;
     make(&built, &args.tag)
 }
 

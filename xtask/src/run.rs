@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use crate::{image, prerequisites};
 
+/// What a first build costs, as the README says it too.
+const FIRST_BUILD: &str = "the first time it compiles RocksDB: about 8 minutes on two cores, and 4 for the rest. Later it takes seconds";
 /// The image of the program under test.
 const TEST_IMAGE: &str = "tidelog:test";
 
@@ -57,7 +59,8 @@ pub(crate) struct FullYearArgs {
 /// `cargo xtask demo`.
 pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
     prerequisites::for_build()?;
-    let built = Built::build(Profile::Dev)?;
+    let built = Built::build(Profile::Release)?;
+    eprintln!("demo: {} s of load, a minute in all", args.seconds);
     let seconds = args.seconds.to_string();
     let mut demo = built.harness("demo")?;
     demo.args(["--seconds", &seconds]);
@@ -147,8 +150,21 @@ pub(crate) fn full_year(args: &FullYearArgs) -> Result<()> {
 
 #[derive(Clone, Copy)]
 pub(crate) enum Profile {
+    /// What tests run.
     Dev,
+    /// What people run: the demo, the tour, the image, the measurements.
     Release,
+}
+
+impl Profile {
+    /// Says how long a first build takes, before it begins.
+    pub(crate) fn announce(self) {
+        let name = match self {
+            Self::Dev => "the dev profile, for tests",
+            Self::Release => "release, as `cargo build --release` does",
+        };
+        eprintln!("building tidelog ({name}); {FIRST_BUILD}");
+    }
 }
 
 /// Private copies of the programs: a shared build folder may be overwritten by another checkout while they run.
@@ -159,15 +175,33 @@ pub(crate) struct Built {
 impl Built {
     /// Builds the product and the harness.
     pub(crate) fn build(profile: Profile) -> Result<Self> {
-        let mut words = vec!["--package", "tidelog", "--package", "tidelog-tests"];
-        if matches!(profile, Profile::Release) {
-            words.push("--release");
+        profile.announce();
+        match profile {
+            Profile::Dev => Self::build_bins(&["--package", "tidelog", "--package", "tidelog-tests"]),
+            Profile::Release => {
+                let built = Self::product()?;
+                built.add_bins(&["--package", "tidelog-tests", "--release"])?;
+                Ok(built)
+            }
         }
-        Self::build_bins(&words)
+    }
+
+    /// Builds what people run, just as `cargo build --release` does: who has run one of the two finds everything compiled by the other.
+    /// Built together with other packages, dependencies would get those packages' features too, and RocksDB be compiled again.
+    pub(crate) fn product() -> Result<Self> {
+        Self::build_bins(&["--package", "tidelog", "--release"])
     }
 
     /// Builds the programs that these words of `cargo build` choose.
     pub(crate) fn build_bins(words: &[&str]) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("tidelog-xtask-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let built = Self { folder };
+        built.add_bins(words)?;
+        Ok(built)
+    }
+
+    fn add_bins(&self, words: &[&str]) -> Result<()> {
         let output = Command::new(env!("CARGO"))
             .args(["build", "--locked", "--bins"])
             .args(words)
@@ -178,9 +212,6 @@ impl Built {
         if !output.status.success() {
             bail!("the build failed");
         }
-
-        let folder = std::env::temp_dir().join(format!("tidelog-xtask-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let Ok(message) = serde_json::from_str::<Value>(line) else {
                 continue;
@@ -189,10 +220,10 @@ impl Built {
                 continue;
             };
             let name = executable.file_name().context("an executable without a name")?;
-            std::fs::copy(executable, folder.join(name))
+            std::fs::copy(executable, self.folder.join(name))
                 .with_context(|| format!("copying {}", executable.display()))?;
         }
-        Ok(Self { folder })
+        Ok(())
     }
 
     /// The copy of a program.

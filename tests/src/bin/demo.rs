@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 use tidelog_client::{Client, NewTopic};
 use tidelog_tests::cluster::{Cluster, READY};
 use tidelog_tests::ledger::{Ledger, Sums};
-use tidelog_tests::scenario::{Disturbance, Load, LoadReport, Member, MemberReport, SharedLedger};
+use tidelog_tests::scenario::{Disturbance, Load, LoadReport, Member, MemberReport, SharedLedger, in_sync};
 use tidelog_tests::{flights, wait};
+use tokio::task::JoinHandle;
 
 const TOPIC: &str = "flights";
 const GROUP: &str = "demo";
@@ -27,6 +28,8 @@ const SECOND_MEMBER: f64 = 0.2;
 const KILL: f64 = 0.4;
 const THIRD_MEMBER: f64 = 0.6;
 const RESTART: f64 = 0.7;
+/// How often the progress is drawn.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long the group may take to read the rest.
 const CATCH_UP: Duration = Duration::from_mins(1);
 
@@ -149,9 +152,9 @@ impl Demo {
         self.join("three");
         self.acknowledged(total, RESTART).await?;
         self.cluster.broker(victim).start()?;
-        self.say(&format!("broker {victim} is back"));
+        self.say(&format!("broker {victim} is started again"));
 
-        let load = loading.await??;
+        let load = self.watch(loading, victim).await?;
         let caught_up_in = self.catch_up(total).await?;
         let mut members = Vec::new();
         for member in self.members {
@@ -206,6 +209,35 @@ impl Demo {
         });
         self.say(&format!("broker {leader} was killed (SIGKILL)"));
         Ok(leader)
+    }
+
+    /// Shows how the load goes on to its end, and says when the killed broker serves again and holds everything.
+    async fn watch(&self, loading: JoinHandle<Result<LoadReport>>, victim: u32) -> Result<LoadReport> {
+        let restarted = Instant::now();
+        let back = in_sync(&self.client, TOPIC, REPLICATION_FACTOR, CATCH_UP);
+        let mut back = std::pin::pin!(back);
+        let mut is_back = false;
+        let mut loading = loading;
+        let mut ticks = tokio::time::interval(LOOK);
+        let load = loop {
+            tokio::select! {
+                load = &mut loading => break load??,
+                result = &mut back, if !is_back => {
+                    result?;
+                    is_back = true;
+                    let seconds = restarted.elapsed().as_secs_f64();
+                    self.say(&format!("broker {victim} serves again, in sync after {seconds:.1} s"));
+                }
+                _ = ticks.tick() => {
+                    self.show();
+                }
+            }
+        };
+        if !is_back {
+            back.await?;
+            self.say(&format!("broker {victim} serves again and is in sync"));
+        }
+        Ok(load)
     }
 
     async fn catch_up(&self, total: usize) -> Result<Duration> {
