@@ -1,6 +1,8 @@
 //! What whole-cluster tests, the demo and the measurements share.
 //!
 //! - [`cluster`]: brokers as real processes, to be killed, paused and started again
+//! - [`documented`]: the commands of a document, to be run as they stand there
+//! - [`python`]: an interpreter with gRPC
 //! - [`ports`]: ports that no other test takes
 //! - [`program`]: the `tidelog` program as a user runs it
 //! - [`flights`]: the real data
@@ -15,12 +17,14 @@
 //! - [`wait`]: conditions with a deadline
 
 pub mod cluster;
+pub mod documented;
 pub mod flights;
 pub mod group;
 pub mod ledger;
 pub mod links;
 pub mod ports;
 pub mod program;
+pub mod python;
 pub mod replicas;
 pub mod scenario;
 pub mod small_disk;

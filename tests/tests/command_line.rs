@@ -412,6 +412,7 @@ fn measures(program: &Program) -> Result<()> {
 #[test]
 fn dev_is_a_cluster_in_one_process_that_keeps_its_data() -> Result<()> {
     let folder = tempfile::tempdir()?;
+    let _held = tidelog_tests::ports::documented()?;
     // A broker that cannot start: those that did are closed first, else a database that closes on its own thread would abort the process.
     let blocked = folder.path().join("broker-2");
     std::fs::write(&blocked, "not a folder")?;

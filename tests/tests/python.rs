@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use tidelog_tests::cluster::Cluster;
+use tidelog_tests::python;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_records_make_the_round_trip() -> Result<()> {
@@ -28,12 +29,11 @@ async fn a_group_shares_a_topic() -> Result<()> {
 
 /// Runs one of the programs against three brokers: what it printed.
 async fn run_client(program: &str) -> Result<String> {
-    let python = environment()?;
+    let interpreter = interpreter()?;
     let cluster = Cluster::start(3).await?;
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(python)
-        .arg(tests.join("clients/python").join(program))
-        .arg(tests.join("../proto"))
+    let output = Command::new(interpreter)
+        .arg(python::programs().join(program))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto"))
         .arg(cluster.brokers()[0].client_address())
         .output()
         .context("running the Python client")?;
@@ -45,35 +45,33 @@ async fn run_client(program: &str) -> Result<String> {
     Ok(out.into_owned())
 }
 
-/// A virtual environment with what the client needs; made once.
-fn environment() -> Result<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-client");
-    let python = folder.join("bin/python");
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements)?;
-    let installed = folder.join("installed.txt");
-    // Tests run side by side, each in a process of its own: one makes it.
-    let one_at_a_time = std::fs::File::create(folder.with_extension("lock"))?;
-    one_at_a_time.lock()?;
-    if std::fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
-        return Ok(python);
+#[test]
+fn the_programs_say_how_they_are_used() -> Result<()> {
+    for program in ["roundtrip.py", "group.py"] {
+        let run = |words: &[&str]| {
+            Command::new(interpreter()?)
+                .arg(python::programs().join(program))
+                .args(words)
+                .output()
+                .context("running the Python client")
+        };
+        let help = run(&["--help"])?;
+        let out = String::from_utf8_lossy(&help.stdout);
+        assert!(
+            help.status.success() && out.contains("HOST:PORT") && out.contains("example:"),
+            "{out}"
+        );
+        for wrong in [&[][..], &["."], &[".", "127.0.0.1:1"]] {
+            let refused = run(wrong)?;
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert_eq!(refused.status.code(), Some(2), "{said}");
+            assert!(said.contains("usage:") && !said.contains("Traceback"), "{said}");
+        }
     }
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&folder))?;
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "-r"])
-        .arg(&requirements))?;
-    std::fs::write(installed, wanted)?;
-    Ok(python)
+    Ok(())
 }
 
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("running {command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+fn interpreter() -> Result<PathBuf> {
+    let environment = python::environment(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+    Ok(environment.join("bin/python"))
 }

@@ -1,16 +1,34 @@
 """What every program needs that has nothing but grpcio and the .proto files: whom to ask, and when to ask again."""
 
+import argparse
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import grpc
-from grpc_tools import protoc
+try:
+    import grpc
+    from grpc_tools import protoc
+except ImportError as missing:
+    raise SystemExit(f"{missing}: pip install -r {Path(__file__).parent / 'requirements.txt'}") from None
 
 # Error codes whose request may succeed when it is sent again, perhaps to another broker.
 RETRIABLE = {3, 5, 6, 7, 14, 15, 16, 19, 74, 75, 78, 113}
 DEADLINE_S = 30
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The command line of each program: where the .proto files are, and a broker to begin with."""
+    parser = argparse.ArgumentParser(
+        description=description.strip().splitlines()[0],
+        epilog="example: %(prog)s ../../../proto 127.0.0.1:7171",
+    )
+    parser.add_argument("proto_dir", type=Path, help="the folder `proto` of the repository")
+    parser.add_argument("bootstrap", metavar="HOST:PORT", help="a broker's client listener")
+    words = parser.parse_args()
+    if not (words.proto_dir / "tidelog" / "v1" / "log.proto").is_file():
+        parser.error(f"no tidelog/v1/log.proto in {words.proto_dir}: name the folder `proto` of the repository")
+    return words
 
 
 def generate(proto_dir: Path) -> None:

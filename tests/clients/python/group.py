@@ -9,14 +9,13 @@ somebody else. A stream that breaks is opened again with the member's id, its ep
 """
 
 import queue
-import sys
 import threading
 import time
-from pathlib import Path
 
-from cluster import DEADLINE_S, Cluster, generate, until_accepted
+from cluster import DEADLINE_S, Cluster, arguments, generate, until_accepted
 
 UNKNOWN_MEMBER_ID = 25
+NON_EMPTY_GROUP = 68
 PARTITIONS = 4
 RECORDS = 50
 
@@ -209,12 +208,23 @@ def produce(cluster: Cluster, topic: str) -> None:
         until_accepted(send)
 
 
+def remove(member: Member, group: str) -> None:
+    """Deletes the group, which has members until the last Leave is heard."""
+    from tidelog.v1 import groups_pb2
+
+    def delete():
+        answer = member.groups().Delete(groups_pb2.DeleteGroupRequest(group_id=group), timeout=DEADLINE_S)
+        return answer if answer.error.code != NON_EMPTY_GROUP else None
+
+    until_accepted(delete)
+
+
 def main() -> None:
-    proto_dir, bootstrap = Path(sys.argv[1]), sys.argv[2]
-    generate(proto_dir)
+    words = arguments(__doc__)
+    generate(words.proto_dir)
     from tidelog.v1 import admin_pb2
 
-    cluster = Cluster(bootstrap)
+    cluster = Cluster(words.bootstrap)
     topic = f"python-group-{time.time_ns()}"
     group = f"readers-of-{topic}"
     create = admin_pb2.CreateTopicRequest(name=topic, partitions=PARTITIONS)
@@ -249,6 +259,7 @@ def main() -> None:
     late = first.send_commit({0: 1}, first.epoch)
     assert late.error.code == UNKNOWN_MEMBER_ID, late
     second.leave()
+    remove(second, group)
     assert cluster.admin().DeleteTopic(admin_pb2.DeleteTopicRequest(name=topic), timeout=DEADLINE_S).error.code == 0
     print(f"{len(read)} records read by a group of two, each once")
 

@@ -7,19 +7,17 @@ It shows all that a program in any language needs: find the partition's leader (
 where an answer says that a retry helps.
 """
 
-import sys
 import time
-from pathlib import Path
 
-from cluster import DEADLINE_S, Cluster, generate, until_accepted
+from cluster import DEADLINE_S, Cluster, arguments, generate, until_accepted
 
 
 def main() -> None:
-    proto_dir, bootstrap = Path(sys.argv[1]), sys.argv[2]
-    generate(proto_dir)
+    words = arguments(__doc__)
+    generate(words.proto_dir)
     from tidelog.v1 import admin_pb2, common_pb2, log_pb2
 
-    cluster = Cluster(bootstrap)
+    cluster = Cluster(words.bootstrap)
     topic, partitions = f"python-{time.time_ns()}", 2
     created = cluster.admin().CreateTopic(
         admin_pb2.CreateTopicRequest(name=topic, partitions=partitions), timeout=DEADLINE_S
