@@ -36,11 +36,7 @@ async fn wrong_words_from_a_user_are_refused_and_the_rest_goes_on() -> Result<()
     refused(
         &unknown,
         4,
-        &[
-            "UNKNOWN_TOPIC_OR_PARTITION",
-            "\"nope\"",
-            "create it, or check its name",
-        ],
+        &["UNKNOWN_TOPIC_OR_PARTITION", "\"nope\"", "tidelog topic create"],
     )?;
     let unknown = program.run(&[
         "consume",

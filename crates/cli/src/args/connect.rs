@@ -1,13 +1,13 @@
 //! Where the cluster is: the flags that every command which talks to brokers has.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use tidelog_client::{Admin, Client, ClientBuilder, ErrorKind};
+use tidelog_client::{Admin, Client};
 
-use crate::exit::{Exit, Failure, in_flags};
-use crate::{interrupt, tell, waiting};
+use crate::exit::{Exit, Failure};
+use crate::{interrupt, waiting};
 
 /// How long to try, unless the command line says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub(crate) struct ConnectFlags {
 }
 
 impl ConnectFlags {
-    /// Connects, or fails when nobody answers in time. Says after a second why nobody has yet.
+    /// Connects, or fails when nobody answers in time. Says after a second that it waits.
     pub(crate) async fn client(&self) -> Result<Client> {
         let client = tokio::select! {
             biased;
@@ -51,26 +51,19 @@ impl ConnectFlags {
         Ok(client)
     }
 
-    /// A first attempt is short, since its error is what tells what is wrong so far.
+    /// The client warns of each address that cannot be reached, and why.
     async fn connect(&self) -> Result<Client> {
-        let began = Instant::now();
-        let patience = waiting::PATIENCE.min(self.timeout());
-        match self.builder().connect_timeout(patience).connect().await {
-            Err(error) if error.kind() == ErrorKind::Unreachable && patience < self.timeout() => {
-                tell!(
-                    "tidelog: {}; trying for {} s",
-                    in_flags(error.message()),
-                    self.timeout().as_secs()
-                );
-            }
-            connected => return Ok(connected?),
-        }
-        let left = self.timeout().saturating_sub(began.elapsed());
-        Ok(self.builder().connect_timeout(left).connect().await?)
-    }
-
-    fn builder(&self) -> ClientBuilder {
-        Client::builder([self.bootstrap.as_str()]).client_id(&self.client_id)
+        let client = Client::builder([self.bootstrap.as_str()])
+            .client_id(&self.client_id)
+            .connect_timeout(self.timeout());
+        let what = || {
+            let seconds = self.timeout().as_secs();
+            format!(
+                "waiting up to {seconds} s for a broker of {} to answer",
+                self.bootstrap
+            )
+        };
+        Ok(waiting::on(what, client.connect()).await?)
     }
 
     /// Connects, for topics, groups and the cluster; each call tries as long as connecting does.

@@ -45,6 +45,19 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
+/// What is said up to the line that holds these words.
+fn until(said: &mut impl BufRead, words: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(words) {
+        assert_ne!(
+            said.read_line(&mut text).unwrap(),
+            0,
+            "{words:?} is not said: {text}"
+        );
+    }
+    text
+}
+
 #[test]
 fn who_waits_for_a_cluster_says_where_and_why_and_heeds_signals() {
     let children: Vec<_> = CONNECTING
@@ -53,8 +66,7 @@ fn who_waits_for_a_cluster_says_where_and_why_and_heeds_signals() {
         .collect();
     for ((words, mut child), number) in children.into_iter().zip(0..) {
         let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut waits = String::new();
-        said.read_line(&mut waits).unwrap();
+        let waits = until(&mut said, "600 s");
         for part in [NOBODY, "Connection refused", "600 s"] {
             assert!(waits.contains(part), "{words:?}: {waits}");
         }
@@ -70,9 +82,7 @@ fn who_waits_for_a_cluster_says_where_and_why_and_heeds_signals() {
         let status = ends(&mut child);
         assert_eq!(status.code(), Some(130), "{words:?}");
         assert!(began.elapsed() < GRACE, "{words:?} took {:?}", began.elapsed());
-        let mut left = String::new();
-        said.read_line(&mut left).unwrap();
-        assert!(left.contains("interrupted while connecting"), "{words:?}: {left}");
+        until(&mut said, "interrupted while connecting");
     }
 }
 
