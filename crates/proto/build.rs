@@ -17,7 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         prost::Message::encode_to_vec(&descriptors),
     )?;
 
+    let serves = std::env::var_os("CARGO_FEATURE_SERVER").is_some();
     tonic_prost_build::configure()
+        .build_server(serves)
         // Payloads stay slices of the frame that they came in.
         .bytes(".")
         .btree_map(".")

@@ -20,6 +20,19 @@ const IMPURE: &[&str] = &[
     "tokio", "tonic", "prost", "rocksdb", "openraft", "rand", "mio", "socket2",
 ];
 
+/// What every user of the client would build for nothing: a web server, and what only programs need.
+const NOT_FOR_CLIENTS: &[&str] = &[
+    "axum",
+    "axum-core",
+    "matchit",
+    "tower-http",
+    "signal-hook-registry",
+    "tonic-health",
+    "tonic-reflection",
+    "rocksdb",
+    "openraft",
+];
+
 /// Which of our crates each of our crates may name in its dependencies.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("tidelog-types", &[]),
@@ -68,10 +81,51 @@ pub(crate) fn check() -> Result<()> {
     let mut wrong = graph.unknown_members();
     wrong.extend(graph.edges_upwards());
     wrong.extend(graph.impurities());
+    wrong.extend(client_burdens(&client_tree()?));
     if wrong.is_empty() {
         return Ok(());
     }
     bail!("layering:\n  {}", wrong.join("\n  "))
+}
+
+/// What a user of the client builds, a crate a line: name, version, then its features. Not read from the graph above, in which the features of all members
+/// are one.
+fn client_tree() -> Result<String> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--package",
+            "tidelog-client",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+        ])
+        .args(["--format", "{p} {f}", "--locked"])
+        .output()
+        .context("running cargo tree")?;
+    if !output.status.success() {
+        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8(output.stdout).context("crates' names in UTF-8")
+}
+
+fn client_burdens(tree: &str) -> BTreeSet<String> {
+    let burden = |line: &str| {
+        // What was listed before is marked so.
+        let line = line.trim_end_matches(" (*)");
+        let name = line.split_whitespace().next()?;
+        if NOT_FOR_CLIENTS.contains(&name) {
+            return Some(format!("tidelog-client must not reach {name}"));
+        }
+        let features = line.rsplit(' ').next()?;
+        let serves = matches!(name, "hyper" | "tonic" | "tidelog-proto")
+            && features
+                .split(',')
+                .any(|feature| matches!(feature, "server" | "router"));
+        serves.then(|| format!("tidelog-client must not have the server of {name}"))
+    };
+    tree.lines().filter_map(burden).collect()
 }
 
 /// Normal dependencies by package id.
@@ -174,5 +228,21 @@ impl Graph {
             wrong.extend(bad.map(|bad| format!("{} is pure and must not reach {bad}", self.name(id))));
         }
         wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_web_server_among_the_clients_dependencies_is_named() {
+        let tree = "tidelog-client v0.1.0 (/somewhere) \nhyper v1.12.0 client,default,http1,http2\nhyper v1.12.0 client,server (*)";
+        assert!(client_burdens("tonic v0.14.9 channel,codegen\nhyper v1.12.0 client,http2").is_empty());
+        assert_eq!(client_burdens(tree).len(), 1);
+        assert_eq!(
+            client_burdens("axum v0.8.0 \ntonic v0.14.9 channel,router").len(),
+            2
+        );
     }
 }
