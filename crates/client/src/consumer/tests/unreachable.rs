@@ -143,15 +143,48 @@ async fn a_call_that_is_not_answered_names_itself_and_the_address() {
     assert!(!text.contains("--"), "a library knows no command line: {text}");
 }
 
-#[tokio::test]
-async fn a_broker_that_comes_back_is_told_once() {
-    let (log, _guard) = Log::capture();
-    // Its connections end with its runtime, as with a process.
-    let process = tokio::runtime::Builder::new_multi_thread()
+/// Connections of a broker that runs here end with it, as with a process.
+fn process() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_loop_that_only_logs_waits_while_all_brokers_are_gone() {
+    let (log, _guard) = Log::capture();
+    let process = process();
+    let cluster = process.spawn(FakeCluster::start(1)).await.unwrap();
+    cluster.topic("t", 1);
+    cluster.append("t", 0, batch(0, 1));
+    let client = cluster.client().await;
+    let mut consumer = client
+        .consumer()
+        .topic("t", OffsetAt::Earliest)
+        .build()
+        .await
         .unwrap();
+    assert_eq!(offsets(&mut consumer, 1).await, [0]);
+    process.shutdown_background();
+    let lasts = Duration::from_secs(3);
+    let mut lines = Vec::new();
+    let obvious_loop = async {
+        loop {
+            lines.extend(consumer.recv().await.err());
+        }
+    };
+    let _ = tokio::time::timeout(lasts, obvious_loop).await;
+    assert!(lines.len() <= 10, "{} lines in {lasts:?}: {lines:?}", lines.len());
+    let told = log.lines(&cluster.address(1));
+    assert!((1..=2).contains(&told.len()), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_broker_that_comes_back_is_told_once() {
+    let (log, _guard) = Log::capture();
+    let process = process();
     let cluster = process.spawn(FakeCluster::start(1)).await.unwrap();
     let client = cluster.client().await;
     let address = cluster.address(1);
