@@ -203,7 +203,7 @@ async fn batches_of_a_stream_keep_their_order_whatever_they_take_to_be_checked()
     Program::of(&cluster).ok(&["topic", "create", "t", "-p", "1"])?;
     let mut log = LogClient::connect(format!("http://{}", cluster.brokers()[0].client_address())).await?;
 
-    let (large, small) = (compressed(1000, &[7; 30_000])?, batch()?);
+    let (large, small) = (compressed(1000, &vec![7; 30_000])?, batch()?);
     let requests: Vec<_> = [large.clone(), small.clone(), large, small]
         .into_iter()
         .zip(0..)

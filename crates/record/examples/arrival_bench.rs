@@ -4,6 +4,7 @@
 //! cargo run --release -p tidelog-record --example arrival_bench
 //! ```
 
+use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -95,7 +96,7 @@ fn batch(codec: Compression, record_bytes: usize) -> Batch {
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             value.push_str(WORDS[(state >> 60) as usize]);
-            value.push_str(&format!("={} ", (state >> 32) % 1000));
+            write!(value, "={} ", (state >> 32) % 1000).expect("a String takes everything");
         }
         value.truncate(record_bytes);
         let timestamp_ms = 1_767_225_600_000 + i64::from(builder.record_count());

@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn many_records_are_walked_in_a_small_window() {
         for codec in codecs() {
-            let (steps, most) = window_of(&compressed(codec, &[1000; 20_000]));
+            let (steps, most) = window_of(&compressed(codec, &vec![1000; 20_000]));
             assert!(steps > 100, "{codec}: {steps} steps");
             assert!(most <= 256 * 1024, "{codec}: {most} bytes for 20 MB of records");
         }

@@ -334,9 +334,9 @@ mod tests {
 
     #[test]
     fn a_batch_that_becomes_too_large_is_cut_or_named() {
+        const MAX_BYTES: usize = 1_000_000;
         // Small records take more in a message than in a batch.
         let many = compressed(5, 0, 3_000_000);
-        const MAX_BYTES: usize = 1_000_000;
         let opened = open(vec![many.clone()], Offset(5), MAX_BYTES, true).unwrap();
         assert!((MAX_BYTES - 100..=MAX_BYTES).contains(&opened.size_bytes));
         assert_eq!(opened.records.len() as u64, opened.next.0 - 5);

@@ -165,8 +165,8 @@ impl World {
             stream,
             join: Box::new(Join {
                 epoch,
-                owned,
                 instance_id,
+                owned,
                 ..join(n)
             }),
         });

@@ -87,7 +87,7 @@ async fn a_fetch_that_says_nothing_of_bytes_stays_within_what_clients_take_by_de
         .into_inner();
     assert_eq!(created.error, None);
 
-    let large = batch(Compression::None, 10, &[7; 95_000]);
+    let large = batch(Compression::None, 10, &vec![7; 95_000]);
     for partition in 0..PARTITIONS {
         append(&channel, "wide", partition, large.clone()).await;
     }
@@ -102,7 +102,13 @@ async fn a_fetch_that_says_nothing_of_bytes_stays_within_what_clients_take_by_de
     assert!(calls >= 3, "{calls} calls");
 
     // 20 MB out of a few kilobytes: one batch is more than an answer, and is handed out in parts.
-    append(&channel, "first", 0, batch(Compression::Zstd, 200, &[0; 100_000])).await;
+    append(
+        &channel,
+        "first",
+        0,
+        batch(Compression::Zstd, 200, &vec![0; 100_000]),
+    )
+    .await;
     let (records, calls) = read_by_default(&channel, "first", &[200], true).await;
     assert_eq!(records, 200);
     assert!((5..10).contains(&calls), "{calls} calls");
@@ -152,7 +158,7 @@ async fn more_than_may_be_answered_is_not_waited_for() {
             &channel,
             "wide",
             partition,
-            batch(Compression::None, 1, &[7; 100_000]),
+            batch(Compression::None, 1, &vec![7; 100_000]),
         )
         .await;
     }
