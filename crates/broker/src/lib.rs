@@ -13,3 +13,4 @@ pub mod replication;
 pub mod server;
 
 pub use server::{Addresses, Server, StartError};
+pub use tidelog_cluster::configs::NAMES as TOPIC_CONFIGS;

@@ -16,6 +16,26 @@ pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 pub const UNCLEAN_LEADER_ELECTION: &str = "unclean.leader.election.enable";
 /// cleanup.policy
 pub const CLEANUP_POLICY: &str = "cleanup.policy";
+/// compression.type
+pub const COMPRESSION_TYPE: &str = "compression.type";
+/// message.timestamp.type
+pub const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
+/// retention.bytes
+pub const RETENTION_BYTES: &str = "retention.bytes";
+/// retention.ms
+pub const RETENTION_MS: &str = "retention.ms";
+
+/// The configs that every topic has, by name.
+pub const NAMES: &[&str] = &[
+    CLEANUP_POLICY,
+    COMPRESSION_TYPE,
+    MAX_MESSAGE_BYTES,
+    MESSAGE_TIMESTAMP_TYPE,
+    MIN_INSYNC_REPLICAS,
+    RETENTION_BYTES,
+    RETENTION_MS,
+    UNCLEAN_LEADER_ELECTION,
+];
 
 /// Most configs one topic may set: more than there are names.
 const MAX_CONFIGS: usize = 64;
@@ -24,6 +44,17 @@ const MAX_CONFIGS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TopicConfigs {
     set: BTreeMap<String, String>,
+}
+
+/// A config as it is in force for a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectiveConfig {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Whether nothing was set for the topic.
+    pub is_default: bool,
 }
 
 /// How a topic's old records go.
@@ -118,6 +149,29 @@ impl TopicConfigs {
         }
     }
 
+    /// Every config of a topic with so many replicas, as it is in force, in the order of [`NAMES`].
+    pub fn effective(&self, replication_factor: u32) -> Vec<EffectiveConfig> {
+        let effective = |name: &&'static str| {
+            let set = self.set.get(*name);
+            let value = match *name {
+                MAX_MESSAGE_BYTES => self.max_message_bytes().to_string(),
+                MIN_INSYNC_REPLICAS => self.min_insync_replicas(replication_factor).to_string(),
+                UNCLEAN_LEADER_ELECTION => self.unclean_leader_election().to_string(),
+                CLEANUP_POLICY => match self.cleanup_policy() {
+                    CleanupPolicy::Delete => "delete".to_owned(),
+                    CleanupPolicy::Compact => "compact".to_owned(),
+                },
+                other => honoured_value(other).unwrap_or_default().to_owned(),
+            };
+            EffectiveConfig {
+                name,
+                value,
+                is_default: set.is_none(),
+            }
+        };
+        NAMES.iter().map(effective).collect()
+    }
+
     fn number(&self, key: &str) -> Option<u32> {
         self.set.get(key)?.parse().ok()
     }
@@ -129,15 +183,10 @@ fn validate(key: &str, value: &str, internal: bool) -> Result<(), PartitionError
         MIN_INSYNC_REPLICAS => in_range(key, value, 1, i16::MAX as u32),
         UNCLEAN_LEADER_ELECTION => one_of(key, value, &["true", "false"]),
         CLEANUP_POLICY if internal => one_of(key, value, &["compact", "delete"]),
-        CLEANUP_POLICY => honoured_only(key, value, "delete", "compaction of user topics"),
-        "message.timestamp.type" => honoured_only(
-            key,
-            value,
-            "CreateTime",
-            "stamping records with the time of append",
-        ),
-        "compression.type" => honoured_only(key, value, "producer", "compression by the broker"),
-        "retention.ms" | "retention.bytes" => honoured_only(key, value, "-1", "deleting old records"),
+        CLEANUP_POLICY => honoured_only(key, value, "compaction of user topics"),
+        MESSAGE_TIMESTAMP_TYPE => honoured_only(key, value, "stamping records with the time of append"),
+        COMPRESSION_TYPE => honoured_only(key, value, "compression by the broker"),
+        RETENTION_MS | RETENTION_BYTES => honoured_only(key, value, "deleting old records"),
         "delete.retention.ms"
         | "min.compaction.lag.ms"
         | "max.compaction.lag.ms"
@@ -145,18 +194,6 @@ fn validate(key: &str, value: &str, internal: bool) -> Result<(), PartitionError
         _ => Err(no_config(key)),
     }
 }
-
-/// The names that a topic may have set.
-const NAMES: [&str; 8] = [
-    MAX_MESSAGE_BYTES,
-    MIN_INSYNC_REPLICAS,
-    UNCLEAN_LEADER_ELECTION,
-    CLEANUP_POLICY,
-    "message.timestamp.type",
-    "compression.type",
-    "retention.ms",
-    "retention.bytes",
-];
 
 fn check_name(key: &str) -> Result<(), PartitionError> {
     if NAMES.contains(&key) {
@@ -167,6 +204,13 @@ fn check_name(key: &str) -> Result<(), PartitionError> {
 }
 
 fn no_config(key: &str) -> PartitionError {
+    match key {
+        "partitions" | "num.partitions" => return said_at_creation(key, "number of partitions"),
+        "replication.factor" | "default.replication.factor" => {
+            return said_at_creation(key, "replication factor");
+        }
+        _ => {}
+    }
     if key.starts_with("segment.") {
         return invalid(format!(
             "{} has no meaning here: partitions are not kept in segment files; leave it out",
@@ -205,7 +249,19 @@ fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<(), PartitionError
     }
 }
 
-fn honoured_only(key: &str, value: &str, honoured: &str, what: &str) -> Result<(), PartitionError> {
+/// The one value of a config that nothing acts upon: it says what happens anyway.
+fn honoured_value(key: &str) -> Option<&'static str> {
+    match key {
+        CLEANUP_POLICY => Some("delete"),
+        COMPRESSION_TYPE => Some("producer"),
+        MESSAGE_TIMESTAMP_TYPE => Some("CreateTime"),
+        RETENTION_BYTES | RETENTION_MS => Some("-1"),
+        _ => None,
+    }
+}
+
+fn honoured_only(key: &str, value: &str, what: &str) -> Result<(), PartitionError> {
+    let honoured = honoured_value(key).unwrap_or_default();
     if value == honoured {
         Ok(())
     } else {
@@ -219,6 +275,13 @@ fn honoured_only(key: &str, value: &str, honoured: &str, what: &str) -> Result<(
 fn not_honoured(key: &str, what: &str) -> PartitionError {
     invalid(format!(
         "{key} is refused: {what} is not honoured yet; leave it out"
+    ))
+}
+
+fn said_at_creation(key: &str, what: &str) -> PartitionError {
+    invalid(format!(
+        "{key} is not a topic config: a topic's {what} is given when it is created, beside its configs, and cannot be changed \
+         afterwards; create another topic that has what you need, and move to it"
     ))
 }
 
@@ -322,6 +385,47 @@ mod tests {
         let set = [(MAX_MESSAGE_BYTES.to_owned(), "2000".to_owned())].into();
         let refusal = TopicConfigs::default().altered(&set, &[MAX_MESSAGE_BYTES.to_owned()]);
         assert_eq!(refusal.unwrap_err().code, ErrorCode::InvalidRequest);
+    }
+
+    #[test]
+    fn what_is_given_at_creation_is_told_apart_from_configs() {
+        for key in ["partitions", "replication.factor"] {
+            let refusal = check(key, "12").unwrap_err();
+            assert_eq!(refusal.code, ErrorCode::InvalidConfig);
+            assert!(
+                refusal.message.contains("cannot be changed afterwards"),
+                "{}",
+                refusal.message
+            );
+        }
+    }
+
+    #[test]
+    fn every_config_has_an_effective_value_that_could_be_set() {
+        let configs = check(MIN_INSYNC_REPLICAS, "3").unwrap();
+        let effective = configs.effective(5);
+        assert!(
+            effective
+                .iter()
+                .map(|config| config.name)
+                .eq(NAMES.iter().copied())
+        );
+        for config in &effective {
+            check(config.name, &config.value).unwrap();
+            assert_eq!(
+                config.is_default,
+                config.name != MIN_INSYNC_REPLICAS,
+                "{config:?}"
+            );
+        }
+        let minimum = |configs: &TopicConfigs, factor| {
+            let all = configs.effective(factor);
+            all.into_iter()
+                .find(|config| config.name == MIN_INSYNC_REPLICAS)
+                .map(|config| config.value)
+        };
+        assert_eq!(minimum(&configs, 5).as_deref(), Some("3"));
+        assert_eq!(minimum(&TopicConfigs::default(), 5).as_deref(), Some("2"));
     }
 
     #[test]
