@@ -1,6 +1,7 @@
 //! The HTTP listener: `/livez`, `/readyz`, `/metrics`, `/metrics/detail`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -17,6 +18,10 @@ use crate::metrics::Detail;
 pub trait Health: Send + Sync + 'static {
     /// Why the broker is not ready to serve; empty if it is.
     fn unready_reasons(&self) -> Vec<String>;
+
+    /// How long ago it last had contact with the metadata leader; `None` if it never had. For the leader itself, contact is that of a
+    /// quorum of the voters.
+    fn since_contact(&self) -> Option<Duration>;
 }
 
 /// What the broker counts.
@@ -120,6 +125,10 @@ mod tests {
     impl Health for Broker {
         fn unready_reasons(&self) -> Vec<String> {
             self.0.clone()
+        }
+
+        fn since_contact(&self) -> Option<Duration> {
+            None
         }
     }
 

@@ -29,13 +29,14 @@ impl Coordinators {
         let known = self.known.lock().get(group).map(|hint| hint.address.clone());
         let address = match known {
             Some(address) => address,
-            None => self.find(client, group, timeout).await?,
+            None => self.find(client, group, timeout).await?.address,
         };
         let channel = client.connections.to(&address)?;
         Ok((address, channel))
     }
 
-    async fn find(&self, client: &Inner, group: &str, timeout: Duration) -> Result<String> {
+    /// Asks any broker, whatever is known.
+    pub(crate) async fn find(&self, client: &Inner, group: &str, timeout: Duration) -> Result<LeaderHint> {
         let found = find_coordinator(client.any_channel()?, group, timeout).await;
         let hint = found.map_err(|refusal| refusal.error)?;
         let address = if hint.address.is_empty() {
@@ -44,12 +45,9 @@ impl Coordinators {
         } else {
             hint.address.clone()
         };
-        let hint = LeaderHint {
-            address: address.clone(),
-            ..hint
-        };
-        self.known.lock().insert(group.to_owned(), hint);
-        Ok(address)
+        let hint = LeaderHint { address, ..hint };
+        self.known.lock().insert(group.to_owned(), hint.clone());
+        Ok(hint)
     }
 
     /// Takes note of a failed call: who was asked is asked no more if it does not coordinate the group or does not answer.

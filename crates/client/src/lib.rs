@@ -81,9 +81,9 @@ pub use tidelog_types::{
 };
 
 pub use admin::{
-    Admin, BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, CreatedTopic,
-    GroupDescription, GroupListing, GroupMember, NewTopic, PartitionDescription, TopicDescription,
-    TopicListing,
+    Admin, BrokerDescription, BrokerFigures, BrokerStanding, ClusterDescription, CommittedOffset,
+    ConfigChange, ConfigSource, CreatedTopic, GroupCoordinator, GroupDescription, GroupListing, GroupMember,
+    NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicListing,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{

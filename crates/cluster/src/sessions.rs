@@ -36,6 +36,18 @@ pub fn answers_heartbeats(since_quorum_ack: Option<Duration>, election_max: Dura
     since_quorum_ack.is_some_and(|since| since <= ELECTIONS_WITHOUT_QUORUM * election_max)
 }
 
+/// After how many heartbeat intervals without contact to the metadata leader what a broker knows of the cluster counts as stale.
+///
+/// It is less than a session: whoever asks such a broker who is alive is told what was true before, and must be told that it was. An
+/// election of a metadata leader may take longer; nobody knows who is alive meanwhile.
+pub const HEARTBEATS_TO_STALE: u32 = 4;
+
+/// Whether what a broker knows of the cluster is stale, by how long ago it last had contact with the metadata leader (`None` if it
+/// never had) and how often it sends heartbeats. For the leader itself, contact is that of a quorum of the voters.
+pub fn is_stale(since_contact: Option<Duration>, heartbeat_interval: Duration) -> bool {
+    since_contact.is_none_or(|since| since > HEARTBEATS_TO_STALE * heartbeat_interval)
+}
+
 /// What a heartbeat is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeartbeatAnswer {

@@ -85,6 +85,8 @@ pub struct Config {
     pub raft: RaftTimes,
     /// What is logged: a tracing filter such as "info,tidelog_broker=debug".
     pub log_filter: String,
+    /// What the broker says that it is: its release, unless the program that runs it knows more.
+    pub version: String,
 }
 
 /// What a new topic gets where its creator did not say.

@@ -29,7 +29,7 @@ pub(super) fn validate(raw: &RawConfig) -> Result<Config, ConfigError> {
     let broker_id = BrokerId::new(raw.broker.id).ok_or_else(|| {
         invalid(
             "broker.id",
-            "not set: give this broker a number of at least 1 (--node-id)",
+            "0, or not set: give this broker a number of 1 or more (--node-id)",
         )
     })?;
     if raw.broker.data_dir.is_empty() {
@@ -86,6 +86,7 @@ pub(super) fn validate(raw: &RawConfig) -> Result<Config, ConfigError> {
         groups: groups(raw)?,
         raft: raft(raw)?,
         log_filter: raw.log.filter.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
 

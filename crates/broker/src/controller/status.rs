@@ -34,6 +34,8 @@ pub struct SelfFence {
     origin: Instant,
     /// Milliseconds after `origin`; 0 means fenced.
     until_ms: Arc<AtomicU64>,
+    /// When the last answered heartbeat was sent, milliseconds after `origin`, plus one; 0 before the first.
+    heard_ms: Arc<AtomicU64>,
 }
 
 impl SelfFence {
@@ -41,6 +43,7 @@ impl SelfFence {
         Self {
             origin: Instant::now(),
             until_ms: Arc::default(),
+            heard_ms: Arc::default(),
         }
     }
 
@@ -49,11 +52,23 @@ impl SelfFence {
         (self.origin.elapsed().as_millis() as u64) < self.until_ms.load(Ordering::Acquire)
     }
 
+    /// How long ago the newest heartbeat that the metadata leader answered was sent; `None` before the first.
+    pub fn since_heard(&self) -> Option<Duration> {
+        let heard_ms = self.heard_ms.load(Ordering::Acquire).checked_sub(1)?;
+        Some(
+            self.origin
+                .elapsed()
+                .saturating_sub(Duration::from_millis(heard_ms)),
+        )
+    }
+
     pub(super) fn extend(&self, sent: Instant, session: Duration) {
         let until = (sent + session)
             .saturating_duration_since(self.origin)
             .as_millis() as u64;
         self.until_ms.fetch_max(until, Ordering::AcqRel);
+        let sent = sent.saturating_duration_since(self.origin).as_millis() as u64;
+        self.heard_ms.fetch_max(sent + 1, Ordering::AcqRel);
     }
 
     pub(super) fn end(&self) {
@@ -69,10 +84,16 @@ mod tests {
     fn the_fence_falls_a_session_after_the_answered_heartbeat_was_sent() {
         let fence = SelfFence::new();
         assert!(!fence.serves(), "before the first answer");
+        assert_eq!(fence.since_heard(), None);
         fence.extend(Instant::now(), Duration::from_mins(1));
         assert!(fence.serves());
         fence.end();
         assert!(!fence.serves());
+        let heard = fence.since_heard().unwrap();
+        assert!(
+            heard < Duration::from_mins(1),
+            "what was heard stays heard: {heard:?}"
+        );
         // An answer that comes a session late was sent too long ago to count.
         fence.extend(fence.origin, Duration::ZERO);
         assert!(!fence.serves());

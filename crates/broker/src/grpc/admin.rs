@@ -1,10 +1,11 @@
 //! The Admin service: topics and the cluster.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_cluster::command::{AlterTopicConfigs, Command, CreateTopic, DeleteTopic};
+use tidelog_cluster::configs::EffectiveConfig;
 use tidelog_cluster::image::{ClusterImage, MetadataIndex, TopicImage};
 use tidelog_cluster::outcome::{Accepted, Outcome};
 use tidelog_metadata::Metadata;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::about::AboutBroker;
 use super::leaders::{Leaders, unknown_topic};
 use super::page::Page;
 use super::{Listener, proposal_refused};
@@ -38,8 +40,17 @@ pub struct AdminService {
     metadata: Metadata,
     leaders: Leaders,
     listener: Listener,
-    defaults: TopicDefaults,
-    voters: Arc<Vec<Voter>>,
+    settings: AdminSettings,
+    about: AboutBroker,
+}
+
+/// What the service goes by.
+#[derive(Clone)]
+pub struct AdminSettings {
+    /// What a new topic gets.
+    pub defaults: TopicDefaults,
+    /// The brokers that vote on metadata.
+    pub voters: Arc<Vec<Voter>>,
 }
 
 impl AdminService {
@@ -48,15 +59,15 @@ impl AdminService {
         metadata: Metadata,
         leaders: Leaders,
         listener: Listener,
-        defaults: TopicDefaults,
-        voters: Arc<Vec<Voter>>,
+        settings: AdminSettings,
+        about: AboutBroker,
     ) -> Self {
         Self {
             metadata,
             leaders,
             listener,
-            defaults,
-            voters,
+            settings,
+            about,
         }
     }
 
@@ -76,15 +87,15 @@ impl AdminService {
         let replication_factor = match request.replication_factor {
             0 => default_replication_factor(
                 image.brokers.len() as u32,
-                self.voters.len() as u32,
-                self.defaults,
+                self.settings.voters.len() as u32,
+                self.settings.defaults,
             )?,
             factor => factor,
         };
         let command = CreateTopic {
             name,
             topic_id: TopicId(Uuid::new_v4()),
-            partitions: Some(or_default(request.partitions, self.defaults.partitions)),
+            partitions: Some(or_default(request.partitions, self.settings.defaults.partitions)),
             replication_factor: Some(replication_factor),
             configs: request.configs.into_iter().collect(),
             placement_start: rand::random(),
@@ -214,6 +225,13 @@ impl AdminService {
             partition.log_start_offset = bounds.map(|bounds| bounds.log_start.0);
         }
         Ok((partitions, if more { end.to_string() } else { String::new() }))
+    }
+
+    /// Who shall vote on metadata and has not registered yet.
+    fn missing_voters(&self, image: &ClusterImage) -> Vec<u32> {
+        let voters = self.settings.voters.iter();
+        let missing = voters.filter(|voter| !image.brokers.contains_key(&voter.id));
+        missing.map(|voter| voter.id.get()).collect()
     }
 
     async fn image_at(&self, index: u64) -> Result<Arc<ClusterImage>, PartitionError> {
@@ -363,6 +381,8 @@ impl Admin for AdminService {
             topic_id: topic.id.as_bytes().to_vec().into(),
             internal: topic.name.is_internal(),
             configs: topic.configs.overrides().clone().into_iter().collect(),
+            effective_configs: effective_configs(&topic),
+            answered_by: Some(self.about.standing()),
             partitions,
             next_token,
         }))
@@ -410,13 +430,16 @@ impl Admin for AdminService {
         let image = self.metadata.image();
         let counts = super::PartitionCounts::of(&image);
         let leader = self.metadata.leader();
+        let held = Held::of(&image);
         let brokers = image.brokers.values().map(|broker| v1::BrokerDescription {
             broker_id: broker.id.get(),
             alive: !broker.fenced,
             address: self.listener.address(&image, broker.id),
             directory_id: broker.directory.as_bytes().to_vec().into(),
             broker_epoch: broker.epoch.0,
-            voter: self.voters.iter().any(|voter| voter.id == broker.id),
+            voter: self.settings.voters.iter().any(|voter| voter.id == broker.id),
+            leaders: held.leaders(broker.id),
+            replicas: held.replicas(broker.id),
         });
         Ok(Response::new(v1::DescribeClusterResponse {
             cluster_id: image
@@ -430,8 +453,62 @@ impl Admin for AdminService {
             under_replicated: counts.under_replicated,
             under_min_isr: counts.under_min_isr,
             offline: counts.offline,
+            answered_by: Some(self.about.standing()),
+            missing_voters: self.missing_voters(&image),
         }))
     }
+
+    async fn describe_broker(
+        &self,
+        _request: Request<v1::DescribeBrokerRequest>,
+    ) -> Result<Response<v1::DescribeBrokerResponse>, Status> {
+        Ok(Response::new(self.about.describe()))
+    }
+}
+
+/// How many partitions each broker leads, and of how many it holds a replica.
+#[derive(Debug, Default)]
+struct Held(BTreeMap<BrokerId, (u32, u32)>);
+
+impl Held {
+    fn of(image: &ClusterImage) -> Self {
+        let mut held = Self::default();
+        for registration in image.topics().flat_map(|topic| &topic.partitions) {
+            if let Some(leader) = registration.leader {
+                held.0.entry(leader).or_default().0 += 1;
+            }
+            for replica in &registration.replicas {
+                held.0.entry(*replica).or_default().1 += 1;
+            }
+        }
+        held
+    }
+
+    fn leaders(&self, broker: BrokerId) -> u32 {
+        self.0.get(&broker).map_or(0, |(leaders, _)| *leaders)
+    }
+
+    fn replicas(&self, broker: BrokerId) -> u32 {
+        self.0.get(&broker).map_or(0, |(_, replicas)| *replicas)
+    }
+}
+
+fn effective_configs(topic: &TopicImage) -> Vec<v1::TopicConfig> {
+    let replication_factor = topic
+        .partitions
+        .first()
+        .map_or(1, |partition| partition.replicas.len());
+    let config = |config: EffectiveConfig| v1::TopicConfig {
+        name: config.name.to_owned(),
+        value: config.value,
+        source: if config.is_default {
+            v1::ConfigSource::Default.into()
+        } else {
+            v1::ConfigSource::Topic.into()
+        },
+    };
+    let configs = topic.configs.effective(replication_factor as u32);
+    configs.into_iter().map(config).collect()
 }
 
 fn topic_name(name: &str) -> Result<TopicName, PartitionError> {

@@ -2,10 +2,12 @@
 //!
 //! - [`log`]: Produce, Fetch, ListOffsets, InitProducer
 //! - [`admin`]: topics and the cluster
+//! - [`about`]: what a broker tells of itself
 //! - [`groups`]: consumer groups
 //! - [`leaders`]: what other services ask partitions' leaders
 //! - [`plain`]: plain records in, plain records out
 
+pub mod about;
 pub mod admin;
 pub mod groups;
 pub mod leaders;

@@ -49,6 +49,7 @@ pub(super) struct DiskHandle {
 #[derive(Debug, Default)]
 struct Figures {
     free: AtomicU64,
+    total: AtomicU64,
     /// What `taken` may come to before there is no room. One number, so that whoever asks needs no two that fit each other.
     ceiling: AtomicU64,
     /// Everything that appends ever took.
@@ -59,6 +60,11 @@ impl DiskHandle {
     /// Free space, bytes.
     pub(super) fn free_bytes(&self) -> u64 {
         self.figures.free.load(Ordering::Relaxed)
+    }
+
+    /// How large the filesystem is, bytes.
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.figures.total.load(Ordering::Relaxed)
     }
 
     /// Room below which produces are refused, bytes.
@@ -84,6 +90,7 @@ impl DiskHandle {
     fn note(&self, space: Space, taken_bytes: u64) {
         let room = space.free_bytes.saturating_sub(space.owed_bytes);
         self.figures.free.store(space.free_bytes, Ordering::Relaxed);
+        self.figures.total.store(space.total_bytes, Ordering::Relaxed);
         let ceiling = taken_bytes.saturating_add(room);
         self.figures.ceiling.store(ceiling, Ordering::Relaxed);
     }

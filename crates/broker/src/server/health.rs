@@ -1,6 +1,7 @@
 //! Whether the broker is ready.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tidelog_metadata::Metadata;
 use tidelog_metadata::forming::Formation;
@@ -57,5 +58,15 @@ impl Health for BrokerHealth {
             Some(_) => {}
         }
         reasons
+    }
+
+    fn since_contact(&self) -> Option<Duration> {
+        if self.metadata.is_leader() {
+            // It answers its own heartbeats for a while after the last quorum.
+            return self.metadata.since_quorum_ack();
+        }
+        // Nobody leads: what was heard of the last leader says nothing of now.
+        self.metadata.leader()?;
+        self.registration.get()?.self_fence().since_heard()
     }
 }

@@ -29,11 +29,12 @@ use super::disk::DiskHandle;
 use super::figures::BrokerFigures;
 use super::sniff::{Door, Serves, Sniffed, SniffedListener};
 use super::{Addresses, StartError};
-use crate::config::{ClientListener, Config, TopicDefaults, Voter};
+use crate::config::{ClientListener, Config};
 use crate::controller::Controller;
 use crate::group::{Groups, ReplicaLog};
 use crate::grpc::Listener;
-use crate::grpc::admin::AdminService;
+use crate::grpc::about::AboutBroker;
+use crate::grpc::admin::{AdminService, AdminSettings};
 use crate::grpc::groups::GroupsService;
 use crate::grpc::leaders::Leaders;
 use crate::grpc::log::{LogService, Shared};
@@ -119,8 +120,8 @@ pub(super) struct Services {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Arc<dyn Health>,
     pub(super) disk: DiskHandle,
-    pub(super) defaults: TopicDefaults,
-    pub(super) voters: Arc<Vec<Voter>>,
+    pub(super) about: AboutBroker,
+    pub(super) settings: AdminSettings,
     /// Ends what serves clients.
     pub(super) stop_clients: CancellationToken,
     /// Ends the rest.
@@ -212,8 +213,8 @@ impl Services {
             self.metadata.clone(),
             leaders,
             listener.clone(),
-            self.defaults,
-            Arc::clone(&self.voters),
+            self.settings.clone(),
+            self.about.clone(),
         );
         let images = self.metadata.clone();
         let groups = GroupsService::new(

@@ -26,7 +26,7 @@ mod sniff;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidelog_group::{GroupConfig, Topics};
 use tidelog_metadata::peer::{Lane, PeerPool};
@@ -45,11 +45,13 @@ pub use addresses::Addresses;
 use crate::config::Config;
 use crate::controller::{Controller, ControllerConfig, Registration, RegistrationConfig};
 use crate::group::{Groups, ReplicaLog, topics_of};
+use crate::grpc::about::{AboutBroker, DiskSpace};
+use crate::grpc::admin::AdminSettings;
 use crate::http::Health;
 use crate::metrics::Metrics;
 use crate::partition::{Limits, ReplicaManager, StoreEvents};
 use crate::replication::Links;
-use disk::DiskWatch;
+use disk::{DiskHandle, DiskWatch};
 use health::BrokerHealth;
 use hooks::{Fatal, GroupsSlot};
 use listeners::{Bound, Services};
@@ -175,8 +177,11 @@ impl Server {
             metrics,
             health: Arc::clone(&health),
             disk: disk.handle(),
-            defaults: config.topic_defaults,
-            voters: Arc::new(config.voters.clone()),
+            about: about(&config, Arc::clone(&health), disk.handle()),
+            settings: AdminSettings {
+                defaults: config.topic_defaults,
+                voters: Arc::new(config.voters.clone()),
+            },
             stop_clients: stop_clients.clone(),
             stop: stop.clone(),
             tasks: tasks.clone(),
@@ -404,6 +409,20 @@ fn start_links(metadata: &Metadata, replicas: &Arc<ReplicaManager>, stop: Cancel
 async fn watch_disk(config: &Config, store: &Arc<RocksStore>) -> DiskWatch {
     let probed = Arc::clone(store);
     DiskWatch::new(move || probed.space(), config.reserve_bytes).await
+}
+
+fn about(config: &Config, health: Arc<dyn Health>, disk: DiskHandle) -> AboutBroker {
+    AboutBroker {
+        broker: config.broker_id,
+        version: config.version.as_str().into(),
+        started: Instant::now(),
+        heartbeat_interval: config.replication.heartbeat,
+        health,
+        disk: Arc::new(move || DiskSpace {
+            total_bytes: disk.total_bytes(),
+            free_bytes: disk.free_bytes(),
+        }),
+    }
 }
 
 fn controller_config(config: &Config) -> ControllerConfig {

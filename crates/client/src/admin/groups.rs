@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidelog_types::{ErrorCode, TopicPartition};
 
-use super::{ATTEMPT, Admin, CommittedOffset, GroupDescription, GroupListing, Tries};
+use super::{ATTEMPT, Admin, CommittedOffset, GroupCoordinator, GroupDescription, GroupListing, Tries};
 use crate::connection::Channel;
 use crate::error::Result;
 use crate::wire::Refusal;
@@ -47,6 +47,27 @@ impl Admin {
     pub async fn describe_group(&self, group: &str) -> Result<GroupDescription> {
         let call = |channel, left| wire::describe(channel, group, left);
         self.at_coordinator(group, call).await
+    }
+
+    /// Which broker coordinates a group, whether it exists or not.
+    pub async fn group_coordinator(&self, group: &str) -> Result<GroupCoordinator> {
+        let inner = &self.client.inner;
+        let mut tries = Tries::within(self.timeout);
+        loop {
+            match inner
+                .coordinators
+                .find(inner, group, tries.left().min(ATTEMPT))
+                .await
+            {
+                Ok(found) => {
+                    return Ok(GroupCoordinator {
+                        broker_id: found.broker.get(),
+                        address: found.address,
+                    });
+                }
+                Err(error) => tries.again(error).await?,
+            }
+        }
     }
 
     /// Deletes a group that has no members, and its offsets.

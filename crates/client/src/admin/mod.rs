@@ -10,8 +10,9 @@ use tidelog_types::{ErrorCode, TopicPartition};
 use tokio::time::Instant;
 
 pub use self::types::{
-    BrokerDescription, ClusterDescription, CommittedOffset, ConfigChange, CreatedTopic, GroupDescription,
-    GroupListing, GroupMember, NewTopic, PartitionDescription, TopicDescription, TopicListing,
+    BrokerDescription, BrokerFigures, BrokerStanding, ClusterDescription, CommittedOffset, ConfigChange,
+    ConfigSource, CreatedTopic, GroupCoordinator, GroupDescription, GroupListing, GroupMember, NewTopic,
+    PartitionDescription, TopicConfig, TopicDescription, TopicListing,
 };
 use crate::client::Client;
 use crate::connection::Channel;
@@ -24,6 +25,9 @@ use crate::wire::log::OffsetQuery;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one broker may take over a read: there are others.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// How many times another broker is asked where the first is out of contact with its cluster, and how long each may take.
+const MAX_OTHERS: usize = 4;
+const OTHER_ATTEMPT: Duration = Duration::from_secs(1);
 /// How long something may be unknown because the asked brokers lag behind.
 const LAGGING: Duration = Duration::from_millis(400);
 
@@ -105,10 +109,11 @@ impl Admin {
         Ok(())
     }
 
-    /// A topic in full, with leaders, replicas and offsets.
+    /// A topic in full, with leaders, replicas and offsets, from a broker that is in contact with its cluster if there is one:
+    /// [`TopicDescription::answered_by`] says whether it was.
     pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         let call = |channel, left| wire::describe_topic(channel, name.to_owned(), left);
-        self.anywhere(ATTEMPT, call).await
+        self.in_contact(call, |topic| topic.answered_by.as_ref()).await
     }
 
     /// All topics, by name; those of the cluster itself where asked for.
@@ -126,9 +131,18 @@ impl Admin {
         }
     }
 
-    /// Brokers, the metadata leader, and partitions in trouble.
+    /// Brokers, the metadata leader, and partitions in trouble, from a broker that is in contact with its cluster if there is one:
+    /// [`ClusterDescription::answered_by`] says whether it was.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
-        self.anywhere(ATTEMPT, wire::describe_cluster).await
+        self.in_contact(wire::describe_cluster, |cluster| cluster.answered_by.as_ref())
+            .await
+    }
+
+    /// What the broker that serves at this address, `host:port`, tells of itself. It alone is asked, once, for no longer than a call of
+    /// this Admin tries.
+    pub async fn describe_broker(&self, address: &str) -> Result<BrokerFigures> {
+        let channel = self.client.inner.connections.to(address)?;
+        wire::describe_broker(channel, self.timeout).await
     }
 
     /// Looks up one offset a partition, by position or timestamp. All of them or an error.
@@ -168,6 +182,38 @@ impl Admin {
             deadline,
         )
         .await
+    }
+
+    /// Asks any broker, and others while what they tell is stale. If nobody tells better, the answer of the one that last had contact.
+    async fn in_contact<T, F>(
+        &self,
+        call: impl Fn(Channel, Duration) -> F,
+        standing: impl Fn(&T) -> Option<&BrokerStanding>,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let is_stale = |answer: &T| standing(answer).is_some_and(|standing| standing.stale);
+        let since = |answer: &T| {
+            standing(answer)
+                .and_then(|standing| standing.since_contact)
+                .unwrap_or(Duration::MAX)
+        };
+        let mut best = self.anywhere(ATTEMPT, &call).await?;
+        for _ in 0..MAX_OTHERS {
+            if !is_stale(&best) {
+                break;
+            }
+            let Ok(channel) = self.client.inner.any_channel() else {
+                break;
+            };
+            if let Ok(other) = call(channel, self.timeout.min(OTHER_ATTEMPT)).await
+                && (!is_stale(&other) || since(&other) < since(&best))
+            {
+                best = other;
+            }
+        }
+        Ok(best)
     }
 
     /// Asks any broker, another one after each failure that may pass.
@@ -224,5 +270,29 @@ impl Tries {
         }
         tokio::time::sleep_until(wake).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::wire::fake_consumer::FakeCluster;
+
+    /// Which broker's answer is taken, while these are cut off for so many milliseconds.
+    async fn answering(cluster: &FakeCluster, cut_off_ms: &[(u32, u64)]) -> u32 {
+        cluster.state.world.lock().cut_off_ms = cut_off_ms.iter().copied().collect();
+        let described = cluster.client().await.admin().describe_cluster().await.unwrap();
+        described.answered_by.unwrap().broker_id
+    }
+
+    #[tokio::test]
+    async fn the_cluster_is_described_by_a_broker_in_contact_with_it() {
+        let cluster = FakeCluster::start(3).await;
+        assert_eq!(answering(&cluster, &[(1, 9_000), (3, 9_000)]).await, 2);
+        assert_eq!(answering(&cluster, &[(1, 9_000), (2, 9_000)]).await, 3);
+        // Nobody is: by the one that was last.
+        assert_eq!(
+            answering(&cluster, &[(1, 9_000), (2, 3_000), (3, 6_000)]).await,
+            2
+        );
     }
 }

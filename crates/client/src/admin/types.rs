@@ -145,8 +145,64 @@ pub struct TopicDescription {
     pub internal: bool,
     /// The configs that were set, by Kafka's names.
     pub configs: BTreeMap<String, String>,
+    /// Every config as it is in force, by name; empty if the broker is older than that it tells.
+    pub effective_configs: Vec<TopicConfig>,
     /// Its partitions, in order.
     pub partitions: Vec<PartitionDescription>,
+    /// How the broker that answered stands to its cluster; `None` if it is older than that it tells.
+    pub answered_by: Option<BrokerStanding>,
+}
+
+/// A topic's config as it is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// Kafka's name of it.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// Where the value comes from.
+    pub source: ConfigSource,
+}
+
+/// Where a config's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigSource {
+    /// It was set for the topic.
+    Topic,
+    /// Nothing was set: what brokers do by default.
+    Default,
+}
+
+/// How a broker stands to its cluster: what it tells may be old.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerStanding {
+    /// Which broker.
+    pub broker_id: u32,
+    /// How long ago it last had contact with the metadata leader; `None` if it never had, or knows no leader. For the leader itself,
+    /// contact is that of a majority of the voters.
+    pub since_contact: Option<Duration>,
+    /// Whether that is too long ago for what it tells to be called the present.
+    pub stale: bool,
+    /// Why it is not ready to serve; empty if it is.
+    pub unready_reasons: Vec<String>,
+}
+
+/// A broker, as it describes itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerFigures {
+    /// Its id.
+    pub broker_id: u32,
+    /// Its release, with the revision of its sources where that is known.
+    pub version: String,
+    /// How long it has been running.
+    pub uptime: Duration,
+    /// The filesystem that holds its data, bytes.
+    pub disk_total_bytes: u64,
+    /// What of it is free, bytes.
+    pub disk_free_bytes: u64,
+    /// How it stands to its cluster.
+    pub standing: Option<BrokerStanding>,
 }
 
 /// A partition in full. Brokers are named by their ids.
@@ -193,6 +249,10 @@ pub struct ClusterDescription {
     pub under_min_isr: u32,
     /// Partitions without a leader.
     pub offline: u32,
+    /// How the broker that answered stands to its cluster; `None` if it is older than that it tells.
+    pub answered_by: Option<BrokerStanding>,
+    /// Voters that have not registered yet.
+    pub missing_voters: Vec<u32>,
 }
 
 /// One broker.
@@ -210,6 +270,10 @@ pub struct BrokerDescription {
     pub broker_epoch: u64,
     /// Whether it votes on metadata.
     pub voter: bool,
+    /// How many partitions it leads.
+    pub leaders: u32,
+    /// Of how many partitions it holds a replica.
+    pub replicas: u32,
 }
 
 /// A group in a list.
@@ -221,6 +285,15 @@ pub struct GroupListing {
     pub state: String,
     /// How many members it has.
     pub members: u32,
+}
+
+/// The broker that coordinates a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupCoordinator {
+    /// Its id.
+    pub broker_id: u32,
+    /// Where it serves, `host:port`.
+    pub address: String,
 }
 
 /// A group in full.

@@ -8,8 +8,8 @@ use tidelog_types::{ClusterId, DirectoryId, TopicId};
 
 use super::{accepted, malformed, next_page, request, status_error};
 use crate::admin::{
-    BrokerDescription, ClusterDescription, ConfigChange, CreatedTopic, NewTopic, PartitionDescription,
-    TopicDescription, TopicListing,
+    BrokerDescription, BrokerFigures, BrokerStanding, ClusterDescription, ConfigChange, ConfigSource,
+    CreatedTopic, NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicListing,
 };
 use crate::connection::Channel;
 use crate::error::Result;
@@ -101,6 +101,8 @@ pub(crate) async fn describe_topic(
             topic_id,
             internal: answer.internal,
             configs: answer.configs.into_iter().collect(),
+            effective_configs: answer.effective_configs.into_iter().map(config).collect(),
+            answered_by: answer.answered_by.map(standing),
             partitions: Vec::new(),
         });
         description
@@ -111,6 +113,43 @@ pub(crate) async fn describe_topic(
         }
         whole = Some(description);
     }
+}
+
+fn config(told: v1::TopicConfig) -> TopicConfig {
+    let source = match told.source() {
+        v1::ConfigSource::Topic => ConfigSource::Topic,
+        v1::ConfigSource::Default | v1::ConfigSource::Unspecified => ConfigSource::Default,
+    };
+    TopicConfig {
+        name: told.name,
+        value: told.value,
+        source,
+    }
+}
+
+fn standing(told: v1::BrokerStanding) -> BrokerStanding {
+    BrokerStanding {
+        broker_id: told.broker_id,
+        since_contact: told.contact_ms_ago.map(Duration::from_millis),
+        stale: told.stale,
+        unready_reasons: told.unready_reasons,
+    }
+}
+
+/// What the broker at the other end tells of itself.
+pub(crate) async fn describe_broker(channel: Channel, timeout: Duration) -> Result<BrokerFigures> {
+    let asked = client(channel)
+        .describe_broker(request(v1::DescribeBrokerRequest {}, timeout))
+        .await;
+    let answer = asked.map_err(|status| status_error(&status))?.into_inner();
+    Ok(BrokerFigures {
+        broker_id: answer.broker_id,
+        version: answer.version,
+        uptime: Duration::from_millis(answer.uptime_ms),
+        disk_total_bytes: answer.disk_total_bytes,
+        disk_free_bytes: answer.disk_free_bytes,
+        standing: answer.standing.map(standing),
+    })
 }
 
 fn partition(told: v1::PartitionDescription) -> PartitionDescription {
@@ -172,6 +211,8 @@ pub(crate) async fn describe_cluster(channel: Channel, timeout: Duration) -> Res
         directory_id: DirectoryId::from_slice(&told.directory_id),
         broker_epoch: told.broker_epoch,
         voter: told.voter,
+        leaders: told.leaders,
+        replicas: told.replicas,
     };
     Ok(ClusterDescription {
         cluster_id: ClusterId::from_slice(&answer.cluster_id),
@@ -182,5 +223,7 @@ pub(crate) async fn describe_cluster(channel: Channel, timeout: Duration) -> Res
         under_replicated: answer.under_replicated,
         under_min_isr: answer.under_min_isr,
         offline: answer.offline,
+        answered_by: answer.answered_by.map(standing),
+        missing_voters: answer.missing_voters,
     })
 }

@@ -440,4 +440,11 @@ impl Admin for Broker {
     ) -> Result<Response<v1::DescribeClusterResponse>, Status> {
         Err(Status::unimplemented("not asked for"))
     }
+
+    async fn describe_broker(
+        &self,
+        _: Request<v1::DescribeBrokerRequest>,
+    ) -> Result<Response<v1::DescribeBrokerResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
 }

@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) fetches: Vec<(u32, v1::PartitionFetch)>,
     /// Every offset that was asked for.
     pub(crate) offset_queries: Vec<v1::PartitionOffsetQuery>,
+    /// Brokers that are cut off from their cluster, and for how long, milliseconds.
+    pub(crate) cut_off_ms: BTreeMap<u32, u64>,
     /// What metadata say of leaders, where that is not the truth.
     pub(crate) stale_leaders: BTreeMap<(String, u32), (u32, u32)>,
 }

@@ -385,6 +385,22 @@ impl Admin for Broker {
         &self,
         _: Request<v1::DescribeClusterRequest>,
     ) -> Result<Response<v1::DescribeClusterResponse>, Status> {
+        let contact_ms_ago = self.state.world.lock().cut_off_ms.get(&self.id).copied();
+        Ok(Response::new(v1::DescribeClusterResponse {
+            answered_by: Some(v1::BrokerStanding {
+                broker_id: self.id,
+                contact_ms_ago,
+                stale: contact_ms_ago.is_some(),
+                unready_reasons: Vec::new(),
+            }),
+            ..Default::default()
+        }))
+    }
+
+    async fn describe_broker(
+        &self,
+        _: Request<v1::DescribeBrokerRequest>,
+    ) -> Result<Response<v1::DescribeBrokerResponse>, Status> {
         not_here()
     }
 }
