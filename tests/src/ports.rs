@@ -10,7 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Below Linux's ephemeral range, which begins at 32768 by default.
 const RANGE: std::ops::Range<u16> = 21_000..32_000;
@@ -37,19 +37,34 @@ impl ReservedPort {
 
 /// Reserves one free port.
 pub fn reserve() -> Result<ReservedPort> {
+    let mut ports = reserve_together(&[0])?;
+    ports.pop().context("no port where one was reserved")
+}
+
+/// Reserves free ports that lie so far, rising, above the first of them.
+pub fn reserve_together(offsets: &[u16]) -> Result<Vec<ReservedPort>> {
     // Processes that begin at different places rarely meet.
-    let span = RANGE.end - RANGE.start;
+    let span = RANGE.end - RANGE.start - offsets.last().copied().unwrap_or_default();
     let begin = rand::random_range(0..span);
     for step in 0..span {
-        let port = RANGE.start + (begin + step) % span;
-        let Ok(hold) = hold(port) else {
-            continue;
-        };
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(ReservedPort { port, _hold: hold });
+        let first = RANGE.start + (begin + step) % span;
+        let taken: Option<Vec<_>> = offsets.iter().map(|offset| take(first + offset)).collect();
+        if let Some(ports) = taken {
+            return Ok(ports);
         }
     }
-    bail!("no free port between {} and {}", RANGE.start, RANGE.end)
+    bail!(
+        "no free ports {offsets:?} apart between {} and {}",
+        RANGE.start,
+        RANGE.end
+    )
+}
+
+/// This port, unless somebody has it.
+fn take(port: u16) -> Option<ReservedPort> {
+    let hold = hold(port).ok()?;
+    let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+    is_free.then_some(ReservedPort { port, _hold: hold })
 }
 
 /// The port at which `tidelog dev` and the documents begin. Whoever uses any of theirs holds this one, and waits for it while
@@ -82,6 +97,13 @@ fn hold(port: u16) -> io::Result<UnixListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_are_reserved_as_far_apart_as_asked() {
+        let ports = reserve_together(&[0, 1, 100]).unwrap();
+        let numbers: Vec<u16> = ports.iter().map(ReservedPort::get).collect();
+        assert_eq!(numbers, [numbers[0], numbers[0] + 1, numbers[0] + 100]);
+    }
 
     #[test]
     fn a_reserved_port_is_given_once() {

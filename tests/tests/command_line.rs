@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tidelog_tests::cluster::{Cluster, binary, http_get};
 use tidelog_tests::flights;
+use tidelog_tests::ports;
 use tidelog_tests::program::{Program, stderr};
 use tidelog_tests::streams;
 
@@ -412,12 +413,13 @@ fn measures(program: &Program) -> Result<()> {
 #[test]
 fn dev_is_a_cluster_in_one_process_that_keeps_its_data() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let _held = tidelog_tests::ports::documented()?;
+    let ports = ports::reserve_together(&[0, 1, 2, 100, 101, 102, 200, 201, 202])?;
+    let port = ports[0].get().to_string();
     // A broker that cannot start: those that did are closed first, else a database that closes on its own thread would abort the process.
     let blocked = folder.path().join("broker-2");
     std::fs::write(&blocked, "not a folder")?;
     let output = Command::new(binary()?)
-        .args(["dev", "--brokers", "3", "--data-dir"])
+        .args(["dev", "--brokers", "3", "--port", &port, "--data-dir"])
         .arg(folder.path())
         .stdin(Stdio::null())
         .output()?;
@@ -425,7 +427,7 @@ fn dev_is_a_cluster_in_one_process_that_keeps_its_data() -> Result<()> {
     std::fs::remove_file(&blocked)?;
     for expected in [1, 2] {
         let mut dev = Command::new(binary()?)
-            .args(["dev", "--brokers", "3", "--data-dir"])
+            .args(["dev", "--brokers", "3", "--port", &port, "--data-dir"])
             .arg(folder.path())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -75,6 +75,11 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
     exit
 }
 
+/// The code that a failure would end the program with, and what it would say.
+pub(crate) fn told(error: &anyhow::Error) -> (Exit, String) {
+    (classify(error), one_line(&chain(error)))
+}
+
 /// What happened and why, each once: many an error names its cause in its own sentence.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();

@@ -29,14 +29,14 @@ mod waiting;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::Cli;
 use exit::Exit;
 
 fn main() -> ExitCode {
     fail_stop::report_panics();
-    let exit = match Cli::try_parse() {
+    if commands::answered_a_shell() {
+        return Exit::Ok.into();
+    }
+    let exit = match args::parse() {
         Ok(cli) => commands::run(&cli.command).map(|()| Exit::Ok),
         Err(unparsed) => usage(&unparsed),
     };

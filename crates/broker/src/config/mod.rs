@@ -159,11 +159,12 @@ impl Config {
         })
     }
 
-    /// A broker of a cluster on this machine alone, as `tidelog dev` starts it: client, peer and HTTP ports 100 apart from 7171 on.
-    pub fn for_dev(index: u32, brokers: u32, data_dir: &Path) -> Result<Self, ConfigError> {
-        let port = |base: u32, index: u32| base + 100 * index;
+    /// A broker of a cluster on this machine alone, as `tidelog dev` starts it. The first one's ports for clients, peers and HTTP are
+    /// `base_port` and the two after it; each further broker's are 100 above those of the one before.
+    pub fn for_dev(index: u32, brokers: u32, base_port: u16, data_dir: &Path) -> Result<Self, ConfigError> {
+        let port = |which: u32, index: u32| u32::from(base_port) + which + 100 * index;
         let voters: Vec<String> = (0..brokers)
-            .map(|i| format!("{}=127.0.0.1:{}", i + 1, port(7172, i)))
+            .map(|i| format!("{}=127.0.0.1:{}", i + 1, port(1, i)))
             .collect();
         let text = |value: String| toml::Value::String(value);
         let flags = vec![
@@ -180,15 +181,15 @@ impl Config {
             ("cluster.voters".to_owned(), text(voters.join(","))),
             (
                 "listeners.client".to_owned(),
-                text(format!("127.0.0.1:{}", port(7171, index))),
+                text(format!("127.0.0.1:{}", port(0, index))),
             ),
             (
                 "listeners.peer.bind".to_owned(),
-                text(format!("127.0.0.1:{}", port(7172, index))),
+                text(format!("127.0.0.1:{}", port(1, index))),
             ),
             (
                 "listeners.http.bind".to_owned(),
-                text(format!("127.0.0.1:{}", port(7173, index))),
+                text(format!("127.0.0.1:{}", port(2, index))),
             ),
         ];
         Ok(Self::load(&Sources {

@@ -165,10 +165,17 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn brokers_of_dev_lie_100_ports_apart() {
-    let config = Config::for_dev(2, 3, Path::new("d")).unwrap();
+    let config = Config::for_dev(2, 3, 7171, Path::new("d")).unwrap();
     assert_eq!(config.broker_id.get(), 3);
     assert_eq!(config.client_listeners[0].bind, "127.0.0.1:7371");
     assert_eq!(config.peer_bind, "127.0.0.1:7372");
     assert_eq!(config.http_bind, "127.0.0.1:7373");
     assert_eq!(config.data_dir, Path::new("d/broker-3"));
+    let elsewhere = Config::for_dev(1, 3, 9000, Path::new("d")).unwrap();
+    assert_eq!(elsewhere.client_listeners[0].bind, "127.0.0.1:9100");
+    assert_eq!(
+        (elsewhere.peer_bind.as_str(), elsewhere.http_bind.as_str()),
+        ("127.0.0.1:9101", "127.0.0.1:9102")
+    );
+    assert_eq!(elsewhere.voters[2].address, "127.0.0.1:9201");
 }

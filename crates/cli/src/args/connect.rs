@@ -12,6 +12,9 @@ use crate::{interrupt, waiting};
 /// How long to try, unless the command line says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The first three brokers of `tidelog dev`, any of which may be gone.
+pub(crate) const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:7171,127.0.0.1:7271,127.0.0.1:7371";
+
 /// How to reach the cluster.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ConnectFlags {
@@ -20,7 +23,7 @@ pub(crate) struct ConnectFlags {
         long,
         value_name = "ADDRESSES",
         env = "TIDELOG_BOOTSTRAP",
-        default_value = "127.0.0.1:7171"
+        default_value = DEFAULT_BOOTSTRAP
     )]
     bootstrap: String,
     /// How long to try before giving up, seconds [default: 10, and 120 for a record to be

@@ -3,8 +3,10 @@
 mod bench;
 mod cluster;
 mod completions;
+mod confirm;
 mod consume;
 mod dev;
+mod each;
 mod group;
 mod log;
 mod produce;
@@ -17,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failure};
 use crate::{interrupt, logging, waiting};
+
+pub(crate) use completions::{answered as answered_a_shell, with_names};
 
 /// What the program does.
 #[derive(Debug, Subcommand)]

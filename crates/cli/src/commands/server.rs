@@ -10,6 +10,7 @@ use tidelog_broker::server::Server;
 use toml::Value;
 
 use super::runtime;
+use crate::args::VERSION;
 use crate::exit::Failure;
 use crate::output::{self, Columns};
 use crate::{fail_stop, interrupt, logging};
@@ -23,8 +24,8 @@ pub(crate) struct Flags {
     /// The configuration, TOML
     #[arg(long, value_name = "FILE", env = "TIDELOG_CONFIG")]
     config: Option<PathBuf>,
-    /// This broker's number, at least 1 (broker.id)
-    #[arg(long, value_name = "ID")]
+    /// This broker's number, 1 or more (broker.id)
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..))]
     node_id: Option<u32>,
     /// Where data is kept (broker.data_dir)
     #[arg(long, value_name = "DIR")]
@@ -90,7 +91,8 @@ impl Flags {
 
 /// Runs a broker until a signal or its failure ends it; or shows its configuration.
 pub(crate) fn run(flags: &Flags) -> Result<()> {
-    let loaded = Config::load(&flags.sources()).map_err(|error| Failure::usage(error.to_string()))?;
+    let mut loaded = Config::load(&flags.sources()).map_err(|error| Failure::usage(error.to_string()))?;
+    VERSION.clone_into(&mut loaded.config.version);
     if flags.print_config {
         return output::line(loaded.effective.trim_end());
     }

@@ -30,6 +30,30 @@ pub(crate) fn show<T: Serialize>(
     }
 }
 
+/// Shows one result in several tables, with an empty line between them.
+pub(crate) fn show_all<T: Serialize>(
+    format: OutputFormat,
+    value: &T,
+    tables: impl FnOnce(bool) -> Vec<Columns>,
+) -> Result<()> {
+    let wide = match format {
+        OutputFormat::Json => return json_line(value),
+        OutputFormat::Table => false,
+        OutputFormat::Wide => true,
+    };
+    let texts: Vec<String> = tables(wide).iter().map(Columns::text).collect();
+    line(&texts.join("\n\n"))
+}
+
+/// Says that something was done: to programs what was done, to people a sentence on standard error.
+pub(crate) fn done<T: Serialize>(format: OutputFormat, value: &T, sentence: &str) -> Result<()> {
+    if format == OutputFormat::Json {
+        return json_line(value);
+    }
+    crate::tell!("{sentence}");
+    Ok(())
+}
+
 /// One JSON object, on a line of its own.
 pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<()> {
     let mut line = Vec::new();

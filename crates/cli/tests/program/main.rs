@@ -5,6 +5,7 @@
 mod data;
 mod signals;
 mod streams;
+mod usage;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -81,10 +82,31 @@ fn help_is_data_and_names_the_exit_codes() {
 }
 
 #[test]
-fn completions_know_the_commands() {
+fn completions_know_the_commands_by_asking_the_program() {
     let output = run(&["completions", "bash"]);
     assert_eq!(code(&output), 0);
-    assert!(out(&output).contains("tidelog") && out(&output).contains("--topic-id"));
+    assert!(out(&output).contains("TIDELOG_COMPLETE"), "{}", out(&output));
+    let complete = |words: &[&str]| {
+        let mut command = tidelog();
+        command
+            .arg("--")
+            .args(words)
+            .env("TIDELOG_COMPLETE", "bash")
+            .env("_CLAP_IFS", "\n");
+        command
+            .env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string())
+            .output()
+            .unwrap()
+    };
+    assert_eq!(out(&complete(&["tidelog", "log", "ver"])), "verify");
+    assert_eq!(
+        out(&complete(&["tidelog", "log", "stats", "--topic"])),
+        "--topic-id"
+    );
+    assert_eq!(out(&complete(&["tidelog", "topic", "list", "-o", "j"])), "json");
+    // Names that nobody gives are none, in silence.
+    let nobody = complete(&["tidelog", "topic", "describe", "--bootstrap", "127.0.0.1:1", "o"]);
+    assert_eq!((code(&nobody), out(&nobody), err(&nobody)), (0, "", ""));
 }
 
 #[test]
@@ -253,6 +275,15 @@ fn broker(status: &'static str) -> String {
         write!(stream, "HTTP/1.0 {status}\r\n\r\n{{\"status\":\"x\"}}").unwrap();
     });
     address
+}
+
+#[test]
+fn health_as_json_is_one_shape_for_all() {
+    let address = broker("503 Service Unavailable");
+    let output = run(&["cluster", "health", "--local", "--http", &address, "-o", "json"]);
+    assert_eq!(code(&output), 5);
+    let shown: Value = serde_json::from_str(out(&output)).unwrap();
+    assert_eq!(shown, serde_json::json!({ "healthy": false, "troubles": [] }));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use tidelog_client::{OffsetAt, OffsetReset, StartAt};
 
+use crate::args::{MOMENT_SYNTAX, looks_like_moment, moment};
 use crate::exit::Failure;
 
 /// Where reading begins.
@@ -21,14 +22,13 @@ impl FromStr for From {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is none of beginning, latest, an OFFSET, @TIMESTAMP");
         match text {
             "beginning" | "earliest" => Ok(Self::Beginning),
             "latest" | "end" => Ok(Self::Latest),
-            _ => match text.strip_prefix('@') {
-                Some(timestamp) => timestamp.parse().map(Self::Timestamp).map_err(|_| bad()),
-                None => text.parse().map(Self::Offset).map_err(|_| bad()),
-            },
+            _ if looks_like_moment(text) => moment(text).map(Self::Timestamp),
+            _ => text.parse().map(Self::Offset).map_err(|_| {
+                format!("{text:?} is neither an offset nor a moment: write beginning, latest, an offset such as 42, {MOMENT_SYNTAX}")
+            }),
         }
     }
 }
@@ -67,8 +67,21 @@ mod tests {
         assert_eq!(parse("latest"), Ok(From::Latest));
         assert_eq!(parse("42"), Ok(From::Offset(42)));
         assert_eq!(parse("@1700000000000"), Ok(From::Timestamp(1_700_000_000_000)));
-        for bad in ["", "@", "-1", "@x", "yesterday"] {
-            assert!(parse(bad).is_err(), "{bad}");
+        assert_eq!(
+            parse("@2013-01-01T10:00Z"),
+            Ok(From::Timestamp(1_357_034_400_000))
+        );
+        assert!(matches!(parse("-1h"), Ok(From::Timestamp(_))));
+        for bad in ["", "-1", "yesterday", "-n"] {
+            let refusal = parse(bad).unwrap_err();
+            assert!(
+                refusal.contains("neither an offset nor a moment"),
+                "{bad}: {refusal}"
+            );
+        }
+        for bad in ["@", "@x", "2013-13-01", "1h"] {
+            let refusal = parse(bad).unwrap_err();
+            assert!(!refusal.contains("offset"), "{bad}: {refusal}");
         }
     }
 

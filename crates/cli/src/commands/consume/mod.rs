@@ -16,7 +16,7 @@ use tidelog_client::{Client, Consumer, OffsetAt, OffsetReset, TopicPartition};
 use tokio_util::sync::CancellationToken;
 
 use super::with_cluster;
-use crate::args::ConnectFlags;
+use crate::args::{ConnectFlags, moment};
 use crate::exit::{Exit, Failure};
 use crate::output::{FORMAT_HELP, Format};
 use crate::{interrupt, waiting};
@@ -42,9 +42,15 @@ pub(crate) struct Flags {
     /// without a rebalance
     #[arg(long, value_name = "NAME", requires = "group")]
     instance_id: Option<String>,
-    /// Where to begin: beginning, latest, an OFFSET, or @TIMESTAMP in milliseconds since 1970. A
-    /// group goes on where it committed, and needs this only where it committed nothing
-    #[arg(long, value_name = "WHERE", required_unless_present = "group")]
+    /// Where to begin: beginning, latest, an offset, @2026-11-30T14:00Z, @2026-11-30, @ and milliseconds
+    /// since 1970, or -1h for an hour ago. A group goes on where it committed, and needs this only where
+    /// it committed nothing
+    #[arg(
+        long,
+        value_name = "WHERE",
+        required_unless_present = "group",
+        allow_hyphen_values = true
+    )]
     from: Option<From>,
     /// Stop after so many records
     #[arg(short = 'n', long = "records", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -82,14 +88,6 @@ pub(crate) enum RecordFormat {
     Json,
     /// The value's bytes and nothing else
     Raw,
-}
-
-fn moment(text: &str) -> Result<i64, String> {
-    match text.parse() {
-        Ok(From::Timestamp(timestamp_ms)) => Ok(timestamp_ms),
-        Ok(_) => Err(format!("{text:?} is no moment: write e.g. @1700000000000")),
-        Err(error) => Err(error),
-    }
 }
 
 /// Consumes until it is enough, or a signal comes.

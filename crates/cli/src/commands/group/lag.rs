@@ -11,6 +11,7 @@ use super::describe::{ShownOffset, progress};
 use super::ends::{concerned, ends};
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::output::{self, Columns, or_dash};
+use crate::suggest;
 
 /// Flags of `tidelog group lag`.
 #[derive(Debug, Args)]
@@ -64,7 +65,7 @@ async fn described(admin: &Admin, names: &[String]) -> Result<Vec<GroupDescripti
             Ok(group) => groups.push(group),
             // It was deleted since it was listed.
             Err(error) if all && error.code() == Some(ErrorCode::GroupIdNotFound) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(suggest::group_error(admin, &name, error).await),
         }
     }
     Ok(groups)

@@ -9,9 +9,12 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::confirm::{self, ConfirmFlag};
+use super::each::Each;
 use super::{Effect, until_answered};
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::output::{self, Columns};
+use crate::suggest;
 
 /// `tidelog group …`
 #[derive(Debug, Subcommand)]
@@ -24,7 +27,7 @@ pub(crate) enum Command {
     Lag(lag::Flags),
     /// Set where a group without members goes on reading; only shows what it would do unless told to --execute
     ResetOffsets(reset::Flags),
-    /// Delete groups without members, and their offsets
+    /// Delete groups without members, and their offsets; asks first on a terminal
     Delete(DeleteFlags),
 }
 
@@ -44,6 +47,10 @@ pub(crate) struct DeleteFlags {
     #[arg(required = true)]
     groups: Vec<String>,
     #[command(flatten)]
+    confirm: ConfirmFlag,
+    #[command(flatten)]
+    output: OutputFlag,
+    #[command(flatten)]
     connect: ConnectFlags,
 }
 
@@ -56,6 +63,13 @@ struct ShownListing {
 
 /// Runs one of them.
 pub(crate) fn run(command: &Command) -> Result<()> {
+    if let Command::Delete(flags) = command {
+        let question = format!(
+            "Delete {} and its offsets?",
+            confirm::several("group", &flags.groups)
+        );
+        confirm::ask(flags.confirm, &question)?;
+    }
     let effect = match command {
         Command::List(_) | Command::Describe(_) | Command::Lag(_) => Effect::Reads,
         Command::ResetOffsets(_) | Command::Delete(_) => Effect::Changes,
@@ -98,9 +112,13 @@ async fn list(flags: &ListFlags) -> Result<()> {
 
 async fn delete(flags: &DeleteFlags) -> Result<()> {
     let admin = flags.connect.admin().await?;
+    let mut each = Each::new("group", "deleted", flags.output.output);
     for group in &flags.groups {
-        admin.delete_group(group).await?;
-        crate::tell!("group {group} is deleted");
+        let deleted = match admin.delete_group(group).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(suggest::group_error(&admin, group, error).await),
+        };
+        each.note(group, deleted);
     }
-    Ok(())
+    each.finish()
 }

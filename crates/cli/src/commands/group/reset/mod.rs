@@ -18,6 +18,7 @@ use target::{Target, TargetFlags};
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Columns, or_dash};
+use crate::suggest;
 
 /// Flags of `tidelog group reset-offsets`.
 #[derive(Debug, Args)]
@@ -94,7 +95,7 @@ async fn members(admin: &Admin, flags: &Flags) -> Result<usize> {
     match admin.describe_group(&flags.group).await {
         Ok(group) => Ok(group.members.len()),
         Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) && !flags.topic.is_empty() => Ok(0),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(suggest::group_error(admin, &flags.group, error).await),
     }
 }
 

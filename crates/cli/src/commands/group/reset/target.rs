@@ -1,10 +1,8 @@
 //! Where to: one of five flags.
 
 use clap::Args;
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 
+use crate::args::moment;
 use crate::exit::Failure;
 
 /// Where a group shall go on.
@@ -31,8 +29,9 @@ pub(super) struct TargetFlags {
     /// To this offset in every partition
     #[arg(long, value_name = "OFFSET")]
     to_offset: Option<u64>,
-    /// To the first record at or after a moment: 2026-03-01T12:00:00 (UTC), with Z or an offset like +02:00, or @ and milliseconds since 1970
-    #[arg(long, value_name = "MOMENT", value_parser = moment)]
+    /// To the first record at or after a moment: @2026-03-01T12:00 (UTC, or with an offset like +02:00), @2026-03-01, @ and milliseconds
+    /// since 1970, or -1h for an hour ago
+    #[arg(long, value_name = "MOMENT", value_parser = moment, allow_hyphen_values = true)]
     to_datetime: Option<i64>,
     /// So many records on from what is committed, or back if negative
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -58,36 +57,30 @@ impl TargetFlags {
     }
 }
 
-/// Milliseconds since 1970.
-fn moment(text: &str) -> Result<i64, String> {
-    if let Some(millis) = text.strip_prefix('@') {
-        return millis
-            .parse()
-            .map_err(|_| format!("{millis:?} are no milliseconds since 1970"));
-    }
-    if let Ok(exact) = text.parse::<Timestamp>() {
-        return Ok(exact.as_millisecond());
-    }
-    let civil: DateTime = text.parse().map_err(|_| {
-        format!("{text:?} is no moment like 2026-03-01T12:00:00, 2026-03-01T12:00:00Z or @1772366400000")
-    })?;
-    let zoned = civil.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?;
-    Ok(zoned.timestamp().as_millisecond())
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        to: TargetFlags,
+    }
+
     #[test]
-    fn moments_are_understood_and_are_utc_unless_they_say_otherwise() {
-        assert_eq!(moment("2013-01-01T10:00:00"), Ok(1_357_034_400_000));
-        assert_eq!(moment("2013-01-01T10:00:00.250Z"), Ok(1_357_034_400_250));
-        assert_eq!(moment("2013-01-01T12:00:00+02:00"), Ok(1_357_034_400_000));
-        assert_eq!(moment("2013-01-01"), Ok(1_356_998_400_000));
-        assert_eq!(moment("@1357034400000"), Ok(1_357_034_400_000));
-        for bad in ["", "yesterday", "2013-13-01", "@", "@x", "1357034400000"] {
-            assert!(moment(bad).is_err(), "{bad}");
-        }
+    fn a_moment_may_be_a_date_or_so_long_ago() {
+        let target =
+            |words: [&str; 2]| Line::try_parse_from(["x", words[0], words[1]]).map(|line| line.to.target());
+        let date = target(["--to-datetime", "@2013-01-01T10:00Z"]).unwrap().unwrap();
+        assert_eq!(date, Target::Time(1_357_034_400_000));
+        assert!(matches!(
+            target(["--to-datetime", "-1h"]).unwrap().unwrap(),
+            Target::Time(_)
+        ));
+        let refusal = target(["--to-datetime", "-5"]).unwrap_err().to_string();
+        assert!(refusal.contains("write -5s"), "{refusal}");
+        assert_eq!(target(["--shift-by", "-5"]).unwrap().unwrap(), Target::Shift(-5));
     }
 }

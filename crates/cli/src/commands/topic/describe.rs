@@ -1,0 +1,210 @@
+//! `tidelog topic describe`
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use tidelog_client::{ConfigSource, PartitionDescription, TopicConfig, TopicDescription};
+
+use crate::args::{ConnectFlags, OutputFlag};
+use crate::commands::cluster::refuse_stale;
+use crate::output::{self, Columns, join, or_dash};
+use crate::suggest;
+
+/// Flags of `tidelog topic describe`.
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// The topic
+    name: String,
+    #[command(flatten)]
+    output: OutputFlag,
+    #[command(flatten)]
+    connect: ConnectFlags,
+}
+
+/// A topic as programs get it.
+#[derive(Debug, Serialize)]
+struct ShownTopic {
+    name: String,
+    topic_id: String,
+    internal: bool,
+    /// What was set for it.
+    configs: BTreeMap<String, String>,
+    effective_configs: Vec<ShownConfig>,
+    /// Over all partitions whose leaders answered.
+    records: u64,
+    partitions: Vec<ShownPartition>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownConfig {
+    name: String,
+    value: String,
+    source: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownPartition {
+    partition: u32,
+    leader: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_known_leader: Option<u32>,
+    leader_epoch: u32,
+    replicas: Vec<u32>,
+    isr: Vec<u32>,
+    elr: Vec<u32>,
+    hw: Option<u64>,
+    start: Option<u64>,
+    /// How many offsets are readable; null if the leader did not answer.
+    records: Option<u64>,
+}
+
+/// Runs it.
+pub(super) async fn run(flags: &Flags) -> Result<()> {
+    let admin = flags.connect.admin().await?;
+    let topic = match admin.describe_topic(&flags.name).await {
+        Ok(topic) => topic,
+        Err(error) => return Err(suggest::topic_error(&admin, &flags.name, error).await),
+    };
+    let answered_by = topic.answered_by.clone();
+    let shown = ShownTopic::from(topic);
+    output::show_all(flags.output.output, &shown, |_| {
+        vec![summary(&shown), configs(&shown), partitions(&shown)]
+    })?;
+    Ok(refuse_stale(answered_by.as_ref())?)
+}
+
+fn summary(topic: &ShownTopic) -> Columns {
+    let mut columns = Columns::new(&["NAME", "TOPIC-ID", "PARTITIONS", "REPLICAS", "RECORDS"]);
+    let replicas = topic
+        .partitions
+        .iter()
+        .map(|partition| partition.replicas.len())
+        .max();
+    columns.row([
+        topic.name.clone(),
+        topic.topic_id.clone(),
+        topic.partitions.len().to_string(),
+        or_dash(replicas),
+        topic.records.to_string(),
+    ]);
+    columns
+}
+
+fn configs(topic: &ShownTopic) -> Columns {
+    let mut columns = Columns::new(&["CONFIG", "VALUE", "SOURCE"]);
+    for config in &topic.effective_configs {
+        columns.row([
+            config.name.clone(),
+            config.value.clone(),
+            config.source.to_owned(),
+        ]);
+    }
+    columns
+}
+
+fn partitions(topic: &ShownTopic) -> Columns {
+    let mut columns = Columns::new(&[
+        "PARTITION",
+        "LEADER",
+        "EPOCH",
+        "REPLICAS",
+        "ISR",
+        "ELR",
+        "START",
+        "END",
+        "RECORDS",
+    ]);
+    for partition in &topic.partitions {
+        columns.row([
+            partition.partition.to_string(),
+            or_dash(partition.leader),
+            partition.leader_epoch.to_string(),
+            join(&partition.replicas),
+            join(&partition.isr),
+            join(&partition.elr),
+            or_dash(partition.start),
+            or_dash(partition.hw),
+            or_dash(partition.records),
+        ]);
+    }
+    columns
+}
+
+impl From<TopicDescription> for ShownTopic {
+    fn from(topic: TopicDescription) -> Self {
+        let partitions: Vec<_> = topic.partitions.into_iter().map(ShownPartition::from).collect();
+        Self {
+            name: topic.name,
+            topic_id: topic.topic_id.to_string(),
+            internal: topic.internal,
+            configs: topic.configs,
+            effective_configs: topic
+                .effective_configs
+                .into_iter()
+                .map(ShownConfig::from)
+                .collect(),
+            records: partitions.iter().filter_map(|partition| partition.records).sum(),
+            partitions,
+        }
+    }
+}
+
+impl From<TopicConfig> for ShownConfig {
+    fn from(config: TopicConfig) -> Self {
+        Self {
+            name: config.name,
+            value: config.value,
+            source: match config.source {
+                ConfigSource::Topic => "topic",
+                _ => "default",
+            },
+        }
+    }
+}
+
+impl From<PartitionDescription> for ShownPartition {
+    fn from(partition: PartitionDescription) -> Self {
+        Self {
+            partition: partition.partition,
+            leader: partition.leader,
+            last_known_leader: partition.last_known_leader,
+            leader_epoch: partition.leader_epoch,
+            replicas: partition.replicas,
+            isr: partition.isr,
+            elr: partition.elr,
+            hw: partition.high_watermark,
+            start: partition.log_start,
+            records: partition
+                .high_watermark
+                .zip(partition.log_start)
+                .map(|(end, start)| end.saturating_sub(start)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_shown_with_the_promised_names() {
+        let shown = ShownPartition::from(PartitionDescription {
+            partition: 2,
+            leader: None,
+            last_known_leader: None,
+            leader_epoch: 4,
+            partition_epoch: 9,
+            replicas: vec![1, 2, 3],
+            isr: vec![],
+            elr: vec![3],
+            high_watermark: Some(7),
+            log_start: None,
+        });
+        assert_eq!(
+            serde_json::to_string(&shown).unwrap(),
+            r#"{"partition":2,"leader":null,"leader_epoch":4,"replicas":[1,2,3],"isr":[],"elr":[3],"hw":7,"start":null,"records":null}"#
+        );
+    }
+}
