@@ -218,10 +218,17 @@ async fn batches_of_a_stream_keep_their_order_whatever_they_take_to_be_checked()
         .await?
         .into_inner();
     let mut offsets = std::collections::BTreeMap::new();
-    while let Some(answer) = answers.message().await? {
-        assert_eq!(answer.partitions[0].error, None);
-        offsets.insert(answer.correlation_id, answer.partitions[0].base_offset);
-    }
+    // It ends when everything is answered, since the client's half has ended.
+    let told = async {
+        while let Some(answer) = answers.message().await? {
+            assert_eq!(answer.partitions[0].error, None);
+            offsets.insert(answer.correlation_id, answer.partitions[0].base_offset);
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(READY, told)
+        .await
+        .context("the stream does not end")??;
     let offsets: Vec<u64> = offsets.into_values().collect();
     assert_eq!(offsets, [0, 1000, 1001, 2001]);
     Ok(())

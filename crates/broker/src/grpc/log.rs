@@ -309,7 +309,8 @@ macro_rules! serve {
         let mut requests = $requests;
         let mut running = FuturesUnordered::new();
         let mut open = true;
-        loop {
+        // Who said all that it had to say is answered all of it, and then the stream ends.
+        while open || !running.is_empty() {
             tokio::select! {
                 biased;
                 () = $shutdown.cancelled() => {
@@ -333,7 +334,6 @@ macro_rules! serve {
                     Some(Err(_)) => break,
                     None => open = false,
                 },
-                else => break,
             }
         }
     }};
