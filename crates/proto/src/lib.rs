@@ -4,6 +4,7 @@
 //! - [`internal`]: broker to broker
 //! - [`storage`]: what is kept on disk; additive only
 //! - [`convert`]: one module a message family
+//! - [`keys`]: names of request and response metadata
 //!
 //! Protobuf is named here and at the edges that `docs/architecture.md` lists, nowhere else.
 
@@ -50,6 +51,7 @@ pub mod storage {
 }
 
 pub mod convert;
+pub mod keys;
 
 /// Every `.proto` file, compiled: what gRPC reflection answers from.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

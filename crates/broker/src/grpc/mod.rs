@@ -5,6 +5,7 @@
 //! - [`about`]: what a broker tells of itself
 //! - [`groups`]: consumer groups
 //! - [`leaders`]: what other services ask partitions' leaders
+//! - [`meant_for`]: whether a call is meant for this cluster
 //! - [`plain`]: plain records in, plain records out
 
 pub mod about;
@@ -12,6 +13,7 @@ pub mod admin;
 pub mod groups;
 pub mod leaders;
 pub mod log;
+pub mod meant_for;
 mod page;
 pub mod plain;
 pub mod producer_ids;

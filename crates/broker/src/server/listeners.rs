@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::interceptor::InterceptedService;
-use tonic::service::{Interceptor, Routes};
+use tonic::service::{Interceptor, InterceptorLayer, Routes};
 use tonic::transport::Server as GrpcServer;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Status};
@@ -38,6 +38,7 @@ use crate::grpc::admin::{AdminService, AdminSettings};
 use crate::grpc::groups::GroupsService;
 use crate::grpc::leaders::Leaders;
 use crate::grpc::log::{LogService, Shared};
+use crate::grpc::meant_for::MeantForThisCluster;
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
 use crate::partition::ReplicaManager;
@@ -111,6 +112,15 @@ async fn bind(what: &str, address: &str) -> Result<(TcpListener, String), StartE
     Ok((socket, bound))
 }
 
+/// What differs between client listeners.
+struct ClientServices {
+    log: LogService,
+    leaders: Leaders,
+    listener: Listener,
+    check: MeantForThisCluster,
+    door: Arc<Door>,
+}
+
 /// What the listeners serve.
 pub(super) struct Services {
     pub(super) metadata: Metadata,
@@ -146,8 +156,14 @@ impl Services {
         for (listener, address, socket) in bound.clients {
             let name = listener.name.as_str();
             tracing::info!(listener = name, address, "serving clients");
-            let door = Arc::clone(&doors.client);
-            self.serve_clients(socket, log(name), name, leaders.clone(), door);
+            let services = ClientServices {
+                log: log(name),
+                leaders: leaders.clone(),
+                listener: Listener { name: name.into() },
+                check: MeantForThisCluster::new(self.metadata.peers().clone(), local, &address),
+                door: Arc::clone(&doors.client),
+            };
+            self.serve_clients(socket, services);
         }
         let (health, stop) = (Arc::clone(&self.health), self.stop.clone());
         let figures = Arc::new(self.figures(leaders));
@@ -200,15 +216,14 @@ impl Services {
         });
     }
 
-    fn serve_clients(
-        &self,
-        socket: TcpListener,
-        log: LogService,
-        name: &str,
-        leaders: Leaders,
-        door: Arc<Door>,
-    ) {
-        let listener = Listener { name: name.into() };
+    fn serve_clients(&self, socket: TcpListener, services: ClientServices) {
+        let ClientServices {
+            log,
+            leaders,
+            listener,
+            check,
+            door,
+        } = services;
         let admin = AdminService::new(
             self.metadata.clone(),
             leaders,
@@ -229,7 +244,9 @@ impl Services {
             .add_service(GroupsServer::new(groups))
             .add_service(health);
         let services = or_sentence(with_reflection(services), &door);
-        let server = builder(CLIENT_KEEP_ALIVE).add_routes(services);
+        let server = builder(CLIENT_KEEP_ALIVE)
+            .layer(InterceptorLayer::new(check))
+            .add_routes(services);
         let (stop, broker) = (self.stop_clients.clone(), Arc::clone(&self.health));
         self.tasks.spawn(async move {
             let serving =

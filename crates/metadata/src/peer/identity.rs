@@ -2,17 +2,15 @@
 
 use std::sync::{Arc, OnceLock};
 
+use tidelog_proto::keys::{CLUSTER_ID, OTHER_CLUSTER};
 use tidelog_types::{BrokerId, ClusterId};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-const CLUSTER_ID: &str = "tidelog-cluster-id";
 const FROM: &str = "tidelog-from";
 const TO: &str = "tidelog-to";
-/// On a refusal: the caller belongs to another cluster.
-const OTHER_CLUSTER: &str = "tidelog-other-cluster";
 
 /// Whether a call was refused because the called broker belongs to another cluster.
 pub(crate) fn is_of_other_cluster(status: &Status) -> bool {
