@@ -338,8 +338,8 @@ fn produce(partition: u32, batch: Bytes) -> v1::PartitionProduce {
     v1::PartitionProduce {
         topic: "t".to_owned(),
         partition,
-        leader_epoch: None,
         data: Some(v1::partition_produce::Data::Batch(batch)),
+        ..Default::default()
     }
 }
 

@@ -141,6 +141,7 @@ fn offset(partition: u32, offset: u64, metadata: usize) -> v1::OffsetToCommit {
         offset,
         leader_epoch: None,
         metadata: "m".repeat(metadata),
+        topic_id: None,
     }
 }
 

@@ -271,6 +271,7 @@ impl Scene {
             offset: 1,
             leader_epoch: None,
             metadata: String::new(),
+            topic_id: None,
         };
         let request = v1::CommitRequest {
             group_id: GROUP.to_owned(),

@@ -101,33 +101,33 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     }
     run(tests, "the tests")?;
     if args.rest.is_empty() {
-        crash_points(nextest)?;
+        built_apart(nextest)?;
         // Examples in the documentation; nextest does not run them.
         cargo(&["test", "--workspace", "--locked", "--doc", "--quiet"], &[])?;
     }
     Ok(())
 }
 
-/// Processes that die at every crash point of their write paths. Built apart: what is shipped has no such points.
-fn crash_points(nextest: bool) -> Result<()> {
-    let mut tests = Command::new(env!("CARGO"));
-    if nextest {
-        tests.args(["nextest", "run", "--no-tests=fail"]);
-    } else {
-        tests.args(["test", "--lib"]);
-    }
-    tests
-        .args([
-            "--locked",
-            "--package",
-            "tidelog-metadata",
-            "--package",
-            "tidelog-storage",
-        ])
-        .arg("--features")
-        .arg("tidelog-metadata/mutants,tidelog-metadata/failpoints,tidelog-storage/failpoints")
-        .arg("crash");
-    run(tests, "the crash points")
+/// Processes that die at every crash point of their write paths, and the rules that are broken in tests of their own crate. Built apart:
+/// what is shipped has neither.
+fn built_apart(nextest: bool) -> Result<()> {
+    let tests = |packages: &[&str], features: &str, filter: &str| {
+        let mut tests = Command::new(env!("CARGO"));
+        if nextest {
+            tests.args(["nextest", "run", "--no-tests=fail"]);
+        } else {
+            tests.args(["test", "--lib"]);
+        }
+        let packages = packages.iter().flat_map(|package| ["--package", package]);
+        tests.arg("--locked").args(packages);
+        tests.args(["--features", features, filter]);
+        tests
+    };
+    let crashing = "tidelog-metadata/mutants,tidelog-metadata/failpoints,tidelog-storage/failpoints";
+    let packages = ["tidelog-metadata", "tidelog-storage"];
+    run(tests(&packages, crashing, "crash"), "the crash points")?;
+    let mutants = tests(&["tidelog-group"], "tidelog-group/mutants", "mutant");
+    run(mutants, "the mutant of groups")
 }
 
 /// `cargo xtask measure`.

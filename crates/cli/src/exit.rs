@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     Ok = 0,
     /// Failed.
     Failed = 1,
-    /// Wrong usage.
+    /// Wrong usage; addresses of another cluster are.
     Usage = 2,
     /// Nobody answered, or not in time.
     Unreachable = 3,
@@ -110,7 +110,8 @@ fn of_client(error: &tidelog_client::Error) -> Exit {
     match error.kind() {
         ErrorKind::Unreachable | ErrorKind::TimedOut => Exit::Unreachable,
         ErrorKind::Denied => Exit::NotAllowed,
-        ErrorKind::InvalidArgument => Exit::Usage,
+        // The addresses are another cluster's.
+        ErrorKind::InvalidArgument | ErrorKind::ForeignCluster => Exit::Usage,
         ErrorKind::Refused(
             ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::GroupIdNotFound,
         ) => Exit::NotFound,
@@ -189,6 +190,7 @@ mod tests {
             Exit::NotFound
         );
         assert_eq!(exit(ErrorKind::Denied), Exit::NotAllowed);
+        assert_eq!(exit(ErrorKind::ForeignCluster), Exit::Usage);
         assert_eq!(exit(ErrorKind::Refused(ErrorCode::InvalidConfig)), Exit::Failed);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_types::{BrokerId, ClusterId, HostPort, TopicName, TopicPartition};
+use tidelog_types::{BrokerId, ClusterId, HostPort, TopicId, TopicName, TopicPartition};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::admin::Admin;
 use crate::connection::{Channel, Connections};
 use crate::coordinators::Coordinators;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::Metadata;
+use crate::metadata::{Home, Metadata, TopicEntry};
 use crate::wire::Refusal;
 use crate::wire::metadata::AskOverWire;
 
@@ -116,16 +116,17 @@ impl Client {
         let topic: TopicName = topic
             .parse()
             .map_err(|error| Error::invalid(format!("{error}")))?;
-        let entry = self
-            .inner
-            .metadata
-            .topic(&topic, Instant::now() + CONNECT_TIMEOUT)
-            .await?;
+        let entry = self.topic(&topic).await?;
         let partition = |index| TopicPartition {
             topic: topic.clone(),
             partition: tidelog_types::PartitionIndex(index),
         };
         Ok((0..entry.partitions.len() as u32).map(partition).collect())
+    }
+
+    pub(crate) async fn topic(&self, name: &TopicName) -> Result<TopicEntry> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        self.inner.metadata.topic(name, deadline).await
     }
 }
 
@@ -146,11 +147,17 @@ impl ClientBuilder {
 
     /// Connects: returns when one broker answered, fails when none did in time. A bootstrap address that cannot be one is
     /// [`ErrorKind::InvalidArgument`] at once.
+    ///
+    /// The client then belongs to that broker's cluster for good. An address whose broker belongs to another cluster is an error,
+    /// [`ErrorKind::ForeignCluster`], here and ever after: see there.
     pub async fn connect(self) -> Result<Client> {
         let bootstrap = addresses(&self.bootstrap)?;
         let connections = Arc::new(Connections::new(&self.client_id));
-        let metadata = Arc::new(Metadata::new(bootstrap.iter().map(HostPort::to_string).collect()));
-        let refresher = tokio::spawn(Arc::clone(&metadata).run(AskOverWire(Arc::clone(&connections))));
+        let home = Home::new(Arc::clone(connections.cluster()));
+        let bootstrap = bootstrap.iter().map(HostPort::to_string).collect();
+        let metadata = Arc::new(Metadata::new(bootstrap, home));
+        let ask = AskOverWire(Arc::clone(&connections));
+        let refresher = tokio::spawn(Arc::clone(&metadata).run(ask.clone()));
         let inner = Inner {
             client_id: self.client_id,
             connections,
@@ -166,6 +173,7 @@ impl ClientBuilder {
             .metadata
             .ready(Instant::now() + self.connect_timeout)
             .await?;
+        client.inner.metadata.greet(&ask).await?;
         Ok(client)
     }
 }
@@ -203,6 +211,7 @@ impl Inner {
 
     /// A channel to any broker: another one with each call.
     pub(crate) fn any_channel(&self) -> Result<Channel> {
+        self.metadata.check_home()?;
         let address = self
             .metadata
             .address(None)
@@ -210,12 +219,12 @@ impl Inner {
         self.connections.to(&address)
     }
 
-    /// Takes what a refusal says about who leads; true if the partition can be tried again at once.
-    pub(crate) fn learn(&self, partition: &TopicPartition, refusal: &Refusal) -> bool {
+    /// Takes what a refusal says about who leads, of the topic with the id that was named; true if the partition can be tried again at once.
+    pub(crate) fn learn(&self, partition: &TopicPartition, id: Option<TopicId>, refusal: &Refusal) -> bool {
         let news = refusal
             .leader
             .as_ref()
-            .is_some_and(|hint| self.metadata.apply_hint(partition, hint));
+            .is_some_and(|hint| self.metadata.apply_hint(partition, id, hint));
         if !news && refusal.error.needs_metadata() {
             self.metadata.request_refresh();
         }

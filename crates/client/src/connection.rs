@@ -1,18 +1,20 @@
 //! One HTTP/2 connection a broker address, made when first used and made anew by itself when it broke.
 //!
 //! Every call goes through a [`Channel`], which notes whether the broker answered ([`Reachability`]) and names call and address in the error of
-//! one that was not.
+//! one that was not. Every call also says which cluster it is meant for, once the client knows: whoever serves at an address later, if it
+//! belongs to another cluster, refuses it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tidelog_types::{BrokerId, HostPort};
+use tidelog_proto::keys;
+use tidelog_types::{BrokerId, ClusterId, HostPort};
 use tokio::time::Instant;
 use tonic::codegen::{Service, http};
 use tonic::transport::Endpoint;
@@ -33,6 +35,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Connections {
     user_agent: String,
+    cluster: Arc<OnceLock<ClusterId>>,
     channels: Mutex<HashMap<String, Channel>>,
     reachability: Arc<Mutex<Reachability>>,
 }
@@ -42,6 +45,7 @@ pub(crate) struct Connections {
 pub(crate) struct Channel {
     address: Arc<str>,
     inner: tonic::transport::Channel,
+    cluster: Arc<OnceLock<ClusterId>>,
     reachability: Arc<Mutex<Reachability>>,
 }
 
@@ -59,9 +63,15 @@ impl Connections {
     pub(crate) fn new(client_id: &str) -> Self {
         Self {
             user_agent: user_agent(client_id),
+            cluster: Arc::default(),
             channels: Mutex::default(),
             reachability: Arc::default(),
         }
+    }
+
+    /// The cluster that calls are meant for: set once, by the first answer that names one.
+    pub(crate) fn cluster(&self) -> &Arc<OnceLock<ClusterId>> {
+        &self.cluster
     }
 
     /// The channel to `host:port`. Never waits: connecting happens with the first call over it.
@@ -73,6 +83,7 @@ impl Connections {
         let channel = Channel {
             address: address.into(),
             inner: self.endpoint(address)?.connect_lazy(),
+            cluster: Arc::clone(&self.cluster),
             reachability: Arc::clone(&self.reachability),
         };
         channels.insert(address.to_owned(), channel.clone());
@@ -136,7 +147,12 @@ where
         self.inner.poll_ready(context).map_err(unanswered)
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        if let Some(cluster) = self.cluster.get()
+            && let Ok(id) = cluster.to_string().parse()
+        {
+            request.headers_mut().insert(keys::CLUSTER_ID, id);
+        }
         let call = call_name(request.uri().path());
         let began = Instant::now();
         let calling = self.inner.call(request);

@@ -12,7 +12,8 @@ use tidelog_types::{ErrorCode, InvalidName, PartitionError, TopicName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The cluster refused, with Kafka's code. Passing or final as the code is: see [`ErrorCode::is_retriable`].
+    /// The cluster refused, with Kafka's code. Passing or final as the code is: see [`ErrorCode::is_retriable`]; but what is meant for a
+    /// topic that was deleted, or that does not exist though it was waited for, is final.
     Refused(ErrorCode),
     /// No broker could be reached: check the bootstrap addresses and the network. Passing.
     Unreachable,
@@ -30,6 +31,9 @@ pub enum ErrorKind {
     Denied,
     /// The broker does not know this call: it is older than the client. Final.
     Unsupported,
+    /// Brokers of another cluster answer at this client's addresses, and none of its own: the addresses are wrong, or the cluster was
+    /// replaced. The message names both clusters' ids. A client never changes its cluster: check the addresses, then make another client. Final.
+    ForeignCluster,
 }
 
 /// Why something failed. Cheap to clone: every record of a failed batch carries the same.
@@ -48,6 +52,8 @@ pub struct Error {
     kind: ErrorKind,
     message: Arc<str>,
     maybe_written: bool,
+    /// Whether it will stay so, though its code speaks of what may pass.
+    is_final: bool,
 }
 
 /// `Result` with this crate's [`Error`].
@@ -60,7 +66,33 @@ impl Error {
             kind,
             message: message.into(),
             maybe_written: false,
+            is_final: false,
         }
+    }
+
+    /// The same, for good: what might have passed was waited for, or is known to stay.
+    #[must_use]
+    pub(crate) fn for_good(mut self) -> Self {
+        self.is_final = true;
+        self
+    }
+
+    /// The same; for good if it says that a topic or partition does not exist, which was waited for in vain.
+    #[must_use]
+    pub(crate) fn unknown_for_good(self) -> Self {
+        if self.is_unknown_topic() {
+            self.for_good()
+        } else {
+            self
+        }
+    }
+
+    /// Whether it says that there is no such topic or partition, or none with the id that was meant.
+    pub(crate) fn is_unknown_topic(&self) -> bool {
+        matches!(
+            self.kind,
+            ErrorKind::Refused(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+        )
     }
 
     /// The same, saying whether the record may stand in the log all the same.
@@ -100,8 +132,12 @@ impl Error {
 
     /// Whether the same call may succeed later. For a send it does not mean that a second one is harmless:
     /// see [`Error::maybe_written`].
+    ///
+    /// It never says so for ever: that a topic does not exist is retriable only while brokers may merely not have heard of it, and what was
+    /// meant for a topic that was deleted since fails for good.
     pub fn is_retriable(&self) -> bool {
         match self.kind {
+            _ if self.is_final => false,
             ErrorKind::Refused(code) => code.is_retriable(),
             ErrorKind::Unreachable | ErrorKind::TimedOut | ErrorKind::BufferFull => true,
             _ => false,

@@ -3,20 +3,28 @@
 //! One task a client asks for metadata; everybody else reads the newest snapshot, nudges that task, or waits for a change. Knowledge only moves
 //! forward: a leader is replaced by one of a newer epoch, whoever told of it (an answer of Admin.Metadata or the hint in a refusal).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod home;
+mod snapshot;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use tidelog_types::{
-    BrokerId, ClusterId, ErrorCode, LeaderEpoch, PartitionIndex, TopicId, TopicName, TopicPartition,
-};
+use tidelog_types::{BrokerId, ErrorCode, TopicId, TopicName, TopicPartition};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
+
+pub(crate) use home::Home;
+pub(crate) use snapshot::{
+    LeaderHint, MetadataAnswer, PartitionLeader, Snapshot, TopicEntry, TopicTold, no_such_partition,
+    topic_gone,
+};
 
 /// How long a metadata answer is believed without being asked for again.
 pub(crate) const MAX_AGE: Duration = Duration::from_mins(1);
@@ -26,113 +34,8 @@ pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(50);
 const ASK_NEXT: Duration = Duration::from_millis(300);
 /// Most brokers that are asked at a time.
 const MAX_ASKED: usize = 3;
-
-/// Where a leader is, as a refusal tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LeaderHint {
-    pub(crate) broker: BrokerId,
-    pub(crate) epoch: LeaderEpoch,
-    /// `host:port`; empty if the broker that told it does not know.
-    pub(crate) address: String,
-}
-
-/// A partition's leader as last heard of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct PartitionLeader {
-    pub(crate) leader: Option<BrokerId>,
-    pub(crate) epoch: LeaderEpoch,
-}
-
-/// One topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TopicEntry {
-    pub(crate) topic_id: TopicId,
-    pub(crate) partitions: Vec<PartitionLeader>,
-}
-
-/// An answer of Admin.Metadata, in domain types.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct MetadataAnswer {
-    pub(crate) cluster_id: Option<ClusterId>,
-    pub(crate) index: u64,
-    /// Address of every broker that is alive.
-    pub(crate) brokers: BTreeMap<BrokerId, String>,
-    pub(crate) topics: Vec<(TopicName, Result<TopicEntry>)>,
-}
-
-/// Everything known at one moment; immutable.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Snapshot {
-    pub(crate) cluster_id: Option<ClusterId>,
-    pub(crate) index: u64,
-    /// Counts answers, so that a waiter can tell whether one came since.
-    pub(crate) answers: u64,
-    pub(crate) brokers: BTreeMap<BrokerId, String>,
-    pub(crate) topics: HashMap<TopicName, Result<TopicEntry>>,
-}
-
-impl Snapshot {
-    /// The leader of a partition with its address, if both are known.
-    pub(crate) fn leader(&self, partition: &TopicPartition) -> Option<(BrokerId, LeaderEpoch, &str)> {
-        let entry = self.topics.get(&partition.topic)?.as_ref().ok()?;
-        let PartitionLeader { leader, epoch } = *entry.partitions.get(partition.partition.0 as usize)?;
-        let broker = leader?;
-        Some((broker, epoch, self.brokers.get(&broker)?))
-    }
-
-    pub(crate) fn merge(&mut self, answer: MetadataAnswer) {
-        self.answers += 1;
-        self.cluster_id = answer.cluster_id.or(self.cluster_id);
-        // A broker that lags behind may still know of topics that we do not, but not of newer addresses.
-        if answer.index >= self.index || self.brokers.is_empty() {
-            self.index = answer.index;
-            self.brokers = answer.brokers;
-        }
-        for (name, told) in answer.topics {
-            match (self.topics.get_mut(&name), told) {
-                (Some(Ok(known)), Ok(told)) if known.topic_id == told.topic_id => known.advance(told),
-                // One broker that has not heard of a topic yet does not make it vanish; a newer answer does.
-                (Some(Ok(_)), Err(_)) if answer.index < self.index => {}
-                (_, told) => {
-                    self.topics.insert(name, told);
-                }
-            }
-        }
-    }
-
-    /// Takes the hint if it is news.
-    pub(crate) fn apply_hint(&mut self, partition: &TopicPartition, hint: &LeaderHint) -> bool {
-        if !hint.address.is_empty() {
-            self.brokers.insert(hint.broker, hint.address.clone());
-        }
-        let Some(Ok(entry)) = self.topics.get_mut(&partition.topic) else {
-            return false;
-        };
-        let Some(known) = entry.partitions.get_mut(partition.partition.0 as usize) else {
-            return false;
-        };
-        let news = hint.epoch > known.epoch || (hint.epoch == known.epoch && known.leader.is_none());
-        if news {
-            *known = PartitionLeader {
-                leader: Some(hint.broker),
-                epoch: hint.epoch,
-            };
-        }
-        news && self.brokers.contains_key(&hint.broker)
-    }
-}
-
-impl TopicEntry {
-    fn advance(&mut self, told: Self) {
-        for (index, told) in told.partitions.into_iter().enumerate() {
-            match self.partitions.get_mut(index) {
-                Some(known) if told.epoch >= known.epoch => *known = told,
-                Some(_) => {}
-                None => self.partitions.push(told),
-            }
-        }
-    }
-}
+/// How long a bootstrap address that no broker of the cluster serves at, as far as is known, may take to say whose it is.
+const GREETING: Duration = Duration::from_secs(1);
 
 /// Asks one broker for metadata. Implemented by the client over the wire.
 pub(crate) trait AskMetadata: Send + Sync + 'static {
@@ -148,9 +51,11 @@ pub(crate) trait AskMetadata: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Metadata {
     bootstrap: Vec<String>,
+    home: Home,
     snapshot: watch::Sender<Arc<Snapshot>>,
     wanted: Mutex<Wanted>,
     nudge: Notify,
+    version: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -160,16 +65,17 @@ struct Wanted {
     /// Rotates over brokers, so that one that is cut off is not asked again and again.
     turn: usize,
     last_error: Option<Error>,
-    failures: u64,
 }
 
 impl Metadata {
-    pub(crate) fn new(bootstrap: Vec<String>) -> Self {
+    pub(crate) fn new(bootstrap: Vec<String>, home: Home) -> Self {
         Self {
             bootstrap,
+            home,
             snapshot: watch::Sender::default(),
             wanted: Mutex::default(),
             nudge: Notify::new(),
+            version: AtomicU64::new(0),
         }
     }
 
@@ -202,42 +108,67 @@ impl Metadata {
         self.nudge.notify_one();
     }
 
-    pub(crate) fn apply_hint(&self, partition: &TopicPartition, hint: &LeaderHint) -> bool {
+    pub(crate) fn apply_hint(
+        &self,
+        partition: &TopicPartition,
+        id: Option<TopicId>,
+        hint: &LeaderHint,
+    ) -> bool {
         let mut news = false;
         self.snapshot.send_if_modified(|snapshot| {
-            news = Arc::make_mut(snapshot).apply_hint(partition, hint);
+            news = Arc::make_mut(snapshot).apply_hint(partition, id, hint);
             news
         });
         news
     }
 
     pub(crate) fn merge(&self, answer: MetadataAnswer) {
-        self.snapshot
-            .send_modify(|snapshot| Arc::make_mut(snapshot).merge(answer));
+        self.home.answered();
+        self.change(|snapshot| snapshot.merge(answer));
     }
 
-    /// The topic's entry, waiting until it is known. A topic that stays unknown until `deadline` is an error.
+    /// The version moves before anybody is woken who would look whether it did.
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        self.snapshot.send_modify(|snapshot| {
+            change(Arc::make_mut(snapshot));
+            self.version.fetch_add(1, Ordering::Release);
+        });
+    }
+
+    /// Fails while the client's addresses are another cluster's.
+    pub(crate) fn check_home(&self) -> Result<()> {
+        self.snapshot.borrow().astray.clone().map_or(Ok(()), Err)
+    }
+
+    /// The topic's entry, waiting until it is known. A topic that stays unknown until `deadline` is an error for good.
     pub(crate) async fn topic(&self, name: &TopicName, deadline: Instant) -> Result<TopicEntry> {
-        if let Some(Ok(entry)) = self.snapshot.borrow().topics.get(name) {
+        self.check_home()?;
+        if let Some(Ok(entry)) = self.snapshot.borrow().topic(name) {
             return Ok(entry.clone());
         }
         self.want(name);
         let mut changes = self.subscribe();
         let mut refused = None;
         loop {
-            match changes.borrow_and_update().topics.get(name) {
-                Some(Ok(entry)) => return Ok(entry.clone()),
-                // A broker may not have heard of a topic that another has just made.
-                Some(Err(error)) if error.is_retriable() => refused = Some(error.clone()),
-                Some(Err(error)) => return Err(error.clone()),
-                None => {}
+            {
+                let snapshot = changes.borrow_and_update();
+                if let Some(error) = &snapshot.astray {
+                    return Err(error.clone());
+                }
+                match snapshot.topic(name) {
+                    Some(Ok(entry)) => return Ok(entry.clone()),
+                    // A broker may not have heard of a topic that another has just made.
+                    Some(Err(error)) if error.is_retriable() => refused = Some(error.clone()),
+                    Some(Err(error)) => return Err(error.clone()),
+                    None => {}
+                }
             }
             self.request_refresh();
             if tokio::time::timeout_at(deadline, changes.changed())
                 .await
                 .is_err()
             {
-                return Err(refused.unwrap_or_else(|| self.unreachable()));
+                return Err(refused.map_or_else(|| self.unreachable(), Error::unknown_for_good));
             }
         }
     }
@@ -246,6 +177,7 @@ impl Metadata {
     pub(crate) async fn ready(&self, deadline: Instant) -> Result<()> {
         let mut changes = self.subscribe();
         while changes.borrow_and_update().answers == 0 {
+            self.check_home()?;
             if tokio::time::timeout_at(deadline, changes.changed())
                 .await
                 .is_err()
@@ -256,21 +188,46 @@ impl Metadata {
         Ok(())
     }
 
-    /// Waits for an answer that was asked for from now on.
-    pub(crate) async fn fresh(&self, deadline: Instant) -> Result<()> {
+    /// Waits for news that the topic of a name is another one than this, for so long at the most.
+    pub(crate) async fn made_anew(&self, name: &TopicName, id: TopicId, timeout: Duration) {
         let mut changes = self.subscribe();
-        let seen = changes.borrow_and_update().answers;
-        // One that is on its way was asked for before.
-        while changes.borrow_and_update().answers < seen + 2 {
+        let deadline = Instant::now() + timeout;
+        while changes.borrow_and_update().id(name) == Some(id) {
             self.request_refresh();
             if tokio::time::timeout_at(deadline, changes.changed())
                 .await
                 .is_err()
             {
-                return Err(self.unreachable());
+                return;
             }
         }
-        Ok(())
+    }
+
+    /// This client has just deleted a topic, by that entry of the metadata log, and reads its own writes.
+    pub(crate) fn deleted(&self, name: &str, index: u64) {
+        let message = format!("topic {name} was deleted by this client");
+        let unknown = Error::new(ErrorKind::Refused(ErrorCode::UnknownTopicOrPartition), message);
+        self.wrote(name, index, None, unknown);
+    }
+
+    /// This client has just made a topic.
+    pub(crate) fn created(&self, name: &str, index: u64, id: TopicId) {
+        let message =
+            format!("topic {name} was made a moment ago, and no broker has told of its leaders yet");
+        let untold = Error::new(ErrorKind::Refused(ErrorCode::LeaderNotAvailable), message);
+        self.wrote(name, index, Some(id), untold);
+    }
+
+    fn wrote(&self, name: &str, index: u64, id: Option<TopicId>, until_told: Error) {
+        if let Ok(name) = name.parse() {
+            self.change(|snapshot| snapshot.supersede(&name, index, id, until_told));
+        }
+        self.require_index(index);
+    }
+
+    /// Changes whenever topics, or the whole cluster, may be gone that were not before.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// The address of a broker, or of any if `None`: rotating.
@@ -339,20 +296,54 @@ impl Metadata {
             let wanted = self.wanted.lock();
             (wanted.topics.iter().cloned().collect(), wanted.min_index)
         };
-        match ask.ask(&address, topics, min_index).await {
+        let answered = ask.ask(&address, topics, min_index).await;
+        match answered.and_then(|answer| self.home.welcome(answer)) {
             Ok(answer) => {
-                self.wanted.lock().failures = 0;
                 self.merge(answer);
                 true
             }
             Err(error) => {
                 tracing::debug!(%address, %error, "a broker gave no metadata");
-                let mut wanted = self.wanted.lock();
-                wanted.failures += 1;
-                wanted.last_error = Some(error.context(&address));
+                self.failed(error.context(&address));
                 false
             }
         }
+    }
+
+    fn failed(&self, error: Error) {
+        let choices = self.snapshot.borrow().brokers.len() + self.bootstrap.len();
+        let astray = self.home.failed(&error, choices, Instant::now());
+        if let Some(astray) = astray.filter(|_| self.check_home().is_ok()) {
+            tracing::warn!(error = %astray, "this client's cluster is gone from its addresses");
+            self.change(|snapshot| snapshot.astray = Some(astray));
+        }
+        self.wanted.lock().last_error = Some(error);
+    }
+
+    /// Asks every bootstrap address whose it is, but those that the cluster itself names as its brokers'. One of another cluster is an
+    /// error: which of the two is meant, nobody can tell. One that does not answer may be down.
+    pub(crate) async fn greet(&self, ask: &impl AskMetadata) -> Result<()> {
+        let known: BTreeSet<String> = self.snapshot.borrow().brokers.values().cloned().collect();
+        let unknown = self.bootstrap.iter().filter(|address| !known.contains(*address));
+        let mut asked: FuturesUnordered<_> = unknown
+            .map(|address| async move {
+                let answered = ask.ask(address, Vec::new(), 0).await;
+                answered
+                    .and_then(|answer| self.home.welcome(answer))
+                    .map_err(|error| error.context(address))
+            })
+            .collect();
+        let mixed = async {
+            while let Some(answered) = asked.next().await {
+                if let Err(error) = answered
+                    && error.kind() == ErrorKind::ForeignCluster
+                {
+                    return Err(error.context("the bootstrap addresses are of two clusters"));
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(GREETING, mixed).await.unwrap_or(Ok(()))
     }
 
     /// The task: refreshes when nudged, when the last answer is old, and after failures at a pace that slows down, whoever nudges.
@@ -369,14 +360,6 @@ impl Metadata {
             }
         }
     }
-}
-
-/// The refusal for a partition number that a topic does not have.
-pub(crate) fn no_such_partition(topic: &TopicName, partition: PartitionIndex, count: usize) -> Error {
-    Error::new(
-        ErrorKind::Refused(ErrorCode::UnknownTopicOrPartition),
-        format!("topic {topic} has {count} partitions, so there is no partition {partition}"),
-    )
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{Snapshot, no_such_partition, topic_gone};
 use crate::wire::log::{OffsetQuery, list_offsets};
 use crate::wire::{Refusal, log::FoundOffset};
 
@@ -44,13 +45,20 @@ pub(crate) async fn ask_once(client: &Inner, queries: Vec<OffsetQuery>) -> Vec<F
     let snapshot = client.metadata.snapshot();
     let mut by_leader: BTreeMap<String, Vec<OffsetQuery>> = BTreeMap::new();
     let mut found = Vec::with_capacity(queries.len());
+    let mut ids = BTreeMap::new();
     for mut query in queries {
-        match snapshot.leader(&query.partition) {
+        let name = &query.partition.topic;
+        query.topic_id = query.topic_id.or_else(|| snapshot.id(name));
+        ids.insert(query.partition.clone(), query.topic_id);
+        let leader = query
+            .topic_id
+            .and_then(|id| snapshot.leader(name, id, query.partition.partition));
+        match leader {
             Some((_, epoch, address)) => {
                 query.leader_epoch = query.leader_epoch.max(Some(epoch));
                 by_leader.entry(address.to_owned()).or_default().push(query);
             }
-            None => found.push(no_leader(client, query.partition)),
+            None => found.push(no_leader(client, &snapshot, query)),
         }
     }
     let asked = by_leader
@@ -59,7 +67,8 @@ pub(crate) async fn ask_once(client: &Inner, queries: Vec<OffsetQuery>) -> Vec<F
     found.extend(futures::future::join_all(asked).await.into_iter().flatten());
     for answer in &found {
         if let Err(refusal) = &answer.outcome {
-            client.learn(&answer.partition, refusal);
+            let id = ids.get(&answer.partition).copied().flatten();
+            client.learn(&answer.partition, id, refusal);
         }
     }
     found
@@ -81,13 +90,17 @@ async fn ask_leader(client: &Inner, address: String, queries: Vec<OffsetQuery>) 
     }
 }
 
-fn no_leader(client: &Inner, partition: TopicPartition) -> FoundOffset {
+fn no_leader(client: &Inner, snapshot: &Snapshot, query: OffsetQuery) -> FoundOffset {
+    let OffsetQuery {
+        partition, topic_id, ..
+    } = query;
     client.metadata.want(&partition.topic);
-    let known = client.metadata.snapshot().topics.get(&partition.topic).cloned();
-    let error = match known {
-        Some(Err(error)) => error,
-        Some(Ok(entry)) if entry.partitions.len() <= partition.partition.0 as usize => {
-            crate::metadata::no_such_partition(&partition.topic, partition.partition, entry.partitions.len())
+    let gone = topic_id.filter(|id| snapshot.is_gone(*id));
+    let error = match (gone, snapshot.topic(&partition.topic)) {
+        (Some(gone), _) => topic_gone(&partition.topic, gone, snapshot),
+        (None, Some(Err(error))) => error.clone(),
+        (None, Some(Ok(entry))) if entry.partitions.len() <= partition.partition.0 as usize => {
+            no_such_partition(&partition.topic, partition.partition, entry.partitions.len())
         }
         _ => Error::new(
             ErrorKind::Refused(ErrorCode::LeaderNotAvailable),
@@ -100,7 +113,7 @@ fn no_leader(client: &Inner, partition: TopicPartition) -> FoundOffset {
     }
 }
 
-/// Looks all of them up, asking again where that may help, until `deadline`.
+/// Looks all of them up, asking again where that may help, until `deadline`. What does not exist until then does not for good.
 pub(crate) async fn look_up(
     client: &Inner,
     queries: Vec<OffsetQuery>,
@@ -110,6 +123,7 @@ pub(crate) async fn look_up(
     let mut open = queries;
     let mut pause = crate::backoff::delays();
     loop {
+        client.metadata.check_home()?;
         let mut failure = None;
         for answer in ask_once(client, open.clone()).await {
             match answer.outcome {
@@ -124,7 +138,7 @@ pub(crate) async fn look_up(
         let Some(failure) = failure else { return Ok(done) };
         let wake = Instant::now() + pause.next().unwrap_or(crate::backoff::LONGEST);
         if wake >= deadline {
-            return Err(failure);
+            return Err(failure.unknown_for_good());
         }
         tokio::time::sleep_until(wake).await;
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tidelog_record::Headers;
-use tidelog_types::{PartitionIndex, TopicName, TopicPartition};
+use tidelog_types::{PartitionIndex, TopicId, TopicName, TopicPartition};
 
 /// A record's header. Keys may repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +140,8 @@ pub struct RecordMetadata {
 pub struct ConsumedRecord {
     /// The topic.
     pub topic: TopicName,
+    /// The topic's id: one that is made anew under its name has another.
+    pub topic_id: TopicId,
     /// The partition.
     pub partition: u32,
     /// The offset.

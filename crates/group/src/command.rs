@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidelog_types::{
-    GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition, TopicName,
+    GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicId, TopicIdPartition, TopicName,
 };
 
 use crate::ids::{AssignmentVersion, InstanceId, MemberEpoch, MemberId, RequestId, StreamId};
@@ -122,6 +122,8 @@ pub struct Join {
 pub struct OffsetToCommit {
     /// The topic.
     pub topic: TopicName,
+    /// The topic's id, if the consumer named it: its records are those that were processed.
+    pub topic_id: Option<TopicId>,
     /// The partition.
     pub partition: PartitionIndex,
     /// The offset to go on from.

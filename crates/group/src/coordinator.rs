@@ -20,7 +20,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_types::{GroupId, Offset, PartitionError, TopicIdPartition, TopicPartition};
+use tidelog_types::{GroupId, Offset, PartitionError, TopicId, TopicIdPartition, TopicPartition};
 
 use crate::command::{Command, Decision, Effect};
 use crate::config::{GroupConfig, Now};
@@ -268,19 +268,20 @@ impl Coordinator {
         group: &GroupId,
         member: Option<&(MemberId, MemberEpoch)>,
         partitions: Option<&[TopicIdPartition]>,
-    ) -> Result<Vec<(TopicPartition, CommittedOffset)>, PartitionError> {
+    ) -> Result<Vec<NamedOffset>, PartitionError> {
         if member.is_some() {
             decide::check_committer(&self.committed, group, member)?;
         }
         let named = |partition: &TopicIdPartition, offset: &CommittedOffset| {
             let topic = self.topics.name(partition.topic_id)?.clone();
-            Some((
-                TopicPartition {
+            Some(NamedOffset {
+                partition: TopicPartition {
                     topic,
                     partition: partition.partition,
                 },
-                offset.clone(),
-            ))
+                topic_id: partition.topic_id,
+                committed: offset.clone(),
+            })
         };
         Ok(match partitions {
             None => self
@@ -379,7 +380,18 @@ pub struct GroupDescription {
     /// Its members, by id.
     pub members: Vec<MemberDescription>,
     /// Everything it committed, by partition.
-    pub offsets: Vec<(TopicPartition, CommittedOffset)>,
+    pub offsets: Vec<NamedOffset>,
+}
+
+/// A committed offset with its partition's names: the present one, and the id, which no other topic ever has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedOffset {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Its topic's id.
+    pub topic_id: TopicId,
+    /// What was committed for it.
+    pub committed: CommittedOffset,
 }
 
 /// A member in full.

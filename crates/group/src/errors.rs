@@ -35,6 +35,13 @@ pub(crate) fn not_owner(member: &MemberId, owner: &MemberId) -> PartitionError {
     PartitionError::new(ErrorCode::FencedMemberEpoch, message)
 }
 
+pub(crate) fn nobodys(member: &MemberId) -> PartitionError {
+    let message = format!(
+        "member {member} may not commit this partition without the topic's id: nobody owns it; forget it, or name the id"
+    );
+    PartitionError::new(ErrorCode::FencedMemberEpoch, message)
+}
+
 pub(crate) fn unreleased_instance(instance: &InstanceId, holder: &MemberId) -> PartitionError {
     let message =
         format!("instance id {instance} is held by member {holder}, which is connected: stop that one first");

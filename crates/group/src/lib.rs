@@ -50,7 +50,7 @@ mod tests;
 pub use assignor::AssignorName;
 pub use command::{Command, CommitFailure, Decision, Effect, Join, OffsetToCommit, Reply};
 pub use config::{GroupConfig, Now};
-pub use coordinator::{Coordinator, GroupDescription, GroupSummary, MemberDescription};
+pub use coordinator::{Coordinator, GroupDescription, GroupSummary, MemberDescription, NamedOffset};
 pub use ids::{
     AssignmentVersion, GroupEpoch, InstanceId, InvalidId, MemberEpoch, MemberId, RequestId, StreamId,
 };

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tidelog_types::{PartitionIndex, TopicId, TopicIdPartition, TopicName};
+use tidelog_types::{
+    ErrorCode, PartitionError, PartitionIndex, TopicId, TopicIdPartition, TopicName, check_topic_id,
+};
 
 /// One topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,13 +56,25 @@ impl Topics {
         partition.partition.0 < self.partition_count(partition.topic_id)
     }
 
-    /// A partition by its topic's name, if it exists.
-    pub fn resolve(&self, name: &TopicName, partition: PartitionIndex) -> Option<TopicIdPartition> {
-        let topic = self.get(name)?;
-        (partition.0 < topic.partition_count).then_some(TopicIdPartition {
-            topic_id: topic.id,
-            partition,
-        })
+    /// A partition by its topic's name, if it exists and the topic is the one that is meant.
+    pub fn resolve(
+        &self,
+        name: &TopicName,
+        meant: Option<TopicId>,
+        partition: PartitionIndex,
+    ) -> Result<TopicIdPartition, PartitionError> {
+        let topic = self.get(name);
+        check_topic_id(name, meant, topic.map(|topic| topic.id))?;
+        let found = topic.filter(|topic| partition.0 < topic.partition_count);
+        found
+            .map(|topic| TopicIdPartition {
+                topic_id: topic.id,
+                partition,
+            })
+            .ok_or_else(|| {
+                let message = format!("there is no partition {name}-{partition}");
+                PartitionError::new(ErrorCode::UnknownTopicOrPartition, message)
+            })
     }
 
     /// Every topic, by name.

@@ -33,10 +33,12 @@ pub const KNOWN: [(Mutant, u64, Broken); 20] = [
     (Mutant::ElectOutsideIsr, 0, By(Invariant::M29)),
 ];
 
-/// About the storage of the real Raft, which is not simulated: the tests of the metadata crate notice them, by these invariants.
-pub const ELSEWHERE: [(Mutant, Invariant); 2] = [
-    (Mutant::AnswerVoteBeforeSync, Invariant::M30),
-    (Mutant::PurgeBeforeSnapshotSync, Invariant::M27),
+/// About what is not simulated, and where they are noticed, by these invariants: the storage of the real Raft in the tests of the metadata
+/// crate, topics that are made anew under their names in the random schedules of the group crate.
+pub const ELSEWHERE: [(Mutant, &str, Invariant); 3] = [
+    (Mutant::AnswerVoteBeforeSync, "crash test", Invariant::M30),
+    (Mutant::PurgeBeforeSnapshotSync, "crash test", Invariant::M27),
+    (Mutant::GoByTopicName, "random schedules", Invariant::G12),
 ];
 
 /// The invariant by which a mutant must be noticed, where others notice it, too, and it is the one that looks at the rule itself.
@@ -49,7 +51,7 @@ pub const fn own(mutant: Mutant) -> Option<Invariant> {
 
 /// Those that the simulation must notice.
 pub fn simulated() -> impl Iterator<Item = Mutant> {
-    let is_elsewhere = |mutant| ELSEWHERE.iter().any(|(other, _)| *other == mutant);
+    let is_elsewhere = |mutant| ELSEWHERE.iter().any(|(other, ..)| *other == mutant);
     Mutant::ALL
         .into_iter()
         .filter(move |mutant| !is_elsewhere(*mutant))
@@ -75,7 +77,7 @@ pub fn table(found: &[(Mutant, u64, Broken)]) -> String {
         .map(|(mutant, seed, broken)| row(*mutant, seed, broken));
     let elsewhere = ELSEWHERE
         .iter()
-        .map(|(mutant, invariant)| row(*mutant, &"crash test", invariant));
+        .map(|(mutant, place, invariant)| row(*mutant, place, invariant));
     let rows: Vec<_> = here.chain(elsewhere).collect();
     rows.concat()
 }

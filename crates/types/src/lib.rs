@@ -6,6 +6,7 @@
 //! - [`ids`]: brokers, topics, partitions, directories, clusters, producers
 //! - [`offset`]: offsets and epochs
 //! - [`host_port`]: addresses, as flags, files and brokers write them
+//! - [`check_topic_id`]: whether the topic that a request means is the one that has its name now
 //! - [`names`]: topic names and group ids, valid by construction
 //! - [`batch`]: what the broker knows of a record batch without opening it
 //! - [`log_state`]: what a partition's log remembers beside its batches: leader epochs, producers
@@ -23,6 +24,7 @@ pub mod host_port;
 pub mod ids;
 pub mod limits;
 pub mod log_state;
+mod meant;
 mod murmur2;
 pub mod mutant;
 pub mod names;
@@ -37,6 +39,7 @@ pub use ids::{
     TopicPartition,
 };
 pub use log_state::{EpochEntry, ProducerState, RememberedBatch};
+pub use meant::check_topic_id;
 pub use murmur2::{coordinator_partition, murmur2, partition_for_key};
 pub use mutant::Mutant;
 pub use names::{GroupId, InvalidName, TopicName};

@@ -52,6 +52,8 @@ pub enum Mutant {
     DropEligibleLeader,
     /// R8, M29: a leader is elected from outside ISR and ELR.
     ElectOutsideIsr,
+    /// G12: a request that is meant for one topic takes effect in another that has its name now.
+    GoByTopicName,
 }
 
 /// Whether that rule is broken in what this thread does.
@@ -98,7 +100,7 @@ mod switched {
 
     impl Mutant {
         /// Every one of them.
-        pub const ALL: [Self; 22] = [
+        pub const ALL: [Self; 23] = [
             Self::AcknowledgeBeforeSync,
             Self::CountUnsyncedLeader,
             Self::ResumeOldEpoch,
@@ -121,6 +123,7 @@ mod switched {
             Self::ServeBeforeReplayed,
             Self::DropEligibleLeader,
             Self::ElectOutsideIsr,
+            Self::GoByTopicName,
         ];
 
         /// Its name on a command line. The prefix is what a program that was built without mutants is searched for.
@@ -148,6 +151,7 @@ mod switched {
                 Self::ServeBeforeReplayed => "mutant:serve-before-replayed",
                 Self::DropEligibleLeader => "mutant:drop-eligible-leader",
                 Self::ElectOutsideIsr => "mutant:elect-outside-isr",
+                Self::GoByTopicName => "mutant:go-by-topic-name",
             }
         }
 

@@ -138,7 +138,9 @@ class Member:
                     max_wait_ms=100,
                     plain_records=True,
                     partitions=[
-                        log_pb2.PartitionFetch(topic=self.topic, partition=partition, fetch_offset=offset)
+                        log_pb2.PartitionFetch(
+                            topic=self.topic, topic_id=self.topic_id, partition=partition, fetch_offset=offset
+                        )
                     ],
                 )
 
@@ -162,7 +164,9 @@ class Member:
             member_id=self.member_id,
             member_epoch=epoch,
             offsets=[
-                groups_pb2.OffsetToCommit(topic=self.topic, partition=partition, offset=offset)
+                groups_pb2.OffsetToCommit(
+                    topic=self.topic, topic_id=self.topic_id, partition=partition, offset=offset
+                )
                 for partition, offset in offsets.items()
             ],
         )

@@ -8,13 +8,12 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tidelog_group::leadership::{not_coordinator, still_loading};
 use tidelog_group::{
-    AssignmentVersion, Command, CommitFailure, CommittedOffset, Coordinator, Effect, GroupConfig,
-    GroupDescription, GroupSummary, Join, MemberEpoch, MemberId, OffsetToCommit, StreamId, Subscription,
-    Topics,
+    AssignmentVersion, Command, CommitFailure, Coordinator, Effect, GroupConfig, GroupDescription,
+    GroupSummary, Join, MemberEpoch, MemberId, NamedOffset, OffsetToCommit, StreamId, Subscription, Topics,
 };
 use tidelog_types::{
     ErrorCode, GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition,
-    TopicPartition, coordinator_partition,
+    coordinator_partition,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -214,7 +213,7 @@ impl<L: OffsetsLog> Groups<L> {
         group: GroupId,
         member: Option<(MemberId, MemberEpoch)>,
         partitions: Option<Vec<TopicIdPartition>>,
-    ) -> Result<Vec<(TopicPartition, CommittedOffset)>, PartitionError> {
+    ) -> Result<Vec<NamedOffset>, PartitionError> {
         let shard = self.shard(&group)?;
         read(&shard, move |coordinator| {
             coordinator.offsets(&group, member.as_ref(), partitions.as_deref())
@@ -286,7 +285,7 @@ fn progress(mut figures: GroupFigures, coordinator: &Coordinator) -> GroupFigure
                 .offsets(id, None, None)
                 .unwrap_or_default()
                 .into_iter()
-                .map(|(partition, committed)| (partition, committed.offset))
+                .map(|found| (found.partition, found.committed.offset))
                 .collect(),
         });
     }

@@ -126,7 +126,7 @@ impl Rig {
     async fn committed(&self) -> Result<Option<u64>, ErrorCode> {
         let offsets = self.groups.offsets(self.group.clone(), None, None).await;
         let offsets = offsets.map_err(|error| error.code)?;
-        Ok(offsets.first().map(|(_, committed)| committed.offset.0))
+        Ok(offsets.first().map(|found| found.committed.offset.0))
     }
 
     async fn appended_past(&self, end: Offset) {
@@ -138,6 +138,7 @@ impl Rig {
 
 fn offset_to_commit(offset: u64) -> OffsetToCommit {
     OffsetToCommit {
+        topic_id: None,
         topic: "orders".parse().unwrap(),
         partition: PartitionIndex(0),
         offset: Offset(offset),

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidelog_cluster::image::TopicImage;
 use tidelog_metadata::peer::{Lane, PeerPool};
 use tidelog_proto::v1;
@@ -85,6 +86,7 @@ impl Leaders {
             partition: partition.0,
             leader_epoch: None,
             at: Some(at),
+            topic_id: Some(Bytes::copy_from_slice(topic.id.as_bytes())),
         };
         let queries = partitions.iter().flat_map(|partition| {
             use v1::partition_offset_query::At;

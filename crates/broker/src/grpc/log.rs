@@ -13,7 +13,9 @@ use tidelog_metadata::Metadata;
 use tidelog_proto::v1;
 use tidelog_proto::v1::log_server::Log;
 use tidelog_types::limits::MAX_PARTITIONS_PER_REQUEST;
-use tidelog_types::{ErrorCode, LeaderEpoch, PartitionError, PartitionIndex, TopicIdPartition, TopicName};
+use tidelog_types::{
+    ErrorCode, LeaderEpoch, PartitionError, PartitionIndex, TopicIdPartition, TopicName, check_topic_id,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::leaders::unknown_topic;
 use super::producer_ids::{self, ProducerIds};
-use super::{Listener, page};
+use super::{Listener, page, topic_id};
 use crate::metrics::Metrics;
 use crate::partition::{OffsetQuery, ReplicaManager};
 
@@ -80,13 +82,16 @@ impl LogService {
         Self { shared, listener }
     }
 
-    /// A partition by name, as the brokers know it, with the largest batch that its topic takes.
-    fn resolve(&self, topic: &str, partition: u32) -> Result<Target, PartitionError> {
+    /// A partition by name, as the brokers know it, with the largest batch that its topic takes. Where the request names an id, the topic
+    /// must be that one.
+    fn resolve(&self, topic: &str, id: Option<&[u8]>, partition: u32) -> Result<Target, PartitionError> {
+        let meant = topic_id(id)?;
         let image = self.shared.metadata.image();
         let found = topic
             .parse::<TopicName>()
             .ok()
             .and_then(|name| image.topic_by_name(&name).cloned());
+        check_topic_id(topic, meant, found.as_ref().map(|topic| topic.id))?;
         let found = found.ok_or_else(|| unknown_topic(topic))?;
         let index = PartitionIndex(partition);
         let Some(registration) = found.partition(index) else {
@@ -130,7 +135,7 @@ impl LogService {
         };
         let epoch = query.leader_epoch.map(LeaderEpoch);
         let found = async {
-            let target = self.resolve(&query.topic, query.partition)?;
+            let target = self.resolve(&query.topic, query.topic_id.as_deref(), query.partition)?;
             self.shared
                 .replicas
                 .target(target.id)?

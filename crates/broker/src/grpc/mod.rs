@@ -21,7 +21,7 @@ pub mod producer_ids;
 use tidelog_cluster::image::ClusterImage;
 use tidelog_metadata::ProposeError;
 use tidelog_proto::v1;
-use tidelog_types::{BrokerId, ErrorCode, PartitionError};
+use tidelog_types::{BrokerId, ErrorCode, PartitionError, TopicId};
 
 /// A client listener: what its name makes of brokers' addresses.
 #[derive(Debug, Clone)]
@@ -49,6 +49,17 @@ impl Listener {
         }
         error
     }
+}
+
+/// The topic id that a request names, if it names one. Its length is all that can be wrong with it.
+pub fn topic_id(named: Option<&[u8]>) -> Result<Option<TopicId>, PartitionError> {
+    let Some(bytes) = named else {
+        return Ok(None);
+    };
+    TopicId::from_slice(bytes).map(Some).ok_or_else(|| {
+        let text = format!("a topic id of {} bytes; it has 16", bytes.len());
+        PartitionError::new(ErrorCode::InvalidRequest, text)
+    })
 }
 
 /// Partitions in trouble.

@@ -2,6 +2,7 @@
 
 mod doors;
 mod fetches;
+mod topic_ids;
 
 use std::time::Duration;
 

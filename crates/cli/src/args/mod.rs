@@ -22,7 +22,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
     0  done
     1  failed
-    2  wrong usage
+    2  wrong usage, or addresses of another cluster
     3  the broker could not be reached, or did not answer in time
     4  what was asked for does not exist
     5  unhealthy, or a verification failed

@@ -1,12 +1,16 @@
 //! Admin's calls about groups.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidelog_types::{ErrorCode, TopicPartition};
+use tidelog_types::{ErrorCode, TopicId, TopicName, TopicPartition};
+use tokio::time::Instant;
 
-use super::{ATTEMPT, Admin, CommittedOffset, GroupCoordinator, GroupDescription, GroupListing, Tries};
+use super::{
+    ATTEMPT, Admin, CommittedOffset, GroupCoordinator, GroupDescription, GroupListing, LAGGING, Tries,
+};
 use crate::connection::Channel;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::wire::Refusal;
 use crate::wire::groups::{self as wire, Committer, MAX_OFFSETS_PER_REQUEST, OffsetToCommit};
 
@@ -78,7 +82,8 @@ impl Admin {
 
     /// Everything that a group committed.
     pub async fn group_offsets(&self, group: &str) -> Result<Vec<CommittedOffset>> {
-        let call = |channel, left| wire::offsets(channel, group, Committer::default(), &[], left);
+        let all = BTreeSet::new();
+        let call = |channel, left| wire::offsets(channel, group, Committer::default(), &all, left);
         self.at_coordinator(group, call).await
     }
 
@@ -89,22 +94,46 @@ impl Admin {
         group: &str,
         offsets: impl IntoIterator<Item = (TopicPartition, u64)>,
     ) -> Result<()> {
-        let offset = |(partition, offset)| OffsetToCommit {
-            partition,
-            offset,
-            leader_epoch: None,
-            metadata: String::new(),
-        };
-        let offsets: Vec<_> = offsets.into_iter().map(offset).collect();
+        let mut to_commit = Vec::new();
+        for (partition, offset) in offsets {
+            to_commit.push(OffsetToCommit {
+                topic_id: self.topic_id(&partition.topic).await?,
+                partition,
+                offset,
+                leader_epoch: None,
+                metadata: String::new(),
+            });
+        }
         let mut refused = None;
-        for some in offsets.chunks(MAX_OFFSETS_PER_REQUEST) {
+        for some in to_commit.chunks(MAX_OFFSETS_PER_REQUEST) {
             let call =
                 |channel, left| wire::commit(channel, group, Committer::default(), some.to_vec(), left);
             let failures = self.at_coordinator(group, call).await?;
             let first = failures.into_iter().next();
-            refused = refused.or(first.map(|(partition, error)| error.context(partition)));
+            refused = refused.or(first.map(|(partition, error)| self.not_set(error).context(partition)));
         }
         refused.map_or(Ok(()), Err)
+    }
+
+    fn not_set(&self, error: Error) -> Error {
+        if error.code() == Some(ErrorCode::UnknownTopicId) {
+            // The topic was made anew since this client heard of it: the next call goes by the new one.
+            self.client.inner.metadata.request_refresh();
+            return error;
+        }
+        error.unknown_for_good()
+    }
+
+    /// The id of a topic, as the client knows it by now or is told at once; `None` lets the coordinator go by the name.
+    async fn topic_id(&self, name: &TopicName) -> Result<Option<TopicId>> {
+        let metadata = &self.client.inner.metadata;
+        let told = metadata.topic(name, Instant::now() + LAGGING).await;
+        match told {
+            Ok(entry) => Ok(Some(entry.topic_id)),
+            Err(error) if error.kind() == ErrorKind::ForeignCluster => Err(error),
+            // The coordinator says what is wrong with the name, if it does not know better.
+            Err(_) => Ok(None),
+        }
     }
 
     /// Asks the group's coordinator, looking for it anew when it moved.
@@ -127,8 +156,9 @@ impl Admin {
                 Err(error) => error,
             };
             if error.code() == Some(ErrorCode::UnknownTopicOrPartition) {
-                return Err(error);
+                return Err(error.for_good());
             }
+            self.client.inner.metadata.check_home()?;
             tries.again(error).await?;
         }
     }

@@ -69,6 +69,7 @@ impl Admin {
 
     /// Creates a topic; returns when every partition has a leader that serves. `TOPIC_ALREADY_EXISTS` if there is one of that name.
     pub async fn create_topic(&self, topic: NewTopic) -> Result<CreatedTopic> {
+        let name = topic.name.clone();
         let mut unclear = false;
         let mut tries = Tries::within(self.timeout);
         let (created, index) = loop {
@@ -87,8 +88,8 @@ impl Admin {
                 }
             }
         };
-        if created.topic_id.is_some() {
-            self.client.inner.metadata.require_index(index);
+        if let Some(id) = created.topic_id {
+            self.client.inner.metadata.created(&name, index, id);
         }
         Ok(created)
     }
@@ -97,7 +98,7 @@ impl Admin {
     pub async fn delete_topic(&self, name: &str) -> Result<()> {
         let call = |channel, left| wire::delete_topic(channel, name.to_owned(), left);
         let index = self.anywhere(self.timeout, call).await?;
-        self.client.inner.metadata.require_index(index);
+        self.client.inner.metadata.deleted(name, index);
         Ok(())
     }
 
@@ -173,6 +174,7 @@ impl Admin {
         }
         let query = |(partition, at)| OffsetQuery {
             partition,
+            topic_id: None,
             leader_epoch: None,
             at,
         };
@@ -231,7 +233,7 @@ impl Admin {
                 Err(error) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => {
                     let since: &Instant = unknown_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= LAGGING {
-                        return Err(error);
+                        return Err(error.for_good());
                     }
                     tries.again(error).await?;
                 }

@@ -341,6 +341,8 @@ pub struct GroupMember {
 pub struct CommittedOffset {
     /// The partition.
     pub partition: TopicPartition,
+    /// Id of the topic that it was committed for; `None` if the broker is too old to tell.
+    pub topic_id: Option<TopicId>,
     /// The offset of the last processed record, plus one.
     pub offset: u64,
     /// Leader epoch of the last processed record, if it was told.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tidelog_types::{TopicName, TopicPartition};
+use tidelog_types::{PartitionIndex, TopicName, TopicPartition};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -20,7 +20,8 @@ use super::shared::Shared;
 use super::{Consumer, Member};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
-use crate::wire::session::Subscription;
+use crate::metadata::no_such_partition;
+use crate::wire::session::{Assigned, Subscription};
 
 /// How long making a consumer may take: joining its group, or learning of its topics.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -296,6 +297,9 @@ impl AssignedConsumerBuilder {
     fetch_setters!();
 
     /// Begins to read. A topic or partition that does not exist is an error.
+    ///
+    /// What is read are the topics that have these names now. Once one of them is deleted, its partitions are an error, `UNKNOWN_TOPIC_ID`,
+    /// after what was fetched of them, also if it is made anew: that is another topic, and another consumer reads it.
     pub async fn build(self) -> Result<Consumer> {
         self.fetch.check()?;
         let mut all = std::collections::BTreeMap::new();
@@ -316,8 +320,8 @@ impl AssignedConsumerBuilder {
         }
         let shared = Arc::new(Shared::new(self.fetch, String::new()));
         shared.change(|slots| {
-            for (partition, from) in all {
-                let id = slots.add(partition, None);
+            for (read, from) in all {
+                let id = slots.add(read, None);
                 slots.begin(id, Some(from));
             }
         });
@@ -335,18 +339,23 @@ impl AssignedConsumerBuilder {
     }
 
     /// One partition of a topic, or all of them.
-    async fn existing(&self, topic: &str, index: Option<u32>) -> Result<Vec<TopicPartition>> {
+    async fn existing(&self, topic: &str, index: Option<u32>) -> Result<Vec<Assigned>> {
         let name: TopicName = topic.parse()?;
-        let mut partitions = self.client.partitions(topic).await?;
-        let count = partitions.len();
-        if let Some(index) = index {
-            partitions.retain(|partition| partition.partition.0 == index);
-            if partitions.is_empty() {
-                let index = tidelog_types::PartitionIndex(index);
-                return Err(crate::metadata::no_such_partition(&name, index, count));
-            }
-        }
-        Ok(partitions)
+        let entry = self.client.topic(&name).await?;
+        let count = entry.partitions.len();
+        let indexes = match index {
+            None => 0..count as u32,
+            Some(index) if (index as usize) < count => index..index + 1,
+            Some(index) => return Err(no_such_partition(&name, PartitionIndex(index), count)),
+        };
+        let read = |index| Assigned {
+            partition: TopicPartition {
+                topic: name.clone(),
+                partition: PartitionIndex(index),
+            },
+            topic_id: entry.topic_id,
+        };
+        Ok(indexes.map(read).collect())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_types::limits::MAX_COMMIT_METADATA_BYTES;
-use tidelog_types::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, TopicId, TopicPartition};
 use tokio::time::Instant;
 
 use super::offset::OffsetAndMetadata;
@@ -14,6 +14,7 @@ use super::slots::SlotId;
 use crate::admin::CommittedOffset;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::topic_gone;
 use crate::wire::Refusal;
 use crate::wire::groups::{self as wire, Committer as Stamp, MAX_OFFSETS_PER_REQUEST, OffsetToCommit};
 
@@ -43,9 +44,12 @@ pub struct Committer {
 struct Wanted {
     slot: SlotId,
     partition: TopicPartition,
+    topic_id: TopicId,
     offset: Offset,
     leader_epoch: Option<LeaderEpoch>,
     metadata: String,
+    /// Named by the application, which is told if the topic is gone. What is merely marked is dropped then: nobody will go on from there.
+    is_named: bool,
 }
 
 impl Committer {
@@ -60,8 +64,9 @@ impl Committer {
     /// Commits what is marked, of every partition the unbroken run from where reading began; answered when it is replicated. Does nothing if
     /// nothing was marked since the last time.
     ///
-    /// Tried again for up to 30 s where that may help. An error whose [`Error::is_retriable`] is false means that the member was fenced
-    /// meanwhile, or that the cluster refuses the commit for good. Dropping the future is fine: the next commit covers the same.
+    /// What is marked of a topic that was deleted is left out. Tried again for up to 30 s where that may help. An error whose
+    /// [`Error::is_retriable`] is false means that the member was fenced meanwhile, or that the cluster refuses the commit for good.
+    /// Dropping the future is fine: the next commit covers the same.
     pub async fn commit(&self) -> Result<()> {
         self.commit_marked(None).await
     }
@@ -95,16 +100,19 @@ impl Committer {
     fn wanted(&self, partition: TopicPartition, wanted: OffsetAndMetadata) -> Result<Wanted> {
         let offset = Offset(wanted.offset);
         let found = self.shared.look(|slots| {
-            let slot = slots.id(&partition)?;
-            Some((slot, slots.by_id.get(&slot)?.marks.epoch_below(offset)))
+            let id = slots.id(&partition)?;
+            let slot = slots.by_id.get(&id)?;
+            Some((id, slot.topic_id, slot.marks.epoch_below(offset)))
         });
-        let (slot, leader_epoch) = found.ok_or_else(|| super::errors::not_assigned(&partition))?;
+        let (slot, topic_id, leader_epoch) = found.ok_or_else(|| super::errors::not_assigned(&partition))?;
         Ok(Wanted {
             slot,
             partition,
+            topic_id,
             offset,
             leader_epoch,
             metadata: wanted.metadata,
+            is_named: true,
         })
     }
 
@@ -118,12 +126,14 @@ impl Committer {
             marked.retain(|(id, ..)| slots.is_of_life(*id, life));
             marked
         });
-        let wanted = marked.into_iter().map(|(slot, partition, committable)| Wanted {
+        let wanted = marked.into_iter().map(|(slot, read, committable)| Wanted {
             slot,
-            partition,
+            partition: read.partition,
+            topic_id: read.topic_id,
             offset: committable.offset,
             leader_epoch: committable.leader_epoch,
             metadata: String::new(),
+            is_named: false,
         });
         self.commit_all(wanted.collect()).await
     }
@@ -144,6 +154,7 @@ impl Committer {
             let mut identities = self.shared.identities();
             let identity = identities.borrow_and_update().clone();
             self.drop_lost(&mut open, identity.life, &mut refused);
+            self.drop_gone(&mut open, &mut refused);
             if open.is_empty() {
                 break;
             }
@@ -154,6 +165,11 @@ impl Committer {
             let Some(error) = failure else { break };
             if !error.is_retriable() {
                 return Err(error);
+            }
+            self.client.inner.metadata.check_home()?;
+            if error.is_unknown_topic() {
+                // Either the topic is gone, as metadata will tell, or the coordinator has not heard of it yet.
+                self.client.inner.metadata.request_refresh();
             }
             let wake = Instant::now() + pauses.next().unwrap_or(crate::backoff::LONGEST);
             if wake >= deadline {
@@ -181,6 +197,7 @@ impl Committer {
         let (address, channel) = inner.coordinators.channel(inner, &self.group, timeout).await?;
         let offsets = wanted.iter().map(|one| OffsetToCommit {
             partition: one.partition.clone(),
+            topic_id: Some(one.topic_id),
             offset: one.offset.0,
             leader_epoch: one.leader_epoch.map(|epoch| epoch.0),
             metadata: one.metadata.clone(),
@@ -224,6 +241,22 @@ impl Committer {
             });
         });
         again
+    }
+
+    /// What is meant for a topic that was deleted is never tried again: least of all until another topic has its name.
+    fn drop_gone(&self, open: &mut Vec<Wanted>, refused: &mut Option<Error>) {
+        let snapshot = self.client.inner.metadata.snapshot();
+        open.retain(|one| {
+            let is_gone = snapshot.is_gone(one.topic_id);
+            if is_gone {
+                let error = topic_gone(&one.partition.topic, one.topic_id, &snapshot).context(&one.partition);
+                tracing::debug!(group = %self.group, %error, "an offset is not committed");
+                if one.is_named {
+                    refused.get_or_insert(error);
+                }
+            }
+            !is_gone
+        });
     }
 
     /// What was taken away between two tries is another's to commit.
@@ -273,9 +306,11 @@ mod tests {
         let one = |index: u32, metadata: usize| Wanted {
             slot: SlotId(1),
             partition: partition("t", index),
+            topic_id: crate::wire::fake_consumer::topic_id("t"),
             offset: Offset(7),
             leader_epoch: None,
             metadata: "m".repeat(metadata),
+            is_named: false,
         };
         let sizes = |metadata: usize| -> Vec<usize> {
             let wanted = (0..2_500).map(|index| one(index, metadata)).collect();

@@ -17,7 +17,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 pub(super) fn refuse(slot: &mut Slot, error: Error, reset: OffsetReset, now: Instant, again_at_once: bool) {
     match error.code() {
         Some(ErrorCode::OffsetOutOfRange) => out_of_range(slot, error, reset),
-        Some(ErrorCode::UnknownTopicOrPartition) if slot.assigned.is_none() => {
+        Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) if slot.life.is_none() => {
             let since = *slot.unknown_since.get_or_insert(now);
             if now - since >= UNKNOWN_FOR {
                 slot.fail(error.context(&slot.partition));

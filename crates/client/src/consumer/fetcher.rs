@@ -14,13 +14,14 @@ use super::broker_stream::{BrokerStream, StreamEvent, sleep_until};
 use super::lookups::{Found, LookupTarget, look_up_committed, look_up_log};
 use super::plan::{Ask, Questions};
 use super::shared::Shared;
-use super::slot::Lookup;
+use super::slot::{Lookup, Slot};
 use super::slots::{Brought, SlotId};
 use crate::client::Client;
 use crate::error::Error;
-use crate::metadata::Snapshot;
+use crate::metadata::{Snapshot, topic_gone};
 use crate::wire::Refusal;
 use crate::wire::fetch::{FetchAnswer, Fetched};
+use crate::wire::session::Assigned;
 
 /// Answers that came and were not taken in yet, over all brokers.
 const MAX_WAITING_ANSWERS: usize = 4;
@@ -76,7 +77,7 @@ impl Fetcher {
                 }
                 Some(_) = fetcher.stream_tasks.join_next(), if !fetcher.stream_tasks.is_empty() => {}
                 () = shared.work.notified() => {}
-                Ok(()) = metadata.changed() => fetcher.abandon_moved(),
+                Ok(()) = metadata.changed() => fetcher.follow_metadata(),
                 () = sleep_until(wake) => {}
             }
         }
@@ -85,7 +86,7 @@ impl Fetcher {
     /// Asks for everything that there is to ask; says when something comes up by itself.
     fn ask(&mut self) -> Option<Instant> {
         let snapshot = self.client.inner.metadata.snapshot();
-        let leader_of = |partition: &TopicPartition| leader(&snapshot, partition);
+        let leader_of = |slot: &Slot| leader(&snapshot, slot);
         let mut out = Questions::new();
         for question in self.questions.values() {
             *out.entry(question.address.clone()).or_default() += 1;
@@ -194,7 +195,7 @@ impl Fetcher {
             .map(|(partition, outcome)| {
                 let outcome = outcome
                     .map(check)
-                    .map_err(|refusal| self.learn(&partition, refusal));
+                    .map_err(|refusal| self.learn(&partition, &question, refusal));
                 (partition, outcome)
             })
             .collect();
@@ -216,8 +217,12 @@ impl Fetcher {
         });
     }
 
-    fn learn(&self, partition: &TopicPartition, refusal: Refusal) -> (Error, bool) {
-        let news = self.client.inner.learn(partition, &refusal);
+    fn learn(&self, partition: &TopicPartition, question: &Question, refusal: Refusal) -> (Error, bool) {
+        let id = self.shared.look(|slots| {
+            let slot = slots.id(partition).filter(|slot| question.slots.contains(slot))?;
+            Some(slots.by_id.get(&slot)?.topic_id)
+        });
+        let news = self.client.inner.learn(partition, id, &refusal);
         // Either that broker lags behind, or we have heard of a leader that the metadata do not name yet.
         if refusal.error.code() == Some(ErrorCode::UnknownLeaderEpoch) {
             self.client.inner.metadata.request_refresh();
@@ -226,10 +231,18 @@ impl Fetcher {
         (refusal.error, news)
     }
 
-    /// Leaders may have moved: who waits for an answer from an old one asks the new one.
-    fn abandon_moved(&mut self) {
+    /// Leaders may have moved: who waits for an answer from an old one asks the new one. Topics may be gone, or the whole cluster.
+    fn follow_metadata(&mut self) {
         let snapshot = self.client.inner.metadata.snapshot();
-        let leader_of = |partition: &TopicPartition| leader(&snapshot, partition);
+        if let Some(astray) = &snapshot.astray {
+            self.shared.end(astray.clone());
+        }
+        let gone = |slot: &Slot| {
+            let gone = snapshot.is_gone(slot.topic_id);
+            gone.then(|| topic_gone(&slot.partition.topic, slot.topic_id, &snapshot).context(&slot.partition))
+        };
+        let leader_of = |slot: &Slot| leader(&snapshot, slot);
+        self.shared.bring(|slots| slots.lose_topics(gone));
         self.shared.look(|slots| {
             for (id, question) in &self.questions {
                 slots.abandon_moved(*id, &question.slots, &question.address, &leader_of);
@@ -237,14 +250,14 @@ impl Fetcher {
         });
     }
 
-    fn look_up(&mut self, lookups: Vec<(SlotId, TopicPartition, Lookup, Option<LeaderEpoch>)>) {
+    fn look_up(&mut self, lookups: Vec<(SlotId, Assigned, Lookup, Option<LeaderEpoch>)>) {
         let mut committed = Vec::new();
         let mut in_log = Vec::new();
-        for (slot, partition, lookup, leader_epoch) in lookups {
-            self.client.inner.metadata.want(&partition.topic);
+        for (slot, read, lookup, leader_epoch) in lookups {
+            self.client.inner.metadata.want(&read.partition.topic);
             let target = LookupTarget {
                 slot,
-                partition,
+                read,
                 lookup,
                 leader_epoch,
             };
@@ -274,8 +287,9 @@ impl Fetcher {
     }
 }
 
-fn leader(snapshot: &Snapshot, partition: &TopicPartition) -> Option<(String, LeaderEpoch)> {
-    let (_, epoch, address) = snapshot.leader(partition)?;
+fn leader(snapshot: &Snapshot, slot: &Slot) -> Option<(String, LeaderEpoch)> {
+    let TopicPartition { topic, partition } = &slot.partition;
+    let (_, epoch, address) = snapshot.leader(topic, slot.topic_id, *partition)?;
     Some((address.to_owned(), epoch))
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_types::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset};
 use tokio::time::Instant;
 
 use super::shared::Identity;
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::offsets::{OffsetAt, ask_once};
 use crate::wire::groups::{self as wire, Committer};
 use crate::wire::log::OffsetQuery;
+use crate::wire::session::Assigned;
 
 /// How long a coordinator may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct LookupTarget {
     pub(super) slot: SlotId,
-    pub(super) partition: TopicPartition,
+    pub(super) read: Assigned,
     pub(super) lookup: Lookup,
     pub(super) leader_epoch: Option<LeaderEpoch>,
 }
@@ -37,7 +38,8 @@ pub(super) struct Found {
 /// Asks the leaders.
 pub(super) async fn look_up_log(client: Arc<Inner>, targets: Vec<LookupTarget>) -> Vec<Found> {
     let query = |target: &LookupTarget| OffsetQuery {
-        partition: target.partition.clone(),
+        partition: target.read.partition.clone(),
+        topic_id: Some(target.read.topic_id),
         leader_epoch: target.leader_epoch,
         at: match target.lookup {
             Lookup::Log(at) => at,
@@ -50,7 +52,7 @@ pub(super) async fn look_up_log(client: Arc<Inner>, targets: Vec<LookupTarget>) 
     for answer in answers {
         let Some(at) = targets
             .iter()
-            .position(|target| target.partition == answer.partition)
+            .position(|target| target.read.partition == answer.partition)
         else {
             continue;
         };
@@ -82,7 +84,7 @@ pub(super) async fn look_up_committed(
 ) -> Vec<Found> {
     let asked = async {
         let (address, channel) = client.coordinators.channel(&client, &group, TIMEOUT).await?;
-        let partitions: Vec<_> = targets.iter().map(|target| target.partition.clone()).collect();
+        let partitions = targets.iter().map(|target| target.read.clone()).collect();
         let member = Committer {
             member_id: identity.member_id,
             member_epoch: identity.epoch,
@@ -96,13 +98,19 @@ pub(super) async fn look_up_committed(
     let answer = asked.await.map(|offsets| {
         let known = offsets.into_iter().map(|committed| {
             let epoch = committed.leader_epoch.map(LeaderEpoch);
-            (committed.partition, (Offset(committed.offset), epoch))
+            (
+                committed.partition,
+                (committed.topic_id, Offset(committed.offset), epoch),
+            )
         });
         known.collect::<HashMap<_, _>>()
     });
     let find = |target: LookupTarget| {
         let outcome = match &answer {
-            Ok(known) => Ok(known.get(&target.partition).copied()),
+            Ok(known) => Ok(known
+                .get(&target.read.partition)
+                .filter(|(id, ..)| id.is_none_or(|id| id == target.read.topic_id))
+                .map(|(_, offset, epoch)| (*offset, *epoch))),
             Err(error) => Err(error.clone()),
         };
         Found { target, outcome }
@@ -126,7 +134,7 @@ impl Found {
                         None => {
                             slot.start = Start::Known;
                             let group = group.unwrap_or_default();
-                            slot.fail(super::errors::nothing_committed(group, &target.partition));
+                            slot.fail(super::errors::nothing_committed(group, &target.read.partition));
                         }
                     }
                 });
@@ -142,7 +150,7 @@ fn refused(slots: &mut Slots, target: LookupTarget, error: Error, now: Instant) 
         if slot.start != Start::Asked(target.lookup) {
             return;
         }
-        tracing::debug!(partition = %target.partition, %error, "where to begin could not be looked up");
+        tracing::debug!(partition = %target.read.partition, %error, "where to begin could not be looked up");
         slot.start = Start::Wanted(target.lookup);
         match error.code() {
             // A member that was fenced hears of it on its stream, and then owns the partition no more.

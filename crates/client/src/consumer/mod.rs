@@ -49,6 +49,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::offsets::{OffsetAt, look_up};
 use crate::record::ConsumedRecord;
 use crate::wire::log::OffsetQuery;
+use crate::wire::session::Assigned;
 
 pub use builder::{AssignedConsumerBuilder, GroupConsumerBuilder};
 pub use committer::Committer;
@@ -226,12 +227,13 @@ impl Consumer {
 
     /// The high watermarks of everything assigned, asked for now.
     pub async fn end_offsets(&self) -> Result<Ends> {
-        let query = |partition| OffsetQuery {
-            partition,
+        let query = |read: Assigned| OffsetQuery {
+            partition: read.partition,
+            topic_id: Some(read.topic_id),
             leader_epoch: None,
             at: OffsetAt::Latest,
         };
-        let queries = self.assignment().into_iter().map(query).collect();
+        let queries = self.shared.read().into_iter().map(query).collect();
         let deadline = Instant::now() + END_OFFSETS_TIMEOUT;
         let found = look_up(&self.client.inner, queries, deadline).await?;
         Ok(found

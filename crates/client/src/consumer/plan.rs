@@ -8,12 +8,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidelog_types::{LeaderEpoch, TopicPartition};
+use tidelog_types::LeaderEpoch;
 use tokio::time::Instant;
 
-use super::slot::{Lookup, Start};
+use super::slot::{Lookup, Slot, Start};
 use super::slots::{SlotId, Slots};
 use crate::wire::fetch::{FetchAsk, PartitionAsk};
+use crate::wire::session::Assigned;
 
 /// Most questions that are out at one broker.
 const MAX_QUESTIONS_PER_BROKER: usize = 16;
@@ -31,7 +32,7 @@ pub(super) type Questions = BTreeMap<String, usize>;
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) asks: Vec<Ask>,
-    pub(super) lookups: Vec<(SlotId, TopicPartition, Lookup, Option<LeaderEpoch>)>,
+    pub(super) lookups: Vec<(SlotId, Assigned, Lookup, Option<LeaderEpoch>)>,
     /// When something comes up by itself.
     pub(super) wake: Option<Instant>,
     /// Whether a partition has no leader, as far as is known.
@@ -46,8 +47,8 @@ pub(super) struct Ask {
     pub(super) slots: Vec<SlotId>,
 }
 
-/// Who leads a partition, where, and in which epoch.
-pub(super) type LeaderOf<'a> = &'a dyn Fn(&TopicPartition) -> Option<(String, LeaderEpoch)>;
+/// Who leads a slot's partition, where, and in which epoch.
+pub(super) type LeaderOf<'a> = &'a dyn Fn(&Slot) -> Option<(String, LeaderEpoch)>;
 
 impl Slots {
     /// Says what to ask now, and takes it as asked. `next_question` numbers the questions.
@@ -111,10 +112,10 @@ impl Slots {
         if let Some(lookup) = lookup {
             slot.start = Start::Asked(lookup);
             plan.lookups
-                .push((id, slot.partition.clone(), lookup, slot.seen_epoch));
+                .push((id, slot.as_assigned(), lookup, slot.seen_epoch));
             return;
         }
-        match leader_of(&slot.partition) {
+        match leader_of(slot) {
             Some((address, _)) => groups.entry((address, slot.is_hot())).or_default().push(id),
             None => {
                 plan.leaderless = true;
@@ -150,9 +151,10 @@ impl Slots {
                 continue;
             };
             slot.in_flight = Some(question);
-            let known = leader_of(&slot.partition).map(|(_, epoch)| epoch);
+            let known = leader_of(slot).map(|(_, epoch)| epoch);
             partitions.push(PartitionAsk {
                 partition: slot.partition.clone(),
+                topic_id: slot.topic_id,
                 leader_epoch: slot.seen_epoch.max(known),
                 fetch_offset: slot.fetch_offset,
                 max_bytes: self.options.max_partition_bytes,
@@ -180,7 +182,7 @@ impl Slots {
             .filter(|id| {
                 self.by_id.get(id).is_some_and(|slot| {
                     slot.in_flight == Some(question)
-                        && leader_of(&slot.partition).is_some_and(|(led_at, _)| led_at != address)
+                        && leader_of(slot).is_some_and(|(led_at, _)| led_at != address)
                 })
             })
             .copied()
@@ -200,7 +202,7 @@ mod tests {
     use super::*;
     use crate::consumer::options::{FetchOptions, StartAt};
     use crate::consumer::slots::Brought;
-    use crate::consumer::testing::{batch, partition};
+    use crate::consumer::testing::{assigned, batch};
 
     struct Planner {
         slots: Slots,
@@ -212,7 +214,7 @@ mod tests {
         fn new(options: FetchOptions, partitions: u32) -> Self {
             let mut slots = Slots::new(options);
             for index in 0..partitions {
-                let id = slots.add(partition("t", index), None);
+                let id = slots.add(assigned("t", index), None);
                 slots.begin(id, Some(StartAt::Offset(0)));
             }
             Self {
@@ -224,8 +226,8 @@ mod tests {
 
         /// Partitions from 100 on have no leader; odd ones are led by b.
         fn plan(&mut self) -> Plan {
-            let leader_of = |partition: &TopicPartition| {
-                let index = partition.partition.0;
+            let leader_of = |slot: &Slot| {
+                let index = slot.partition.partition.0;
                 let address = if index % 2 == 1 { "b" } else { "a" };
                 (index < 100).then(|| (address.to_owned(), LeaderEpoch(4)))
             };
@@ -331,7 +333,7 @@ mod tests {
     #[tokio::test]
     async fn a_partition_without_a_leader_is_looked_at_again_later() {
         let mut planner = Planner::new(FetchOptions::default(), 0);
-        let id = planner.slots.add(partition("t", 100), None);
+        let id = planner.slots.add(assigned("t", 100), None);
         planner.slots.begin(id, Some(StartAt::Offset(0)));
         let plan = planner.plan();
         assert!(plan.leaderless && plan.asks.is_empty());
@@ -344,7 +346,7 @@ mod tests {
     async fn a_question_to_a_broker_that_leads_no_more_is_abandoned() {
         let mut planner = Planner::new(FetchOptions::default(), 1);
         planner.plan();
-        let moved = |_: &TopicPartition| Some(("c".to_owned(), LeaderEpoch(6)));
+        let moved = |_: &Slot| Some(("c".to_owned(), LeaderEpoch(6)));
         planner.slots.abandon_moved(0, &[SlotId(0)], "a", &moved);
         let plan = planner.plan();
         assert_eq!(asked(&plan), [("a", vec![0])]);

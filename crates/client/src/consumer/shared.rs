@@ -12,10 +12,11 @@ use super::Ends;
 use super::broker_stream::sleep_until;
 use super::options::{FetchOptions, StartAt};
 use super::repeated::Repeated;
-use super::slot::Start;
+use super::slot::{Slot, Start};
 use super::slots::Slots;
 use crate::error::{Error, Result};
 use crate::record::ConsumedRecord;
+use crate::wire::session::Assigned;
 
 /// Shared state of a consumer.
 #[derive(Debug)]
@@ -218,7 +219,7 @@ impl Shared {
 
     pub(super) fn mark(&self, record: &ConsumedRecord) {
         let mut state = self.state.lock();
-        let Some(id) = state.slots.id(&record.topic_partition()) else {
+        let Some(id) = state.slots.id_of(&record.topic_partition(), record.topic_id) else {
             return;
         };
         let Some(slot) = state.slots.by_id.get_mut(&id) else {
@@ -271,13 +272,13 @@ impl Shared {
     }
 
     pub(super) fn assignment(&self) -> Vec<TopicPartition> {
+        self.read().into_iter().map(|read| read.partition).collect()
+    }
+
+    /// What is read, in order.
+    pub(super) fn read(&self) -> Vec<Assigned> {
         let state = self.state.lock();
-        let mut all: Vec<_> = state
-            .slots
-            .by_id
-            .values()
-            .map(|slot| slot.partition.clone())
-            .collect();
+        let mut all: Vec<_> = state.slots.by_id.values().map(Slot::as_assigned).collect();
         all.sort_unstable();
         all
     }
@@ -320,7 +321,7 @@ mod tests {
     use tidelog_types::ErrorCode;
 
     use super::*;
-    use crate::consumer::testing::{batch, partition};
+    use crate::consumer::testing::{assigned, batch, partition};
     use crate::error::ErrorKind;
 
     /// What a loop that only logs what fails is answered in ninety seconds.
@@ -336,7 +337,7 @@ mod tests {
     fn shared() -> Shared {
         let shared = Shared::new(FetchOptions::default(), String::new());
         shared.change(|slots| {
-            let id = slots.add(partition("t", 0), None);
+            let id = slots.add(assigned("t", 0), None);
             slots.begin(id, Some(StartAt::Offset(0)));
         });
         shared
@@ -375,7 +376,7 @@ mod tests {
     async fn a_record_does_not_wait_for_an_error_that_is_told_again() {
         let shared = shared();
         shared.change(|slots| {
-            let id = slots.add(partition("t", 1), None);
+            let id = slots.add(assigned("t", 1), None);
             slots.begin(id, Some(StartAt::Offset(0)));
         });
         fail(&shared, ErrorKind::Corrupt);

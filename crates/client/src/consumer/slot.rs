@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use tidelog_record::{Batch, DEFAULT_OPENED_BYTES, IntoRecords};
-use tidelog_types::{LeaderEpoch, Offset, TopicPartition};
+use tidelog_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 use tokio::time::Instant;
 
 use super::marks::Marks;
@@ -55,8 +55,10 @@ pub(super) enum Lookup {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) partition: TopicPartition,
-    /// As the group assigned it, and in which life of the member; none in assigned mode.
-    pub(super) assigned: Option<(Assigned, u64)>,
+    /// The topic that is read: one that is made anew under its name is another one, and this partition none of it.
+    pub(super) topic_id: TopicId,
+    /// In which life of the member its group assigned it; none in assigned mode.
+    pub(super) life: Option<u64>,
     pub(super) standing: Standing,
     pub(super) paused: bool,
     pub(super) start: Start,
@@ -98,10 +100,11 @@ struct Open {
 }
 
 impl Slot {
-    pub(super) fn new(partition: TopicPartition, assigned: Option<(Assigned, u64)>) -> Self {
+    pub(super) fn new(read: Assigned, life: Option<u64>) -> Self {
         Self {
-            partition,
-            assigned,
+            partition: read.partition,
+            topic_id: read.topic_id,
+            life,
             standing: Standing::Arriving,
             paused: false,
             start: Start::Wanted(Lookup::Committed),
@@ -163,6 +166,14 @@ impl Slot {
         self.buffered_bytes = 0;
         self.in_flight = None;
         self.fetch_offset = self.position;
+    }
+
+    /// As a group assigns it.
+    pub(super) fn as_assigned(&self) -> Assigned {
+        Assigned {
+            partition: self.partition.clone(),
+            topic_id: self.topic_id,
+        }
     }
 
     pub(super) fn see_epoch(&mut self, epoch: LeaderEpoch) {
@@ -299,6 +310,7 @@ impl Slot {
             }
             return Some(Ok(ConsumedRecord {
                 topic: self.partition.topic.clone(),
+                topic_id: self.topic_id,
                 partition: self.partition.partition.0,
                 offset: record.offset.0,
                 leader_epoch: epoch.0,
@@ -384,10 +396,10 @@ mod tests {
     use tidelog_record::EmptiedRange;
 
     use super::*;
-    use crate::consumer::testing::{batch, partition, values};
+    use crate::consumer::testing::{assigned, batch, values};
 
     fn slot(at: u64) -> Slot {
-        let mut slot = Slot::new(partition("t", 0), None);
+        let mut slot = Slot::new(assigned("t", 0), None);
         slot.standing = Standing::Reading;
         slot.begin_at(Offset(at));
         slot

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use tidelog_record::Batch;
-use tidelog_types::{LeaderEpoch, Offset, TopicPartition};
+use tidelog_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 use tokio::time::Instant;
 
 use super::Ends;
@@ -75,15 +75,13 @@ impl Slots {
     }
 
     /// A partition more. It is not read before [`Self::begin`].
-    pub(super) fn add(&mut self, partition: TopicPartition, assigned: Option<(Assigned, u64)>) -> SlotId {
+    pub(super) fn add(&mut self, read: Assigned, life: Option<u64>) -> SlotId {
         let id = SlotId(self.next_id);
         self.next_id += 1;
-        debug_assert!(
-            !self.by_name.contains_key(&partition),
-            "{partition} is read twice"
-        );
+        let partition = &read.partition;
+        debug_assert!(!self.by_name.contains_key(partition), "{partition} is read twice");
         self.by_name.insert(partition.clone(), id);
-        self.by_id.insert(id, Slot::new(partition, assigned));
+        self.by_id.insert(id, Slot::new(read, life));
         id
     }
 
@@ -122,6 +120,12 @@ impl Slots {
         self.by_name.get(partition).copied()
     }
 
+    /// The slot of a partition if it is this topic's.
+    pub(super) fn id_of(&self, partition: &TopicPartition, topic_id: TopicId) -> Option<SlotId> {
+        let id = self.id(partition)?;
+        (self.by_id.get(&id)?.topic_id == topic_id).then_some(id)
+    }
+
     pub(super) fn get(&self, partition: &TopicPartition) -> Option<&Slot> {
         self.by_id.get(&self.id(partition)?)
     }
@@ -133,18 +137,14 @@ impl Slots {
 
     /// Everything of one life of the member that was not given up yet.
     pub(super) fn owned(&self, life: u64) -> BTreeSet<Assigned> {
-        let of_life = |slot: &Slot| match &slot.assigned {
-            Some((assigned, its)) if *its == life => Some(assigned.clone()),
-            _ => None,
-        };
-        self.by_id.values().filter_map(of_life).collect()
+        let of_life = self.by_id.values().filter(|slot| slot.life == Some(life));
+        of_life.map(Slot::as_assigned).collect()
     }
 
     /// Whether a slot is still there and was assigned in this life.
     pub(super) fn is_of_life(&self, id: SlotId, life: u64) -> bool {
         let slot = self.by_id.get(&id);
-        slot.and_then(|slot| slot.assigned.as_ref())
-            .is_some_and(|(_, its)| *its == life)
+        slot.is_some_and(|slot| slot.life == Some(life))
     }
 
     /// Changes a slot and keeps the accounts: what is buffered, who is ready, who may be asked for.
@@ -268,6 +268,22 @@ impl Slots {
         });
     }
 
+    /// Stops reading what is no more, for these reasons; what is buffered is handed out before. A group takes its members' partitions away
+    /// by itself.
+    pub(super) fn lose_topics(&mut self, gone: impl Fn(&Slot) -> Option<Error>) {
+        let ids: Vec<SlotId> = self.by_id.keys().copied().collect();
+        for id in ids {
+            let why = self
+                .by_id
+                .get(&id)
+                .filter(|slot| slot.life.is_none())
+                .and_then(&gone);
+            if let Some(why) = why {
+                self.with(id, |slot| slot.fail(why));
+            }
+        }
+    }
+
     /// A lookup found where reading begins.
     pub(super) fn found(&mut self, id: SlotId, lookup: Lookup, offset: Offset, epoch: Option<LeaderEpoch>) {
         self.with(id, |slot| {
@@ -281,15 +297,12 @@ impl Slots {
     }
 
     /// What may be committed, of all partitions or of some.
-    pub(super) fn committable(
-        &self,
-        of: Option<&BTreeSet<SlotId>>,
-    ) -> Vec<(SlotId, TopicPartition, Committable)> {
+    pub(super) fn committable(&self, of: Option<&BTreeSet<SlotId>>) -> Vec<(SlotId, Assigned, Committable)> {
         let wanted = |id: &SlotId| of.is_none_or(|of| of.contains(id));
         self.by_id
             .iter()
             .filter(|(id, _)| wanted(id))
-            .filter_map(|(id, slot)| Some((*id, slot.partition.clone(), slot.marks.committable()?)))
+            .filter_map(|(id, slot)| Some((*id, slot.as_assigned(), slot.marks.committable()?)))
             .collect()
     }
 

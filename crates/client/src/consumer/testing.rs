@@ -4,10 +4,21 @@ use bytes::Bytes;
 use tidelog_record::{Batch, BatchBuilder, Compression, NewRecord};
 use tidelog_types::{LeaderEpoch, Offset, PartitionIndex, TopicPartition};
 
+use crate::wire::fake_consumer::topic_id;
+use crate::wire::session::Assigned;
+
 pub(crate) fn partition(topic: &str, index: u32) -> TopicPartition {
     TopicPartition {
         topic: topic.parse().unwrap(),
         partition: PartitionIndex(index),
+    }
+}
+
+/// The same, of the only topic that ever had this name.
+pub(crate) fn assigned(topic: &str, index: u32) -> Assigned {
+    Assigned {
+        partition: partition(topic, index),
+        topic_id: topic_id(topic),
     }
 }
 

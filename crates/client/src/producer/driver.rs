@@ -136,7 +136,8 @@ impl Driver {
                 () = shared.wake.notified() => {}
                 () = sent.notified() => {}
                 Ok(()) = metadata.changed() => {
-                    shared.topics.refresh(&metadata.borrow_and_update().clone());
+                    metadata.borrow_and_update();
+                    shared.topics.refresh();
                     let working = self.partitions.iter().filter(|(_, partition)| partition.has_work());
                     self.due.extend(working.map(|(id, _)| *id));
                 }
@@ -152,6 +153,7 @@ impl Driver {
         let now = self.context.now();
         let news = self.context.links.expire(now);
         self.on_news(news);
+        self.take_retired();
         self.take_scheduled();
         self.take_timers(now);
         while !self.due.is_empty() {
@@ -173,9 +175,31 @@ impl Driver {
         Some(self.context.instant(wake))
     }
 
+    /// What waits for a topic that is gone fails, and so does what is on its way there: of that nobody knows whether it was written. Late
+    /// answers find no partition.
+    fn take_retired(&mut self) {
+        for (topic, error) in self.shared.topics.take_retired() {
+            for queue in topic.queues() {
+                if let Some(mut partition) = self.partitions.remove(&queue.id) {
+                    partition.retire(&error, &mut self.context);
+                }
+                for batch in queue.retire() {
+                    let error = error.clone().context(&queue.partition);
+                    batch.settler.settle(Err(error));
+                }
+                queue.settled();
+                self.due.remove(&queue.id);
+            }
+        }
+    }
+
     fn take_scheduled(&mut self) {
         let settings = self.context.settings.line();
         for (queue, topic) in self.shared.take_scheduled() {
+            // What was put into it before it was retired has failed.
+            if queue.is_retired() {
+                continue;
+            }
             let id = queue.id;
             self.partitions.entry(id).or_insert_with(|| {
                 let line = Line::new(settings, self.context.identity);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use tidelog_record::HEADER_BYTES;
 use tidelog_types::{ErrorCode, TopicName};
-use tokio::sync::{Notify, Semaphore, TryAcquireError};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,9 @@ use crate::record::{Record, RecordMetadata};
 
 /// How long a record waits for a topic that the cluster does not know, or not yet; never longer than the delivery timeout.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a record for a partition that its topic does not have waits for the news that the topic was made anew: as long as brokers lag
+/// behind each other.
+const NEWS_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Sends records. Cheap to clone; clones share buffer, connections and order. By default every record is stored on all in-sync replicas,
 /// once, and in the order in which one task enqueued those of a partition, whatever has to be retried.
@@ -46,6 +49,9 @@ const TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
 /// # When a record fails
 /// What may succeed later is tried until the delivery timeout, and order is kept meanwhile. A record that fails all the same tells by
 /// [`Error::maybe_written`] whether it may stand in the log: such a record, sent again by the application, may be stored twice.
+///
+/// A topic that is deleted fails the records that wait for it with `UNKNOWN_TOPIC_ID`, for good. None of them goes to a topic that is made
+/// anew under its name; the next record that is enqueued does.
 ///
 /// # Dropping
 /// When the last clone is dropped without [`close`](Self::close), records that are not acknowledged are abandoned: their futures resolve
@@ -127,41 +133,55 @@ impl Producer {
         let charge = self.charge(&record)?;
         // A program that enqueues in a loop must let the sender run, which may share its thread.
         tokio::task::coop::consume_budget().await;
-        let topic = match self.handle.shared.topics.get(&record.topic) {
-            Some(topic) => topic,
-            None => self.topic(&record.topic).await?,
-        };
+        let mut reserved = None;
+        let mut asked_again = false;
+        loop {
+            let topic = match self.handle.shared.topics.get(&record.topic) {
+                Some(topic) => topic,
+                None => self.topic(&record.topic).await?,
+            };
+            let permit = match reserved.take() {
+                Some(permit) => permit,
+                None => self.reserve(charge).await?,
+            };
+            match self.append(&topic, &record, charge) {
+                Ok(Some(delivery)) => {
+                    permit.forget();
+                    return Ok(delivery);
+                }
+                // It was deleted; if it was made anew, its name leads to another one now.
+                Ok(None) => {}
+                // It may have been made anew with more partitions a moment ago.
+                Err(error) if error.is_unknown_topic() && !asked_again => {
+                    asked_again = true;
+                    let metadata = &self.handle.client.inner.metadata;
+                    metadata.made_anew(topic.name(), topic.id, NEWS_TIMEOUT).await;
+                }
+                Err(error) => return Err(error),
+            }
+            reserved = Some(permit);
+        }
+    }
+
+    /// Waits for room in the buffer.
+    async fn reserve(&self, charge: u32) -> Result<SemaphorePermit<'_>> {
         let room = &self.handle.shared.room;
-        let permit = match room.try_acquire_many(charge) {
-            Ok(permit) => permit,
-            Err(TryAcquireError::Closed) => return Err(closed()),
+        match room.try_acquire_many(charge) {
+            Ok(permit) => Ok(permit),
+            Err(TryAcquireError::Closed) => Err(closed()),
             Err(TryAcquireError::NoPermits) => {
                 let waited = timeout(self.handle.settings.delivery_timeout, room.acquire_many(charge)).await;
                 waited
                     .map_err(|_| self.buffer_full(charge))?
-                    .map_err(|_| closed())?
+                    .map_err(|_| closed())
             }
-        };
-        let delivery = match self.append(&topic, &record, charge) {
-            // Its topic may have been made anew with more partitions.
-            Err(error) if error.is_retriable() => {
-                self.handle
-                    .client
-                    .inner
-                    .metadata
-                    .fresh(self.topic_deadline())
-                    .await?;
-                self.append(&topic, &record, charge)?
-            }
-            appended => appended?,
-        };
-        permit.forget();
-        Ok(delivery)
+        }
     }
 
     /// Puts a record into its batch if that needs no waiting; else gives the record back, with [`ErrorKind::BufferFull`] if there
-    /// is no room. A topic that this producer does not know yet is a retriable error, and is asked for: it will be known soon. As nothing is
-    /// waited for here, whoever tries again paces that.
+    /// is no room. A topic that this producer does not know yet is a retriable error, and is asked for: it will be known soon. One that
+    /// is still unknown ten seconds later does not exist, and the error is final. As nothing is waited for here, whoever tries again paces
+    /// that.
     pub fn try_enqueue(&self, record: Record) -> Result<DeliveryFuture, SendError> {
         match self.try_append(&record) {
             Ok(delivery) => Ok(delivery),
@@ -221,6 +241,7 @@ impl Producer {
                 TryAcquireError::NoPermits => self.buffer_full(charge),
             })?;
         let delivery = self.append(&topic, record, charge)?;
+        let delivery = delivery.ok_or_else(|| not_known_yet(&record.topic))?;
         permit.forget();
         Ok(delivery)
     }
@@ -260,8 +281,8 @@ impl Producer {
         Ok(size as u32)
     }
 
-    /// Copies a record whose room is reserved.
-    fn append(&self, topic: &Arc<Topic>, record: &Record, charge: u32) -> Result<DeliveryFuture> {
+    /// Copies a record whose room is reserved; not if the topic is gone.
+    fn append(&self, topic: &Arc<Topic>, record: &Record, charge: u32) -> Result<Option<DeliveryFuture>> {
         let shared = &self.handle.shared;
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(now_ms);
         loop {
@@ -272,7 +293,7 @@ impl Producer {
                     if enqueued.wake {
                         shared.schedule(queue, topic);
                     }
-                    return Ok(enqueued.delivery);
+                    return Ok(Some(enqueued.delivery));
                 }
                 Err(NotEnqueued::BatchFull { wake }) => {
                     topic.move_on(queue.partition.partition);
@@ -280,6 +301,7 @@ impl Producer {
                         shared.schedule(queue, topic);
                     }
                 }
+                Err(NotEnqueued::Retired) => return Ok(None),
                 Err(NotEnqueued::Failed(error)) => return Err(error),
             }
         }
@@ -305,12 +327,17 @@ impl Producer {
         if shared.room.is_closed() {
             return Err(closed());
         }
-        shared.topics.open(&name).ok_or_else(|| {
-            self.handle.client.inner.metadata.want(&name);
-            Error::new(
-                ErrorKind::Refused(ErrorCode::UnknownTopicOrPartition),
-                format!("topic {name} is not known yet: create it, or try again in a moment"),
-            )
+        if let Some(topic) = shared.topics.open(&name) {
+            return Ok(topic);
+        }
+        let metadata = &self.handle.client.inner.metadata;
+        metadata.check_home()?;
+        metadata.want(&name);
+        let error = not_known_yet(name.as_str());
+        let unknown_since = metadata.snapshot().unknown_since(&name);
+        Err(match unknown_since {
+            Some(since) if since.elapsed() >= TOPIC_TIMEOUT => error.for_good(),
+            _ => error,
         })
     }
 
@@ -372,6 +399,13 @@ impl Shared {
         }
         batches
     }
+}
+
+fn not_known_yet(topic: &str) -> Error {
+    Error::new(
+        ErrorKind::Refused(ErrorCode::UnknownTopicOrPartition),
+        format!("topic {topic} is not known yet: create it, or try again in a moment"),
+    )
 }
 
 fn now_ms() -> i64 {

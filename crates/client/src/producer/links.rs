@@ -15,6 +15,7 @@ use super::builder::{Acks, Settings};
 use super::line::BatchId;
 use crate::backoff;
 use crate::client::Client;
+use crate::connection::Channel;
 use crate::error::{Error, ErrorKind};
 use crate::wire::Refusal;
 use crate::wire::produce::{BatchToProduce, ProduceAnswer, ProduceRequest, open};
@@ -366,12 +367,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn run(
-        self,
-        channel: crate::connection::Channel,
-        timeout: Duration,
-        on_sent: impl Fn() + Send + 'static,
-    ) {
+    async fn run(self, channel: Channel, timeout: Duration, on_sent: impl Fn() + Send + 'static) {
         let (requests, queue) = mpsc::channel(MAX_QUEUED_REQUESTS);
         let timeout = timeout.min(OPEN_TIMEOUT);
         let opened = tokio::time::timeout(timeout, open(channel, queue, on_sent)).await;

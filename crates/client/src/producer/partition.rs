@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_record::{Batch, BatchBuilder, BuildError};
-use tidelog_types::{BrokerId, ErrorCode, LeaderEpoch, ProducerStamp};
+use tidelog_types::{BrokerId, ErrorCode, LeaderEpoch, ProducerStamp, TopicPartition};
 
 use super::delivery::Settler;
 use super::driver::Context;
@@ -106,7 +106,8 @@ impl Partition {
         let answer = match outcome {
             Outcome::Answered(Ok(base_offset)) => Answer::Stored { base_offset },
             Outcome::Answered(Err(refusal)) => {
-                let at_once = context.client.inner.learn(&self.queue.partition, &refusal);
+                let id = Some(self.topic.id);
+                let at_once = context.client.inner.learn(&self.queue.partition, id, &refusal);
                 let record_count = self.batches.get(&batch).map_or(1, |flying| flying.record_count);
                 let error = explained(refusal, record_count);
                 Answer::Refused { error, at_once }
@@ -118,6 +119,12 @@ impl Partition {
         };
         let effects = self.line.answered(batch, answer, context.now());
         self.perform(effects, None, context);
+    }
+
+    /// Its topic is gone: what is on its way fails, and no timer rings any more.
+    pub(crate) fn retire(&mut self, error: &Error, context: &mut Context) {
+        self.abort(error);
+        context.set_timer(self.queue.id, &mut self.wake, None);
     }
 
     /// Fails everything that is not settled.
@@ -133,9 +140,10 @@ impl Partition {
     fn advance(&mut self, context: &mut Context, now: Duration) -> Option<Duration> {
         let metadata = Arc::clone(&context.client.inner.metadata);
         let snapshot = metadata.snapshot();
-        let Some((broker, epoch, address)) = snapshot.leader(&self.queue.partition) else {
+        let TopicPartition { topic, partition } = &self.queue.partition;
+        let Some((broker, epoch, address)) = snapshot.leader(topic, self.topic.id, *partition) else {
             self.line.note(&no_leader(&self.queue));
-            metadata.want(&self.queue.partition.topic);
+            metadata.want(topic);
             metadata.request_refresh();
             return Some(now + NO_LEADER_PAUSE);
         };
@@ -232,6 +240,7 @@ impl Partition {
                 flying.settler.sent = true;
                 let data = BatchToProduce {
                     partition: self.queue.partition.clone(),
+                    topic_id: self.topic.id,
                     leader_epoch: leader.epoch,
                     bytes: sealed.bytes().clone(),
                 };

@@ -49,6 +49,8 @@ struct State {
     /// Size of the last batch: the next one is likely to be as large.
     last_size: usize,
     closed: bool,
+    /// The topic is gone: records for its name go elsewhere.
+    retired: bool,
 }
 
 /// A batch that nobody sent yet.
@@ -73,6 +75,8 @@ pub(crate) enum NotEnqueued {
     BatchFull {
         wake: bool,
     },
+    /// The topic is gone, and the record may go to the one that has its name now.
+    Retired,
     Failed(Error),
 }
 
@@ -107,6 +111,7 @@ impl PartitionQueue {
                 scheduled: false,
                 last_size: SMALLEST_BUFFER,
                 closed: false,
+                retired: false,
             }),
         }
     }
@@ -130,6 +135,9 @@ impl PartitionQueue {
         let mut state = self.state.lock();
         if state.closed {
             return Err(NotEnqueued::Failed(closed()));
+        }
+        if state.retired {
+            return Err(NotEnqueued::Retired);
         }
         let mut news = false;
         let limit = state.settings.batch_size;
@@ -189,6 +197,18 @@ impl PartitionQueue {
             old.push(batch);
         }
         old
+    }
+
+    /// Takes no record any more, and gives up every batch that was not taken.
+    pub(crate) fn retire(&self) -> Vec<WaitingBatch> {
+        let mut state = self.state.lock();
+        state.retired = true;
+        state.close_open();
+        std::mem::take(&mut state.full).into()
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.state.lock().retired
     }
 
     /// When the oldest batch was begun.

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::RwLock;
-use tidelog_types::{PartitionIndex, TopicName, TopicPartition, partition_for_key};
+use parking_lot::{Mutex, RwLock};
+use tidelog_types::{PartitionIndex, TopicId, TopicName, TopicPartition, partition_for_key};
 
 use super::queue::{BatchSettings, PartitionQueue};
-use crate::error::Result;
-use crate::metadata::{Metadata, Snapshot, no_such_partition};
+use crate::error::{Error, Result};
+use crate::metadata::{Metadata, Snapshot, no_such_partition, topic_gone};
 use crate::record::Record;
 
 /// Every topic that a record was enqueued for.
@@ -18,13 +18,18 @@ pub(crate) struct Topics {
     metadata: Arc<Metadata>,
     settings: BatchSettings,
     by_name: RwLock<HashMap<String, Arc<Topic>>>,
+    /// Topics that take no record any more, and why; the driver has not been told yet.
+    retired: Mutex<Vec<(Arc<Topic>, Error)>>,
+    /// Up to which version of the metadata this holds.
+    refreshed: AtomicU64,
     next_queue: AtomicU64,
 }
 
-/// One of them.
+/// One of them: a topic that is made anew under its name is another one, with other partitions, queues and sequences.
 #[derive(Debug)]
 pub(crate) struct Topic {
     name: TopicName,
+    pub(crate) id: TopicId,
     metadata: Arc<Metadata>,
     queues: RwLock<Vec<Arc<PartitionQueue>>>,
     /// Where keyless records go until the batch there is closed (KIP-480).
@@ -37,52 +42,90 @@ impl Topics {
             metadata,
             settings,
             by_name: RwLock::default(),
+            retired: Mutex::default(),
+            refreshed: AtomicU64::new(0),
             next_queue: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        // What the client knows to be gone takes no record from then on, also where the driver has not come to it yet.
+        if self.metadata.version() != self.refreshed.load(Ordering::Acquire) {
+            self.refresh();
+        }
         self.by_name.read().get(name).cloned()
     }
 
     /// The topic, with as many partitions as are known by now; `None` if metadata does not know it.
     pub(crate) fn open(&self, name: &TopicName) -> Option<Arc<Topic>> {
         let snapshot = self.metadata.snapshot();
-        let count = partition_count(&snapshot, name).filter(|count| *count > 0)?;
+        if snapshot.astray.is_some() {
+            return None;
+        }
+        let id = snapshot.id(name)?;
+        let count = partition_count(&snapshot, name, id).filter(|count| *count > 0)?;
         let mut by_name = self.by_name.write();
+        if let Some(known) = by_name.get(name.as_str())
+            && known.id != id
+        {
+            let gone = topic_gone(name, known.id, &snapshot);
+            self.retired.lock().push((Arc::clone(known), gone));
+            by_name.remove(name.as_str());
+        }
         let topic = by_name.entry(name.as_str().to_owned()).or_insert_with(|| {
             Arc::new(Topic {
                 name: name.clone(),
+                id,
                 metadata: Arc::clone(&self.metadata),
                 queues: RwLock::default(),
-                sticky: AtomicU32::new(pick(count, |at| leads(&snapshot, name, at), None, random)),
+                sticky: AtomicU32::new(pick(count, |at| leads(&snapshot, name, id, at), None, random)),
             })
         });
         self.grow(topic, count);
         Some(Arc::clone(topic))
     }
 
-    /// Takes note of partitions that were added.
-    pub(crate) fn refresh(&self, snapshot: &Snapshot) {
-        for topic in self.by_name.read().values() {
-            if let Some(count) = partition_count(snapshot, &topic.name) {
+    /// Takes note of partitions that were added, and of topics that are gone: those are known no more, and a record for that name goes to
+    /// the topic that has it then. Without a cluster everything is gone.
+    pub(crate) fn refresh(&self) {
+        let version = self.metadata.version();
+        let snapshot = self.metadata.snapshot();
+        let mut by_name = self.by_name.write();
+        let mut retired = self.retired.lock();
+        by_name.retain(|_, topic| {
+            if let Some(count) = partition_count(&snapshot, &topic.name, topic.id) {
                 self.grow(topic, count);
             }
-        }
+            let why = match &snapshot.astray {
+                Some(astray) => Some(astray.clone()),
+                None if snapshot.is_gone(topic.id) => Some(topic_gone(&topic.name, topic.id, &snapshot)),
+                None => None,
+            };
+            let stays = why.is_none();
+            retired.extend(why.map(|why| (Arc::clone(topic), why)));
+            stays
+        });
+        self.refreshed.store(version, Ordering::Release);
+    }
+
+    /// The topics that take no record any more, each once: what waits for them, or is on its way, fails for this reason.
+    pub(crate) fn take_retired(&self) -> Vec<(Arc<Topic>, Error)> {
+        std::mem::take(&mut *self.retired.lock())
     }
 
     /// Every partition of every topic.
     pub(crate) fn queues(&self) -> Vec<(Arc<PartitionQueue>, Arc<Topic>)> {
-        let mut queues = Vec::new();
-        for topic in self.by_name.read().values() {
-            let of_topic = topic.queues.read();
-            queues.extend(
-                of_topic
-                    .iter()
-                    .map(|queue| (Arc::clone(queue), Arc::clone(topic))),
-            );
-        }
-        queues
+        let by_name = self.by_name.read();
+        let retired = self.retired.lock();
+        let topics = by_name.values().chain(retired.iter().map(|(topic, _)| topic));
+        let of_topic = |topic: &Arc<Topic>| {
+            let queues = topic.queues();
+            queues
+                .into_iter()
+                .map(|queue| (queue, Arc::clone(topic)))
+                .collect::<Vec<_>>()
+        };
+        topics.flat_map(of_topic).collect()
     }
 
     fn grow(&self, topic: &Topic, count: u32) {
@@ -102,6 +145,15 @@ impl Topics {
 }
 
 impl Topic {
+    pub(crate) fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// The queues of its partitions.
+    pub(crate) fn queues(&self) -> Vec<Arc<PartitionQueue>> {
+        self.queues.read().clone()
+    }
+
     /// The partition a record goes to, and whether it may as well go to another.
     pub(crate) fn queue_for(&self, record: &Record) -> Result<(Arc<PartitionQueue>, bool)> {
         let queues = self.queues.read();
@@ -127,10 +179,15 @@ impl Topic {
             return;
         }
         let snapshot = self.metadata.snapshot();
-        let count = partition_count(&snapshot, &self.name).unwrap_or(1);
+        let count = partition_count(&snapshot, &self.name, self.id).unwrap_or(1);
         // Metadata may know of partitions before there are queues for them.
         let count = count.min(self.queues.read().len() as u32);
-        let next = pick(count, |at| leads(&snapshot, &self.name, at), Some(from.0), random);
+        let next = pick(
+            count,
+            |at| leads(&snapshot, &self.name, self.id, at),
+            Some(from.0),
+            random,
+        );
         // Whoever moved on first has chosen.
         let _ = self
             .sticky
@@ -138,14 +195,14 @@ impl Topic {
     }
 }
 
-fn partition_count(snapshot: &Snapshot, topic: &TopicName) -> Option<u32> {
-    let entry = snapshot.topics.get(topic)?.as_ref().ok()?;
+fn partition_count(snapshot: &Snapshot, topic: &TopicName, id: TopicId) -> Option<u32> {
+    let entry = snapshot.entry(topic, id)?;
     Some(entry.partitions.len() as u32)
 }
 
-fn leads(snapshot: &Snapshot, topic: &TopicName, index: u32) -> bool {
-    let entry = snapshot.topics.get(topic).and_then(|told| told.as_ref().ok());
-    entry
+fn leads(snapshot: &Snapshot, topic: &TopicName, id: TopicId, index: u32) -> bool {
+    snapshot
+        .entry(topic, id)
         .and_then(|entry| entry.partitions.get(index as usize))
         .is_some_and(|partition| partition.leader.is_some())
 }

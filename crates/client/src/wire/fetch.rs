@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_proto::v1;
-use tidelog_types::{LeaderEpoch, Offset, TopicPartition};
+use tidelog_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Refusal, refused, status_error, topic_partition};
+use super::{Refusal, id_bytes, refused, status_error, topic_partition};
 use crate::connection::Channel;
 use crate::error::Result;
 
@@ -28,6 +28,7 @@ pub(crate) struct FetchAsk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartitionAsk {
     pub(crate) partition: TopicPartition,
+    pub(crate) topic_id: TopicId,
     /// The newest epoch that was seen (R6).
     pub(crate) leader_epoch: Option<LeaderEpoch>,
     pub(crate) fetch_offset: Offset,
@@ -76,6 +77,7 @@ fn request(ask: FetchAsk) -> v1::FetchRequest {
     let partition = |ask: PartitionAsk| v1::PartitionFetch {
         topic: ask.partition.topic.into(),
         partition: ask.partition.partition.0,
+        topic_id: Some(id_bytes(ask.topic_id)),
         leader_epoch: ask.leader_epoch.map(|epoch| epoch.0),
         fetch_offset: ask.fetch_offset.0,
         max_bytes: ask.max_bytes,

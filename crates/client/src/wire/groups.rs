@@ -1,12 +1,16 @@
 //! The Groups service, as far as it is unary: coordinators, lists, descriptions, offsets.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidelog_proto::v1;
 use tidelog_proto::v1::groups_client::GroupsClient;
-use tidelog_types::{PartitionIndex, TopicPartition};
+use tidelog_types::{PartitionIndex, TopicId, TopicPartition};
 
-use super::{Refusal, accepted, hint, malformed, next_page, request, status_error, topic_partition};
+use super::session::{Assigned, by_topic};
+use super::{
+    Refusal, accepted, hint, id_bytes, malformed, next_page, request, status_error, topic_partition,
+};
 use crate::admin::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 use crate::connection::Channel;
 use crate::error::{Error, Result};
@@ -52,6 +56,7 @@ pub(crate) struct Committer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OffsetToCommit {
     pub(crate) partition: TopicPartition,
+    pub(crate) topic_id: Option<TopicId>,
     pub(crate) offset: u64,
     pub(crate) leader_epoch: Option<u32>,
     pub(crate) metadata: String,
@@ -68,6 +73,7 @@ pub(crate) async fn commit(
     let offset = |offset: OffsetToCommit| v1::OffsetToCommit {
         topic: offset.partition.topic.into(),
         partition: offset.partition.partition.0,
+        topic_id: offset.topic_id.map(id_bytes),
         offset: offset.offset,
         leader_epoch: offset.leader_epoch,
         metadata: offset.metadata,
@@ -102,7 +108,7 @@ pub(crate) async fn offsets(
     channel: Channel,
     group: &str,
     committer: Committer,
-    partitions: &[TopicPartition],
+    partitions: &BTreeSet<Assigned>,
     timeout: Duration,
 ) -> Result<Vec<CommittedOffset>, Refusal> {
     let mut message = v1::OffsetsRequest {
@@ -227,6 +233,7 @@ pub(crate) async fn delete(channel: Channel, group: &str, timeout: Duration) -> 
 fn committed(told: v1::CommittedOffset) -> Result<CommittedOffset> {
     Ok(CommittedOffset {
         partition: topic_partition(&told.topic, told.partition)?,
+        topic_id: TopicId::from_slice(&told.topic_id),
         offset: told.offset,
         leader_epoch: told.leader_epoch,
         metadata: told.metadata,
@@ -246,41 +253,4 @@ pub(super) fn partitions(told: &[v1::TopicPartitions]) -> Result<Vec<TopicPartit
     }
     partitions.sort_unstable();
     Ok(partitions)
-}
-
-/// The same, the other way.
-pub(super) fn by_topic(partitions: &[TopicPartition]) -> Vec<v1::TopicPartitions> {
-    let mut topics: Vec<v1::TopicPartitions> = Vec::new();
-    for partition in partitions {
-        let number = partition.partition.0;
-        match topics
-            .iter_mut()
-            .find(|known| known.topic == partition.topic.as_str())
-        {
-            Some(known) => known.partitions.push(number),
-            None => topics.push(v1::TopicPartitions {
-                topic: partition.topic.to_string(),
-                topic_id: bytes::Bytes::default(),
-                partitions: vec![number],
-            }),
-        }
-    }
-    topics
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_go_by_topic_and_back() {
-        let partition = |topic: &str, index| TopicPartition {
-            topic: topic.parse().unwrap(),
-            partition: PartitionIndex(index),
-        };
-        let all = vec![partition("a", 0), partition("a", 3), partition("b", 1)];
-        let told = by_topic(&all);
-        assert_eq!(told.len(), 2);
-        assert_eq!(partitions(&told).unwrap(), all);
-    }
 }

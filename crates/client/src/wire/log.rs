@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tidelog_proto::v1;
 use tidelog_proto::v1::log_client::LogClient;
-use tidelog_types::{LeaderEpoch, TopicPartition};
+use tidelog_types::{LeaderEpoch, TopicId, TopicPartition};
 
-use super::{Refusal, refused, request, status_error, topic_partition};
+use super::{Refusal, id_bytes, refused, request, status_error, topic_partition};
 use crate::connection::Channel;
 use crate::error::Result;
 use crate::offsets::{OffsetAt, PartitionOffset};
@@ -29,6 +29,8 @@ pub(super) fn client(channel: Channel) -> LogClient<Channel> {
 #[derive(Debug, Clone)]
 pub(crate) struct OffsetQuery {
     pub(crate) partition: TopicPartition,
+    /// The topic that is meant; `None` for the one that has the name when it is asked, as far as the client's metadata know.
+    pub(crate) topic_id: Option<TopicId>,
     pub(crate) leader_epoch: Option<LeaderEpoch>,
     pub(crate) at: OffsetAt,
 }
@@ -44,6 +46,7 @@ pub(crate) async fn list_offsets(
         .map(|query| v1::PartitionOffsetQuery {
             topic: query.partition.topic.into(),
             partition: query.partition.partition.0,
+            topic_id: query.topic_id.map(id_bytes),
             leader_epoch: query.leader_epoch.map(|epoch| epoch.0),
             at: Some(match query.at {
                 OffsetAt::Earliest => At::Earliest(true),

@@ -6,16 +6,18 @@ use std::time::Duration;
 use tidelog_proto::v1;
 use tidelog_proto::v1::admin_client::AdminClient;
 use tidelog_types::{BrokerId, ClusterId, LeaderEpoch, TopicId, TopicName};
+use tonic::Status;
 
-use super::{malformed, request, status_error};
+use super::{is_of_other_cluster, malformed, request, status_error};
 use crate::connection::Connections;
-use crate::error::Result;
-use crate::metadata::{AskMetadata, MetadataAnswer, PartitionLeader, TopicEntry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::{AskMetadata, MetadataAnswer, PartitionLeader, TopicEntry, TopicTold};
 
 /// How long one broker may take: there are others.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks over gRPC.
+#[derive(Debug, Clone)]
 pub(crate) struct AskOverWire(pub(crate) Arc<Connections>);
 
 impl AskMetadata for AskOverWire {
@@ -31,14 +33,17 @@ impl AskMetadata for AskOverWire {
         let mut earlier = Vec::new();
         loop {
             let asked = client.metadata(request(message.clone(), TIMEOUT)).await;
-            let mut response = asked.map_err(|status| status_error(&status))?.into_inner();
+            let mut response = asked.map_err(|status| asked_failed(&status))?.into_inner();
             super::accepted(response.error.take())?;
-            earlier.append(&mut response.topics);
-            message.min_metadata_index = min_index.max(response.metadata_index);
+            // A page may be made from newer metadata than the one before it.
+            let index = response.metadata_index;
+            for told in std::mem::take(&mut response.topics) {
+                earlier.push(topic(told, index)?);
+            }
+            message.min_metadata_index = min_index.max(index);
             message.page = super::next_page(std::mem::take(&mut response.next_token));
             if message.page.is_none() {
-                response.topics = earlier;
-                let answer = answer(response)?;
+                let answer = answer(response, earlier);
                 self.0.advertised(&answer.brokers);
                 return Ok(answer);
             }
@@ -46,25 +51,33 @@ impl AskMetadata for AskOverWire {
     }
 }
 
-fn answer(response: v1::MetadataResponse) -> Result<MetadataAnswer> {
+fn asked_failed(status: &Status) -> Error {
+    if is_of_other_cluster(status) {
+        return Error::new(ErrorKind::ForeignCluster, status.message());
+    }
+    status_error(status)
+}
+
+fn answer(response: v1::MetadataResponse, topics: Vec<TopicTold>) -> MetadataAnswer {
     let brokers = response
         .brokers
         .into_iter()
         .filter(|node| node.alive && !node.address.is_empty());
-    Ok(MetadataAnswer {
+    MetadataAnswer {
         cluster_id: ClusterId::from_slice(&response.cluster_id),
         index: response.metadata_index,
         brokers: brokers
             .filter_map(|node| Some((BrokerId::new(node.broker_id)?, node.address)))
             .collect(),
-        topics: response.topics.into_iter().map(topic).collect::<Result<_>>()?,
-    })
+        topics,
+    }
 }
 
-fn topic(topic: v1::TopicMetadata) -> Result<(TopicName, Result<TopicEntry>)> {
+fn topic(topic: v1::TopicMetadata, index: u64) -> Result<TopicTold> {
     let name = topic.name.parse().map_err(|_| malformed("a topic's name"))?;
+    let told = |entry| TopicTold { name, index, entry };
     if let Err(error) = super::accepted(topic.error) {
-        return Ok((name, Err(error)));
+        return Ok(told(Err(error)));
     }
     let topic_id = TopicId::from_slice(&topic.topic_id).ok_or_else(|| malformed("a topic's id"))?;
     let mut partitions = vec![PartitionLeader::default(); topic.partitions.len()];
@@ -77,5 +90,5 @@ fn topic(topic: v1::TopicMetadata) -> Result<(TopicName, Result<TopicEntry>)> {
             epoch: LeaderEpoch(told.leader_epoch),
         };
     }
-    Ok((name, Ok(TopicEntry { topic_id, partitions })))
+    Ok(told(Ok(TopicEntry { topic_id, partitions })))
 }

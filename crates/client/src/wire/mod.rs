@@ -13,8 +13,11 @@ pub(crate) mod session;
 use std::error::Error as _;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidelog_proto::v1;
-use tidelog_types::{BrokerId, ErrorCode, LeaderEpoch, PartitionError, PartitionIndex, TopicPartition};
+use tidelog_types::{
+    BrokerId, ErrorCode, LeaderEpoch, PartitionError, PartitionIndex, TopicId, TopicPartition,
+};
 use tonic::{Code, Request, Status};
 
 use crate::connection::Unanswered;
@@ -33,10 +36,17 @@ pub(crate) fn next_page(token: String) -> Option<v1::PageRequest> {
     (!token.is_empty()).then_some(v1::PageRequest { size: 0, token })
 }
 
+/// Whether a broker refused a call because it belongs to another cluster than the call is meant for.
+fn is_of_other_cluster(status: &Status) -> bool {
+    status.metadata().contains_key(tidelog_proto::keys::OTHER_CLUSTER)
+}
+
 /// A request-level failure.
 pub(crate) fn status_error(status: &Status) -> Error {
     let broken = status.source().is_some();
     let kind = match status.code() {
+        // That address is none of our brokers' any more: others are asked, and the metadata tell when there are none.
+        Code::FailedPrecondition if is_of_other_cluster(status) => ErrorKind::Unreachable,
         Code::Unavailable => ErrorKind::Unreachable,
         Code::DeadlineExceeded => ErrorKind::TimedOut,
         // What tonic says of a timeout on this side, and of a call that the broker dropped.
@@ -113,6 +123,11 @@ pub(crate) fn accepted(error: Option<v1::Error>) -> Result<()> {
 /// The same, keeping who leads instead.
 fn refused(error: Option<v1::Error>) -> Result<(), Refusal> {
     error.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// A topic's id as it stands in requests.
+fn id_bytes(id: TopicId) -> Bytes {
+    Bytes::copy_from_slice(id.as_bytes())
 }
 
 /// An answer that no broker should give.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_proto::v1;
-use tidelog_types::{LeaderEpoch, ProducerStamp, TopicPartition};
+use tidelog_types::{LeaderEpoch, ProducerStamp, TopicId, TopicPartition};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Refusal, log, malformed, refused, request, status_error};
+use super::{Refusal, id_bytes, log, malformed, refused, request, status_error};
 use crate::connection::Channel;
 use crate::error::{Error, Result};
 use crate::producer::{Acks, Identity};
@@ -19,6 +19,7 @@ use crate::producer::{Acks, Identity};
 #[derive(Debug, Clone)]
 pub(crate) struct BatchToProduce {
     pub(crate) partition: TopicPartition,
+    pub(crate) topic_id: TopicId,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) bytes: Bytes,
 }
@@ -89,6 +90,7 @@ fn message(request: ProduceRequest) -> v1::ProduceRequest {
     let partition = |batch: BatchToProduce| v1::PartitionProduce {
         topic: batch.partition.topic.into(),
         partition: batch.partition.partition.0,
+        topic_id: Some(id_bytes(batch.topic_id)),
         leader_epoch: Some(batch.leader_epoch.0),
         data: Some(v1::partition_produce::Data::Batch(batch.bytes)),
     };

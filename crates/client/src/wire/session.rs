@@ -187,7 +187,7 @@ fn assigned(told: &[v1::TopicPartitions]) -> Result<BTreeSet<Assigned>> {
 }
 
 /// The same, the other way. The set's order has a topic's partitions side by side.
-fn by_topic(owned: &BTreeSet<Assigned>) -> Vec<v1::TopicPartitions> {
+pub(super) fn by_topic(owned: &BTreeSet<Assigned>) -> Vec<v1::TopicPartitions> {
     let mut topics: Vec<v1::TopicPartitions> = Vec::new();
     for one in owned {
         let number = one.partition.partition.0;
@@ -200,7 +200,7 @@ fn by_topic(owned: &BTreeSet<Assigned>) -> Vec<v1::TopicPartitions> {
             }
             _ => topics.push(v1::TopicPartitions {
                 topic: one.partition.topic.to_string(),
-                topic_id: bytes::Bytes::copy_from_slice(one.topic_id.as_bytes()),
+                topic_id: super::id_bytes(one.topic_id),
                 partitions: vec![number],
             }),
         }

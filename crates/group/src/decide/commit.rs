@@ -135,11 +135,7 @@ fn check_offset<'a>(
 ) -> Result<TopicIdPartition, PartitionError> {
     let partition = context
         .topics
-        .resolve(&wanted.topic, wanted.partition)
-        .ok_or_else(|| {
-            let message = format!("there is no partition {}-{}", wanted.topic, wanted.partition);
-            PartitionError::new(ErrorCode::UnknownTopicOrPartition, message)
-        })?;
+        .resolve(&wanted.topic, wanted.topic_id, wanted.partition)?;
     if wanted.metadata.len() > MAX_OFFSET_METADATA_BYTES {
         let message = format!(
             "the metadata of {}-{} has {} bytes, at most {MAX_OFFSET_METADATA_BYTES} are allowed",
@@ -156,14 +152,14 @@ fn check_offset<'a>(
         );
         return Err(errors::invalid_request(message));
     }
-    // Kafka trusts the member here. We know who owns the partition, so a member that gave it up cannot move its new
-    // owner's offset back (G12).
-    if let (Some(member), Some(owner)) = (member, owner(partition))
-        && owner != member
-    {
-        return Err(errors::not_owner(member, owner));
+    match (member, owner(partition)) {
+        // Kafka trusts the member here. We know who owns the partition, so a member that gave it up cannot move its new
+        // owner's offset back (G12).
+        (Some(member), Some(owner)) if owner != member => Err(errors::not_owner(member, owner)),
+        // By its name alone a partition that nobody owns may be that of a topic which was made anew since the member read the old one.
+        (Some(member), None) if wanted.topic_id.is_none() => Err(errors::nobodys(member)),
+        _ => Ok(partition),
     }
-    Ok(partition)
 }
 
 fn reply(

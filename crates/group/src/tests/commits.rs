@@ -68,6 +68,65 @@ fn a_member_cannot_move_the_offset_of_anothers_partition() {
 }
 
 #[test]
+fn a_commit_for_a_topic_never_lands_on_another_that_was_made_under_its_name() {
+    let mut bench = Bench::new(&[2]);
+    bench.join(1, join(1));
+    bench.recreate(7, 2);
+    // The member read the old topic up to 5, and its commit comes before the new assignment reached it.
+    for partition in [0, 1] {
+        let late = to_commit("t1", Some(1), partition, 5);
+        let refused = bench.commit_all(Some((1, 1)), vec![late]);
+        assert_eq!(refusal(&refused), Some(ErrorCode::UnknownTopicId));
+    }
+    let epoch = bench
+        .coordinator
+        .latest()
+        .group(&group_id())
+        .unwrap()
+        .member_epoch(&member_id(1))
+        .0;
+    for id in [Some(1), Some(8)] {
+        let late = to_commit("t1", id, 0, 5);
+        let refused = bench.commit_all(Some((1, epoch)), vec![late.clone()]);
+        assert_eq!(refusal(&refused), Some(ErrorCode::UnknownTopicId));
+    }
+    assert_eq!(bench.committed(p(7, 0)), None);
+    let right = to_commit("t1", Some(7), 0, 3);
+    assert_eq!(refusal(&bench.commit_all(Some((1, epoch)), vec![right])), None);
+    assert_eq!(bench.committed(p(7, 0)), Some(3));
+}
+
+#[test]
+fn a_commit_for_a_topic_that_is_gone_says_so_whoever_commits() {
+    let mut bench = Bench::new(&[1]);
+    let gone = to_commit("t9", Some(9), 0, 5);
+    assert_eq!(
+        refusal(&bench.commit_all(None, vec![gone.clone()])),
+        Some(ErrorCode::UnknownTopicId)
+    );
+    bench.join(1, join(1));
+    assert_eq!(
+        refusal(&bench.commit_all(Some((1, 1)), vec![gone])),
+        Some(ErrorCode::UnknownTopicId)
+    );
+}
+
+#[test]
+fn without_the_topics_id_a_member_commits_only_what_somebody_owns() {
+    let mut bench = Bench::new(&[1, 1]);
+    bench.join(1, join(1));
+    // It owns t1-0; nobody reads t2.
+    assert_eq!(refusal(&bench.commit(Some((1, 1)), &[("t1", 0, 3)])), None);
+    assert_eq!(
+        refusal(&bench.commit(Some((1, 1)), &[("t2", 0, 3)])),
+        Some(ErrorCode::FencedMemberEpoch)
+    );
+    let by_id = to_commit("t2", Some(2), 0, 3);
+    assert_eq!(refusal(&bench.commit_all(Some((1, 1)), vec![by_id])), None);
+    assert_eq!(bench.committed(p(2, 0)), Some(3));
+}
+
+#[test]
 fn a_group_without_members_takes_anybodys_commit() {
     let mut bench = Bench::new(&[1]);
     bench.commit(None, &[("t1", 0, 3)]);
@@ -112,11 +171,8 @@ fn what_is_wrong_with_one_partition_concerns_that_one_alone() {
 fn metadata_and_commits_are_bounded() {
     let mut bench = Bench::new(&[1]);
     let offset = |metadata: usize| OffsetToCommit {
-        topic: name("t1"),
-        partition: PartitionIndex(0),
-        offset: Offset(1),
-        leader_epoch: None,
         metadata: "x".repeat(metadata),
+        ..to_commit("t1", None, 0, 1)
     };
     let mut commit = |offsets| {
         refusal(&bench.run(Command::Commit {
@@ -148,7 +204,7 @@ fn offsets_are_fenced_for_members_and_open_for_others() {
         let offsets = bench.coordinator.offsets(&group_id(), member.as_ref(), wanted);
         offsets.map(|all| {
             all.into_iter()
-                .map(|(_, committed)| committed.offset.0)
+                .map(|found| found.committed.offset.0)
                 .collect::<Vec<_>>()
         })
     };

@@ -180,19 +180,33 @@ impl Bench {
         })
     }
 
-    pub(crate) fn commit(&mut self, member: Option<(u8, u32)>, offsets: &[(&str, u32, u64)]) -> Vec<Effect> {
-        let offset = |(topic, partition, offset): &(&str, u32, u64)| OffsetToCommit {
-            topic: name(topic),
-            partition: PartitionIndex(*partition),
-            offset: Offset(*offset),
-            leader_epoch: None,
-            metadata: String::new(),
+    /// The topic t1 is deleted and made anew with another id.
+    pub(crate) fn recreate(&mut self, id: u8, partition_count: u32) -> Vec<Effect> {
+        let topic = Topic {
+            id: topic_id(id),
+            partition_count,
         };
+        self.topics = Arc::new(Topics::new([(name("t1"), topic)]));
+        self.coordinator.set_topics(Arc::clone(&self.topics));
+        self.run_due()
+    }
+
+    pub(crate) fn commit(&mut self, member: Option<(u8, u32)>, offsets: &[(&str, u32, u64)]) -> Vec<Effect> {
+        let offset =
+            |(topic, partition, offset): &(&str, u32, u64)| to_commit(topic, None, *partition, *offset);
+        self.commit_all(member, offsets.iter().map(offset).collect())
+    }
+
+    pub(crate) fn commit_all(
+        &mut self,
+        member: Option<(u8, u32)>,
+        offsets: Vec<OffsetToCommit>,
+    ) -> Vec<Effect> {
         self.run(Command::Commit {
             request: RequestId(1),
             group: group_id(),
             member: member.map(|(member, epoch)| (member_id(member), MemberEpoch(epoch))),
-            offsets: offsets.iter().map(offset).collect(),
+            offsets,
         })
     }
 
@@ -201,6 +215,17 @@ impl Bench {
             .committed()
             .offset(&group_id(), partition)
             .map(|committed| committed.offset.0)
+    }
+}
+
+pub(crate) fn to_commit(topic: &str, id: Option<u8>, partition: u32, offset: u64) -> OffsetToCommit {
+    OffsetToCommit {
+        topic: name(topic),
+        topic_id: id.map(topic_id),
+        partition: PartitionIndex(partition),
+        offset: Offset(offset),
+        leader_epoch: None,
+        metadata: String::new(),
     }
 }
 

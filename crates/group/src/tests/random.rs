@@ -1,5 +1,6 @@
 //! Random schedules: members that act on pushes late, lose streams, crash and start over; a log that replicates late; coordinators that
-//! fail over and lose what was not replicated. Checked after every step: G12, G13, G14, and that an instance id has one holder.
+//! fail over and lose what was not replicated; the topic is deleted and made anew under its name. Checked after every step: G12, G13, G14,
+//! and that an instance id has one holder.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -30,6 +31,8 @@ enum Step {
     FailOver,
     Pass(u8),
     Grow(u32),
+    /// The topic is deleted and made anew, with as many partitions.
+    Recreate,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -47,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::FailOver),
         1 => (1..20_u8).prop_map(Step::Pass),
         1 => (1..=PARTITIONS).prop_map(Step::Grow),
+        1 => Just(Step::Recreate),
     ]
 }
 
@@ -72,6 +76,8 @@ struct World {
     /// The newest acknowledged commit.
     acknowledged: BTreeMap<TopicIdPartition, u64>,
     grown: u32,
+    /// The id of the topic that exists.
+    topic: u8,
 }
 
 impl World {
@@ -86,6 +92,7 @@ impl World {
             asked: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             grown: PARTITIONS,
+            topic: 1,
         }
     }
 
@@ -127,7 +134,7 @@ impl World {
                     *self.client(n) = Client::default();
                 }
             }
-            Step::Commit(n, partition) => self.commit(n, p(1, partition)),
+            Step::Commit(n, partition) => self.commit(n, PartitionIndex(partition)),
             Step::Replicate => {
                 let effects = self.bench.replicate();
                 self.deliver(effects);
@@ -139,8 +146,12 @@ impl World {
             }
             Step::Grow(count) => {
                 self.grown = self.grown.max(PARTITIONS + count);
-                let counts = [self.grown];
-                let effects = self.bench.set_topics(&counts);
+                let effects = self.bench.recreate(self.topic, self.grown);
+                self.deliver(effects);
+            }
+            Step::Recreate => {
+                self.topic += 1;
+                let effects = self.bench.recreate(self.topic, self.grown);
                 self.deliver(effects);
             }
         }
@@ -209,22 +220,23 @@ impl World {
         }
     }
 
-    fn commit(&mut self, n: u8, partition: TopicIdPartition) {
+    /// A member commits for the topic that it read, which may be gone.
+    fn commit(&mut self, n: u8, index: PartitionIndex) {
+        let exists = p(self.topic, index.0);
         let client = self.client(n);
         if client.epoch == MemberEpoch::NONE {
             return;
         }
         let epoch = client.epoch;
+        let read = client.owned.iter().find(|owned| owned.partition == index);
+        let partition = read.copied().unwrap_or(exists);
         let request = RequestId(self.next_offset);
         let offset = self.next_offset;
         self.next_offset += 1;
         self.asked.insert(request, (n, partition, offset));
         let commit = OffsetToCommit {
-            topic: name("t1"),
-            partition: partition.partition,
-            offset: Offset(offset),
-            leader_epoch: None,
-            metadata: String::new(),
+            topic_id: Some(partition.topic_id),
+            ..to_commit("t1", None, index.0, offset)
         };
         // G13, judged from outside: what the log says now of this member decides.
         let latest = self.bench.coordinator.latest().group(&group_id());
@@ -232,6 +244,7 @@ impl World {
             group.member(&member_id(n)).is_some()
                 && group.member_epoch(&member_id(n)) == epoch
                 && group.owner(partition).is_none_or(|owner| *owner == member_id(n))
+                && partition == exists
         });
         let before = self.bench.log.len();
         let member = Some((member_id(n), epoch));
@@ -293,9 +306,14 @@ impl World {
         }
     }
 
-    /// G12: what the committed state answers is at least what was acknowledged.
+    /// G12: what the committed state answers is at least what was acknowledged, of the topic that exists.
     fn check_offsets(&self) {
-        for (partition, offset) in &self.acknowledged {
+        let exists = |partition: &TopicIdPartition| partition.topic_id == topic_id(self.topic);
+        for (partition, offset) in self
+            .acknowledged
+            .iter()
+            .filter(|(partition, _)| exists(partition))
+        {
             let answered = self.bench.committed(*partition);
             assert!(
                 answered >= Some(*offset),
@@ -360,17 +378,46 @@ impl World {
     }
 }
 
+fn run(steps: &[Step]) {
+    let mut world = World::new();
+    for step in steps {
+        world.perform(step);
+        world.check_owners();
+        world.check_offsets();
+    }
+    world.settle();
+}
+
+/// The simulation's topics never go, so that this rule is broken here.
+#[cfg(feature = "mutants")]
+#[test]
+fn the_mutant_that_goes_by_topic_name_is_noticed() {
+    use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+    use tidelog_types::mutant::{Mutant, switch_here};
+
+    switch_here(Some(Mutant::GoByTopicName));
+    let config = Config {
+        failure_persistence: None,
+        ..Config::with_cases(300)
+    };
+    let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, random);
+    let outcome = runner.run(&prop::collection::vec(step(), 1..120), |steps| {
+        run(&steps);
+        Ok(())
+    });
+    switch_here(None);
+    let Err(TestError::Fail(reason, _)) = outcome else {
+        panic!("nobody noticed: {outcome:?}")
+    };
+    assert!(reason.message().contains("G1"), "{reason}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn g12_g13_g14_hold_on_every_schedule(steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::new();
-        for step in &steps {
-            world.perform(step);
-            world.check_owners();
-            world.check_offsets();
-        }
-        world.settle();
+        run(&steps);
     }
 }

@@ -185,9 +185,7 @@ impl Process {
         self.check_shard(of, context)?;
         let shard = self.groups.shards.get(&of).ok_or_else(not_coordinator)?;
         let found = shard.coordinator.offsets(group, member, Some(&[partition]))?;
-        Ok(Answer::Offset(
-            found.first().map(|(_, committed)| committed.offset),
-        ))
+        Ok(Answer::Offset(found.first().map(|found| found.committed.offset)))
     }
 
     fn serving_shard(&self, partition: PartitionIndex) -> Result<(), PartitionError> {

@@ -499,6 +499,7 @@ impl Member {
             member: Some((self.id.clone(), self.epoch)),
             offsets: vec![OffsetToCommit {
                 topic,
+                topic_id: Some(id.topic_id),
                 partition: id.partition,
                 offset,
                 leader_epoch: None,

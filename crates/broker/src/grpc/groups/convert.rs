@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_group::{
-    CommitFailure, CommittedOffset, GroupDescription, GroupSummary, Join, MemberDescription, MemberEpoch,
-    MemberId, OffsetToCommit, Subscription, Topics, limits,
+    CommitFailure, GroupDescription, GroupSummary, Join, MemberDescription, MemberEpoch, MemberId,
+    NamedOffset, OffsetToCommit, Subscription, Topics, limits,
 };
 use tidelog_proto::v1;
 use tidelog_types::limits::MAX_PARTITIONS_PER_REQUEST;
 use tidelog_types::{
     ErrorCode, GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicId, TopicIdPartition,
-    TopicName, TopicPartition,
+    TopicName,
 };
+
+use crate::grpc::topic_id;
 
 pub(super) fn group_id(id: &str) -> Result<GroupId, PartitionError> {
     id.parse().map_err(invalid)
@@ -92,7 +94,8 @@ pub(super) fn partitions(
                 .and_then(|name| topics.get(&name))
                 .map(|topic| topic.id)
         };
-        let Some(topic_id) = TopicId::from_slice(&topic.topic_id).or_else(by_name) else {
+        let named = (!topic.topic_id.is_empty()).then_some(&*topic.topic_id);
+        let Some(topic_id) = topic_id(named)?.or_else(by_name) else {
             continue;
         };
         let of_topic = |partition: &u32| TopicIdPartition {
@@ -104,7 +107,7 @@ pub(super) fn partitions(
     Ok(partitions)
 }
 
-/// Offsets to commit. A name that no topic can have is a mistake of the whole request.
+/// Offsets to commit. A name or id that no topic can have is a mistake of the whole request.
 pub(super) fn offsets_to_commit(
     offsets: Vec<v1::OffsetToCommit>,
 ) -> Result<Vec<OffsetToCommit>, PartitionError> {
@@ -112,6 +115,7 @@ pub(super) fn offsets_to_commit(
         let bad = |error| PartitionError::new(ErrorCode::InvalidTopicException, format!("{error}"));
         Ok(OffsetToCommit {
             topic: offset.topic.parse().map_err(bad)?,
+            topic_id: topic_id(offset.topic_id.as_deref())?,
             partition: PartitionIndex(offset.partition),
             offset: Offset(offset.offset),
             leader_epoch: offset.leader_epoch.map(LeaderEpoch),
@@ -136,9 +140,15 @@ pub(super) fn failure(failure: CommitFailure) -> v1::CommitFailure {
     }
 }
 
-pub(super) fn committed((partition, committed): (TopicPartition, CommittedOffset)) -> v1::CommittedOffset {
+pub(super) fn committed(found: NamedOffset) -> v1::CommittedOffset {
+    let NamedOffset {
+        partition,
+        topic_id,
+        committed,
+    } = found;
     v1::CommittedOffset {
         topic: partition.topic.to_string(),
+        topic_id: Bytes::copy_from_slice(topic_id.as_bytes()),
         partition: partition.partition.0,
         offset: committed.offset.0,
         leader_epoch: committed.leader_epoch.map(|epoch| epoch.0),

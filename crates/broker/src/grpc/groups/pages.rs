@@ -1,6 +1,6 @@
 //! Descriptions and offsets of groups, page by page: a large group's do not fit into one answer.
 
-use tidelog_group::GroupDescription;
+use tidelog_group::{GroupDescription, NamedOffset};
 use tidelog_proto::v1;
 use tidelog_types::{ErrorCode, PartitionError, TopicPartition};
 
@@ -44,11 +44,9 @@ impl Last {
     }
 }
 
-type Offsets = Vec<(TopicPartition, tidelog_group::CommittedOffset)>;
-
 /// Of a group's offsets, those that the page holds.
 pub(super) fn offsets(
-    offsets: Offsets,
+    offsets: Vec<NamedOffset>,
     page: Option<v1::PageRequest>,
 ) -> Result<v1::OffsetsResponse, PartitionError> {
     let mut page = Page::of(page);
@@ -85,9 +83,9 @@ pub(super) fn description(
 }
 
 /// By topic and partition, from behind the last one on.
-fn after(mut offsets: Offsets, last: &Last) -> impl Iterator<Item = v1::CommittedOffset> {
-    offsets.retain(|(partition, _)| Last::Offset(partition.clone()) > *last);
-    offsets.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+fn after(mut offsets: Vec<NamedOffset>, last: &Last) -> impl Iterator<Item = v1::CommittedOffset> {
+    offsets.retain(|offset| Last::Offset(offset.partition.clone()) > *last);
+    offsets.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
     offsets.into_iter().map(convert::committed)
 }
 

@@ -157,6 +157,7 @@ impl Rig {
             offset: *offset,
             leader_epoch: Some(1),
             metadata: "note".to_owned(),
+            topic_id: None,
         };
         let request = v1::CommitRequest {
             group_id: GROUP.to_owned(),
@@ -630,6 +631,7 @@ async fn commit_much(rig: &Rig, partitions: u32) {
     const AT_ONCE: u32 = 200;
     for first in (0..partitions).step_by(AT_ONCE as usize) {
         let offset = |partition| v1::OffsetToCommit {
+            topic_id: None,
             topic: "wide".to_owned(),
             partition,
             offset: u64::from(partition),

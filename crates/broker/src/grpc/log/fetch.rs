@@ -59,7 +59,7 @@ impl LogService {
         let mut answers = Vec::with_capacity(request.partitions.len());
         for fetch in request.partitions {
             let mut answer = empty(&fetch);
-            match self.resolve(&fetch.topic, fetch.partition) {
+            match self.resolve(&fetch.topic, fetch.topic_id.as_deref(), fetch.partition) {
                 Ok(target) => targets.push((answers.len(), spec_of(&fetch, target.id), fetch.fetch_offset)),
                 Err(error) => answer.error = Some(self.refusal(error)),
             }

@@ -84,7 +84,7 @@ impl LogService {
         acks: Acks,
         size_bytes: &mut usize,
     ) -> Result<ProduceCompletion, PartitionError> {
-        let target = self.resolve(&produce.topic, produce.partition)?;
+        let target = self.resolve(&produce.topic, produce.topic_id.as_deref(), produce.partition)?;
         if target.internal {
             let text = format!(
                 "{} belongs to the cluster itself; produce to a topic of your own",

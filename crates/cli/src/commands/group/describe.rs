@@ -258,6 +258,7 @@ mod tests {
                 topic_regex: None,
             }],
             offsets: vec![CommittedOffset {
+                topic_id: None,
                 partition: partition(0),
                 offset: 5,
                 leader_epoch: None,

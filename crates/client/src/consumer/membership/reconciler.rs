@@ -84,7 +84,7 @@ impl Reconciler {
         self.shared.change(|slots| {
             let ids: BTreeSet<SlotId> = partitions
                 .iter()
-                .filter_map(|assigned| slots.id(&assigned.partition))
+                .filter_map(|assigned| slots.id_of(&assigned.partition, assigned.topic_id))
                 .collect();
             for id in &ids {
                 slots.leave(*id);
@@ -151,7 +151,7 @@ impl Reconciler {
         }
         let life = self.life;
         let add = |slots: &mut crate::consumer::slots::Slots| {
-            let add = |assigned: Assigned| slots.add(assigned.partition.clone(), Some((assigned, life)));
+            let add = |assigned: Assigned| slots.add(assigned, Some(life));
             partitions.into_iter().map(add).collect::<BTreeSet<SlotId>>()
         };
         let ids = self.shared.change(add);

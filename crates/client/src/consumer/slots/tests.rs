@@ -1,7 +1,7 @@
 use tidelog_types::ErrorCode;
 
 use super::super::options::OffsetReset;
-use super::super::testing::{batch, partition};
+use super::super::testing::{assigned, batch, partition};
 use super::*;
 use crate::error::ErrorKind;
 use crate::offsets::OffsetAt;
@@ -9,7 +9,7 @@ use crate::offsets::OffsetAt;
 fn slots(partitions: u32) -> Slots {
     let mut slots = Slots::new(FetchOptions::default());
     for index in 0..partitions {
-        let id = slots.add(partition("t", index), None);
+        let id = slots.add(assigned("t", index), None);
         slots.begin(id, Some(StartAt::Offset(0)));
     }
     slots

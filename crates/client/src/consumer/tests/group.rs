@@ -80,6 +80,7 @@ async fn mark_next(consumer: &mut Consumer, count: usize) {
 fn record(offset: u64) -> ConsumedRecord {
     ConsumedRecord {
         topic: "t".parse().unwrap(),
+        topic_id: crate::wire::fake_consumer::topic_id("t"),
         partition: 0,
         offset,
         leader_epoch: 1,

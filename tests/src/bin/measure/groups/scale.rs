@@ -267,6 +267,7 @@ impl Member {
             offset: self.offset,
             leader_epoch: None,
             metadata: String::new(),
+            topic_id: Some(topic.topic_id.clone()),
         };
         let offsets: Vec<_> = self
             .owned

@@ -1,0 +1,120 @@
+//! Clients and clusters that are not theirs: one that came to the same address, and two that are named in one breath.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tidelog_client::{Client, Error, ErrorKind, NewTopic, OffsetAt, OffsetReset, Record};
+use tidelog_tests::cluster::{Cluster, READY};
+use tidelog_tests::program::{Program, refused};
+
+const TOPIC: &str = "orders";
+const GROUP: &str = "inventory";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn create(client: &Client) -> Result<()> {
+    client
+        .admin()
+        .create_topic(NewTopic::new(TOPIC).partitions(1))
+        .await?;
+    Ok(())
+}
+
+fn is_foreign(error: &Error, names: &[String]) -> Result<()> {
+    ensure!(
+        error.kind() == ErrorKind::ForeignCluster && !error.is_retriable(),
+        "{error:?}"
+    );
+    for name in names {
+        ensure!(
+            error.message().contains(name.as_str()),
+            "{error} does not name {name}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_cluster_is_gone_joins_no_other_that_came_to_its_address() -> Result<()> {
+    let mut cluster = Cluster::start(1).await?;
+    let address = cluster.bootstrap()[0].clone();
+    let client = Client::builder([address.clone()]).connect().await?;
+    create(&client).await?;
+    let producer = client.producer().build().await?;
+    producer.send(Record::to(TOPIC).value("ours")).await?;
+    let group = client
+        .group(GROUP)
+        .topics([TOPIC])
+        .auto_offset_reset(OffsetReset::Earliest);
+    let mut member = group.build().await?;
+    let mut reader = client.consumer().topic(TOPIC, OffsetAt::Earliest).build().await?;
+    tokio::time::timeout(PATIENCE, member.recv()).await??;
+    tokio::time::timeout(PATIENCE, reader.recv()).await??;
+
+    // Another cluster at the same address, with a topic of the same name.
+    let broker = cluster.broker(1);
+    broker.kill()?;
+    std::fs::remove_dir_all(broker.data_dir())?;
+    broker.start()?;
+    cluster.wait_ready(READY).await?;
+    let theirs = Client::builder([address.clone()]).connect().await?;
+    create(&theirs).await?;
+    let id = |client: &Client| client.cluster_id().map(|id| id.to_string()).unwrap_or_default();
+    let names = [id(&client), id(&theirs), address.clone()];
+    ensure!(names[0] != names[1], "it is the same cluster");
+
+    let sent = tokio::time::timeout(PATIENCE, producer.send(Record::to(TOPIC).value("stray"))).await?;
+    is_foreign(&sent.expect_err("a record for another cluster"), &names)?;
+    let handed = tokio::time::timeout(PATIENCE, member.recv()).await?;
+    is_foreign(&handed.expect_err("a record of another cluster"), &names)?;
+    let handed = tokio::time::timeout(PATIENCE, reader.recv()).await?;
+    is_foreign(&handed.expect_err("a record of another cluster"), &names)?;
+    let described = client.admin().describe_cluster().await;
+    is_foreign(&described.expect_err("another cluster"), &names)?;
+    let listed = client.admin().delete_topic(TOPIC).await;
+    is_foreign(&listed.expect_err("another cluster's topic"), &names)?;
+    let joined = client.group("others").topics([TOPIC]).build().await;
+    is_foreign(&joined.expect_err("another cluster's group"), &names)?;
+    // A stream of its own, which no answer of metadata stands before.
+    let another = client.producer().build().await?;
+    let sent = tokio::time::timeout(PATIENCE, another.send(Record::to(TOPIC).value("stray"))).await?;
+    is_foreign(&sent.expect_err("a record for another cluster"), &names)?;
+
+    // Nothing of it came to the other cluster.
+    let partitions = theirs.partitions(TOPIC).await?;
+    let ends = partitions
+        .into_iter()
+        .map(|partition| (partition, OffsetAt::Latest));
+    let ends = theirs.admin().list_offsets(ends).await?;
+    ensure!(ends.values().all(|end| end.offset == 0), "{ends:?}");
+    let groups = theirs.admin().list_groups().await?;
+    ensure!(groups.is_empty(), "{groups:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bootstrap_addresses_of_two_clusters_are_refused_by_name() -> Result<()> {
+    let (one, two) = (Cluster::start(1).await?, Cluster::start(1).await?);
+    let both = [one.bootstrap(), two.bootstrap()].concat();
+    let mut names = Vec::new();
+    for cluster in [&one, &two] {
+        let client = Client::builder(cluster.bootstrap()).connect().await?;
+        names.extend(client.cluster_id().map(|id| id.to_string()));
+    }
+    for bootstrap in [both.clone(), both.iter().rev().cloned().collect()] {
+        let connected = Client::builder(bootstrap).connect().await;
+        is_foreign(&connected.expect_err("two clusters"), &names)?;
+    }
+    let program = Program::at(&both.join(","));
+    for words in [
+        &["cluster", "status"][..],
+        &["cluster", "health"],
+        &["topic", "create", "astray"],
+        &["topic", "list"],
+    ] {
+        refused(&program.run(words)?, 2, &[&names[0], &names[1], "two clusters"])?;
+    }
+    // One that is down is no reason to refuse the other.
+    drop(two);
+    Client::builder(both).connect().await?;
+    Ok(())
+}
