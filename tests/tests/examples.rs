@@ -10,7 +10,7 @@ use tidelog_tests::cluster::Cluster;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// How long an example may take to say what it is waited for to say.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Examples are built beside the tests.
 fn example(name: &str) -> Result<PathBuf> {
