@@ -1,18 +1,18 @@
 //! The Admin service: topics and the cluster.
 
-use std::collections::{BTreeMap, HashSet};
+mod tell;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_cluster::command::{AlterTopicConfigs, Command, CreateTopic, DeleteTopic};
-use tidelog_cluster::configs::EffectiveConfig;
 use tidelog_cluster::image::{ClusterImage, MetadataIndex, TopicImage};
 use tidelog_cluster::outcome::{Accepted, Outcome};
 use tidelog_metadata::Metadata;
 use tidelog_proto::v1;
 use tidelog_proto::v1::admin_server::Admin;
 use tidelog_types::limits::{MAX_PAGE_SIZE, MAX_TOPICS_PER_REQUEST};
-use tidelog_types::{BrokerId, ErrorCode, PartitionError, PartitionRegistration, TopicId, TopicName};
+use tidelog_types::{ErrorCode, PartitionError, TopicId, TopicName};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -22,6 +22,7 @@ use super::leaders::{Leaders, unknown_topic};
 use super::page::Page;
 use super::{Listener, proposal_refused};
 use crate::config::{TopicDefaults, Voter};
+use tell::{Held, described, effective_configs, foreign_token, topic_summary, topics_of};
 
 /// How long a change of metadata may take to commit.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -466,51 +467,6 @@ impl Admin for AdminService {
     }
 }
 
-/// How many partitions each broker leads, and of how many it holds a replica.
-#[derive(Debug, Default)]
-struct Held(BTreeMap<BrokerId, (u32, u32)>);
-
-impl Held {
-    fn of(image: &ClusterImage) -> Self {
-        let mut held = Self::default();
-        for registration in image.topics().flat_map(|topic| &topic.partitions) {
-            if let Some(leader) = registration.leader {
-                held.0.entry(leader).or_default().0 += 1;
-            }
-            for replica in &registration.replicas {
-                held.0.entry(*replica).or_default().1 += 1;
-            }
-        }
-        held
-    }
-
-    fn leaders(&self, broker: BrokerId) -> u32 {
-        self.0.get(&broker).map_or(0, |(leaders, _)| *leaders)
-    }
-
-    fn replicas(&self, broker: BrokerId) -> u32 {
-        self.0.get(&broker).map_or(0, |(_, replicas)| *replicas)
-    }
-}
-
-fn effective_configs(topic: &TopicImage) -> Vec<v1::TopicConfig> {
-    let replication_factor = topic
-        .partitions
-        .first()
-        .map_or(1, |partition| partition.replicas.len());
-    let config = |config: EffectiveConfig| v1::TopicConfig {
-        name: config.name.to_owned(),
-        value: config.value,
-        source: if config.is_default {
-            v1::ConfigSource::Default.into()
-        } else {
-            v1::ConfigSource::Topic.into()
-        },
-    };
-    let configs = topic.configs.effective(replication_factor as u32);
-    configs.into_iter().map(config).collect()
-}
-
 fn topic_name(name: &str) -> Result<TopicName, PartitionError> {
     let name: TopicName = name
         .parse()
@@ -572,119 +528,6 @@ fn validate_only(
         replication_factor,
         ..Default::default()
     })
-}
-
-/// A partition as the metadata knows it, with offsets that take as much room as any.
-fn described(registration: &PartitionRegistration, partition: u32) -> v1::PartitionDescription {
-    v1::PartitionDescription {
-        partition,
-        leader: registration.leader.map_or(0, BrokerId::get),
-        last_known_leader: registration.last_known_leader.map_or(0, BrokerId::get),
-        leader_epoch: registration.leader_epoch.0,
-        partition_epoch: registration.partition_epoch.0,
-        replicas: ids(&registration.replicas),
-        isr: ids(&registration.isr),
-        elr: ids(&registration.elr),
-        high_watermark: Some(u64::MAX),
-        log_start_offset: Some(u64::MAX),
-    }
-}
-
-fn foreign_token() -> PartitionError {
-    let text = "the page token is not one of this call: give the next_token of the page before, or none";
-    PartitionError::new(ErrorCode::InvalidRequest, text)
-}
-
-/// The page of topics that a request asks for, each once, and the token of the next page: the name of the last one.
-fn topics_of(
-    image: &ClusterImage,
-    request: v1::MetadataRequest,
-) -> Result<(Vec<v1::TopicMetadata>, String), PartitionError> {
-    let mut page = Page::of(request.page);
-    let last = page.token().to_owned();
-    let mut topics = Vec::new();
-    let more = if request.all_topics {
-        let after = match last.as_str() {
-            "" => None,
-            last => Some(last.parse::<TopicName>().map_err(|_| foreign_token())?),
-        };
-        page.fill(
-            &mut topics,
-            image.topics_by_name(after.as_ref()).map(topic_metadata),
-        )
-    } else {
-        let mut named = HashSet::new();
-        let names = request.topics.iter().filter(|name| named.insert(name.as_str()));
-        let mut names: Vec<_> = names.collect();
-        if !last.is_empty() {
-            let at = names
-                .iter()
-                .position(|name| **name == last)
-                .ok_or_else(foreign_token)?;
-            names.drain(..=at);
-        }
-        page.fill(
-            &mut topics,
-            names.into_iter().map(|name| named_topic(image, name)),
-        )
-    };
-    let next_token = match topics.last() {
-        Some(topic) if more => topic.name.clone(),
-        _ => String::new(),
-    };
-    Ok((topics, next_token))
-}
-
-fn named_topic(image: &ClusterImage, name: &str) -> v1::TopicMetadata {
-    let found = name
-        .parse::<TopicName>()
-        .ok()
-        .and_then(|name| image.topic_by_name(&name));
-    found.map_or_else(
-        || v1::TopicMetadata {
-            name: name.to_owned(),
-            error: Some(unknown_topic(name).into()),
-            ..Default::default()
-        },
-        topic_metadata,
-    )
-}
-
-fn topic_metadata(topic: &Arc<TopicImage>) -> v1::TopicMetadata {
-    let partitions =
-        topic
-            .partitions
-            .iter()
-            .zip(0..)
-            .map(|(registration, partition)| v1::PartitionMetadata {
-                partition,
-                leader: registration.leader.map_or(0, BrokerId::get),
-                leader_epoch: registration.leader_epoch.0,
-            });
-    v1::TopicMetadata {
-        name: topic.name.to_string(),
-        topic_id: topic.id.as_bytes().to_vec().into(),
-        error: None,
-        internal: topic.name.is_internal(),
-        partitions: partitions.collect(),
-    }
-}
-
-fn topic_summary(topic: &TopicImage) -> v1::TopicSummary {
-    v1::TopicSummary {
-        name: topic.name.to_string(),
-        topic_id: topic.id.as_bytes().to_vec().into(),
-        partitions: topic.partitions.len() as u32,
-        replication_factor: topic
-            .partitions
-            .first()
-            .map_or(0, |partition| partition.replicas.len() as u32),
-        internal: topic.name.is_internal(),
-    }
-}
-
-fn ids(brokers: &[BrokerId]) -> Vec<u32> {
-    brokers.iter().map(|broker| broker.get()).collect()
 }
 
 #[cfg(test)]

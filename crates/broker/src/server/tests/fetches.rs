@@ -116,7 +116,7 @@ async fn a_fetch_that_says_nothing_of_bytes_stays_within_what_clients_take_by_de
 }
 
 async fn fetch(channel: &Channel, request: v1::FetchRequest) -> (usize, Duration) {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let mut log = LogClient::new(channel.clone());
     let answer = tokio::time::timeout(PATIENCE, log.fetch(request))
         .await
