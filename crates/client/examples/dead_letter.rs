@@ -92,7 +92,7 @@ async fn play(client: &Client) -> Result<()> {
 async fn with_retries(record: &ConsumedRecord) -> std::result::Result<(), (u32, String)> {
     let mut pause = PAUSE;
     for attempt in 1.. {
-        match charge(record).await {
+        match charge(record) {
             Ok(()) => return Ok(()),
             Err(Failure::Final(reason)) => return Err((attempt, reason)),
             Err(Failure::Passing(reason)) if attempt >= TRIES => return Err((attempt, reason)),
@@ -104,7 +104,7 @@ async fn with_retries(record: &ConsumedRecord) -> std::result::Result<(), (u32, 
 }
 
 /// The work itself.
-async fn charge(record: &ConsumedRecord) -> std::result::Result<(), Failure> {
+fn charge(record: &ConsumedRecord) -> std::result::Result<(), Failure> {
     let value = record.value.as_deref().unwrap_or_default();
     match String::from_utf8_lossy(value).as_ref() {
         "bank is down" => Err(Failure::Passing("the bank does not answer".to_owned())),
