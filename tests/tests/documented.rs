@@ -3,6 +3,7 @@
 //! The documents' own ports and folders are used: brokers at 127.0.0.1:7171 and so on, files below an empty folder that stands for
 //! the repository. What takes minutes is not run here but named in [`ELSEWHERE`], with who runs it.
 
+use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -74,10 +75,10 @@ impl Stage {
         std::fs::create_dir(&bin)?;
         symlink(binary()?, bin.join("tidelog"))?;
         let python = python::environment(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
-        let elsewhere: String = ELSEWHERE
-            .iter()
-            .map(|(command, _)| format!("'{command}') exit 0 ;;\n"))
-            .collect();
+        let mut elsewhere = String::new();
+        for (command, _) in ELSEWHERE {
+            let _ = writeln!(elsewhere, "'{command}') exit 0 ;;");
+        }
         let unknown = "*) echo \"$0 $*: no test knows this command\" >&2; exit 1 ;;\nesac\n";
         let examples = examples()?;
         program(
