@@ -76,7 +76,7 @@ async fn wrong_words_from_a_user_are_refused_and_the_rest_goes_on() -> Result<()
     refused(
         &program.run(&["group", "describe", "nobody"])?,
         4,
-        &["GROUP_ID_NOT_FOUND", "nobody"],
+        &["no group", "nobody", "tidelog group list"],
     )?;
 
     let output = program.run_with_input(&["produce", "small"], "still\n")?;
