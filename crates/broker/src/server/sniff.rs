@@ -268,7 +268,7 @@ impl Connected for Sniffed {
     }
 }
 
-/// Connections of a listener of [`axum::serve`], looked at likewise.
+/// Connections of a listener of [`axum::serve()`], looked at likewise.
 pub(super) struct SniffedListener {
     pub(super) socket: tokio::net::TcpListener,
     pub(super) door: Arc<Door>,
