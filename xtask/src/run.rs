@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{image, prerequisites};
 
 /// What a first build costs, as the README says it too.
-const FIRST_BUILD: &str = "the first time it compiles RocksDB: about 8 minutes on two cores, and 4 for the rest. Later it takes seconds";
+const FIRST_BUILD: &str = "the first time it compiles RocksDB, about 8 minutes on two cores, and then the rest; later it takes seconds";
 /// The image of the program under test.
 const TEST_IMAGE: &str = "tidelog:test";
 
