@@ -279,12 +279,8 @@ async fn a_producer_counts_the_partitions_of_the_new_topic_and_moves_no_record_t
     assert_eq!(stored.await?.partition, 2);
     make_anew(&operator, 1).await?;
     fill(&operator, "last", 1).await?;
-    // The operator's client knows its own topic; the producer's may still know the one before.
-    let mut reader = operator
-        .consumer()
-        .topic(TOPIC, OffsetAt::Earliest)
-        .build()
-        .await?;
+    // The producer's client may still know the topic before: it asks anew what the name means now.
+    let mut reader = client.consumer().topic(TOPIC, OffsetAt::Earliest).build().await?;
     let only = tokio::time::timeout(PATIENCE, reader.recv()).await??;
     assert_eq!((only.offset, text(only.value)), (0, "last-0".to_owned()));
     Ok(())
@@ -327,6 +323,22 @@ async fn a_record_for_a_topic_that_was_deleted_fails_for_good_and_soon() -> Resu
         .await
         .expect_err("there is no topic");
     ensure!(!described.is_retriable(), "{described:?}");
+    wait::until(
+        "a record that nothing is waited for with to be refused for good",
+        PATIENCE,
+        async || {
+            let refused = producer.try_enqueue(Record::to(TOPIC).value("z"));
+            let refused = refused.err().context("it was taken")?;
+            let error = refused.error();
+            ensure!(
+                error.code() == Some(ErrorCode::UnknownTopicOrPartition),
+                "{error:?}"
+            );
+            ensure!(!error.is_retriable(), "{error:?}");
+            Ok(())
+        },
+    )
+    .await?;
     let read = client.consumer().topic(TOPIC, OffsetAt::Earliest).build().await;
     ensure!(!read.expect_err("there is no topic").is_retriable());
     Ok(())

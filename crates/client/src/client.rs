@@ -128,6 +128,12 @@ impl Client {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         self.inner.metadata.topic(name, deadline).await
     }
+
+    /// Waits until the cluster was asked for these topics once more, so that [`topic`](Self::topic) tells of those of now.
+    pub(crate) async fn ask_anew(&self, names: impl IntoIterator<Item = TopicName>) -> Result<()> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        self.inner.metadata.ask_anew(names, deadline).await
+    }
 }
 
 impl ClientBuilder {

@@ -62,6 +62,8 @@ pub(crate) struct Metadata {
 struct Wanted {
     topics: BTreeSet<TopicName>,
     min_index: u64,
+    /// How many questions were asked: each has its number.
+    questions: u64,
     /// Rotates over brokers, so that one that is cut off is not asked again and again.
     turn: usize,
     last_error: Option<Error>,
@@ -122,9 +124,18 @@ impl Metadata {
         news
     }
 
+    #[cfg(test)]
     pub(crate) fn merge(&self, answer: MetadataAnswer) {
+        self.answered(0, answer);
+    }
+
+    /// Takes in the answer to a question, by the question's number.
+    fn answered(&self, question: u64, answer: MetadataAnswer) {
         self.home.answered();
-        self.change(|snapshot| snapshot.merge(answer));
+        self.change(|snapshot| {
+            snapshot.question = snapshot.question.max(question);
+            snapshot.merge(answer);
+        });
     }
 
     /// The version moves before anybody is woken who would look whether it did.
@@ -171,6 +182,32 @@ impl Metadata {
                 return Err(refused.map_or_else(|| self.unreachable(), Error::unknown_for_good));
             }
         }
+    }
+
+    /// Waits for an answer about these topics to a question that is asked after this call: what was known before may be
+    /// older than the last change of the topics.
+    pub(crate) async fn ask_anew(
+        &self,
+        names: impl IntoIterator<Item = TopicName>,
+        deadline: Instant,
+    ) -> Result<()> {
+        let next = {
+            let mut wanted = self.wanted.lock();
+            wanted.topics.extend(names);
+            wanted.questions + 1
+        };
+        let mut changes = self.subscribe();
+        while changes.borrow_and_update().question < next {
+            self.check_home()?;
+            self.request_refresh();
+            if tokio::time::timeout_at(deadline, changes.changed())
+                .await
+                .is_err()
+            {
+                return Err(self.unreachable());
+            }
+        }
+        Ok(())
     }
 
     /// Waits until any broker answered; fails when every address was tried and none did.
@@ -292,14 +329,16 @@ impl Metadata {
             let snapshot = self.snapshot.borrow();
             self.next_address(&snapshot)
         };
-        let (topics, min_index) = {
-            let wanted = self.wanted.lock();
-            (wanted.topics.iter().cloned().collect(), wanted.min_index)
+        let (question, topics, min_index) = {
+            let mut wanted = self.wanted.lock();
+            wanted.questions += 1;
+            let topics = wanted.topics.iter().cloned().collect();
+            (wanted.questions, topics, wanted.min_index)
         };
         let answered = ask.ask(&address, topics, min_index).await;
         match answered.and_then(|answer| self.home.welcome(answer)) {
             Ok(answer) => {
-                self.merge(answer);
+                self.answered(question, answer);
                 true
             }
             Err(error) => {

@@ -2,6 +2,7 @@
 
 mod doors;
 mod fetches;
+mod pages;
 mod topic_ids;
 
 use std::time::Duration;

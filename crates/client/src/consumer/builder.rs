@@ -1,5 +1,6 @@
 //! Making consumers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -302,7 +303,16 @@ impl AssignedConsumerBuilder {
     /// after what was fetched of them, also if it is made anew: that is another topic, and another consumer reads it.
     pub async fn build(self) -> Result<Consumer> {
         self.fetch.check()?;
-        let mut all = std::collections::BTreeMap::new();
+        let names = self.topics.iter().map(|(topic, _)| topic);
+        let names = names.chain(self.partitions.iter().map(|(topic, ..)| topic));
+        let names: BTreeSet<TopicName> = names.map(|name| name.parse()).collect::<Result<_, _>>()?;
+        if names.is_empty() {
+            return Err(Error::invalid(
+                "a consumer reads something: give topics or partitions",
+            ));
+        }
+        self.client.ask_anew(names).await?;
+        let mut all = BTreeMap::new();
         for (topic, from) in &self.topics {
             for partition in self.existing(topic, None).await? {
                 all.insert(partition, *from);
@@ -312,11 +322,6 @@ impl AssignedConsumerBuilder {
             for partition in self.existing(topic, Some(*index)).await? {
                 all.insert(partition, *from);
             }
-        }
-        if all.is_empty() {
-            return Err(Error::invalid(
-                "a consumer reads something: give topics or partitions",
-            ));
         }
         let shared = Arc::new(Shared::new(self.fetch, String::new()));
         shared.change(|slots| {

@@ -64,6 +64,8 @@ pub(crate) struct Snapshot {
     pub(crate) index: u64,
     /// Counts answers, so that a waiter can tell whether one came since.
     pub(crate) answers: u64,
+    /// The newest question that was answered; 0 before any.
+    pub(crate) question: u64,
     pub(crate) brokers: BTreeMap<BrokerId, String>,
     /// Why nothing can go on: the addresses are another cluster's. Until a broker of our own answers.
     pub(crate) astray: Option<Error>,

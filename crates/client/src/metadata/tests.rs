@@ -382,3 +382,43 @@ async fn while_nobody_is_there_brokers_are_asked_once_a_second_whoever_waits() {
     assert!((30..=75).contains(&asked), "asked {asked} times");
     task.abort();
 }
+
+/// Answers when it is told to, each question with the topic as it was when it was asked.
+struct Held {
+    topic: Arc<AtomicUsize>,
+    release: Arc<tokio::sync::Semaphore>,
+}
+
+impl AskMetadata for Held {
+    async fn ask(&self, _: &str, _: Vec<TopicName>, _: u64) -> Result<MetadataAnswer> {
+        let topic = self.topic.load(Ordering::Relaxed);
+        self.release.acquire().await.unwrap().forget();
+        Ok(told(topic as u64, Ok(entry(topic as u8, 1, 0))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_an_earlier_question_is_not_taken_for_what_holds_now() {
+    let metadata = Arc::new(metadata(&["one:1"]));
+    let topic = Arc::new(AtomicUsize::new(1));
+    let release = Arc::new(tokio::sync::Semaphore::new(0));
+    let held = Held {
+        topic: Arc::clone(&topic),
+        release: Arc::clone(&release),
+    };
+    let task = tokio::spawn(Arc::clone(&metadata).run(held));
+    tokio::task::yield_now().await;
+    // The question is on its way while the topic is made anew.
+    topic.store(2, Ordering::Relaxed);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let asking = metadata.ask_anew([name()], deadline);
+    tokio::pin!(asking);
+    release.add_permits(1);
+    let early = tokio::time::timeout(MIN_INTERVAL / 2, &mut asking).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(metadata.snapshot().id(&name()), Some(topic_id(1)));
+    release.add_permits(10);
+    asking.await.unwrap();
+    assert_eq!(metadata.snapshot().id(&name()), Some(topic_id(2)));
+    task.abort();
+}

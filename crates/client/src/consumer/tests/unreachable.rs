@@ -198,3 +198,28 @@ async fn a_broker_that_comes_back_is_told_once() {
     until(|| !log.lines("broker 1 answers at").is_empty()).await;
     assert_eq!(log.lines(&address).len(), 2, "{:?}", log.lines(&address));
 }
+
+/// Once a minute, so the clock is made to pass by itself while nothing else happens.
+#[tokio::test]
+async fn a_member_that_has_no_stream_for_a_minute_says_so() {
+    let (log, _guard) = Log::capture();
+    let process = process();
+    let mut cluster = process.spawn(FakeCluster::start(1)).await.unwrap();
+    cluster.topic("t", 1);
+    let client = cluster.client().await;
+    let builder = client.group("inventory").topics(["t"]);
+    let (consumer, session) = tokio::join!(within(builder.build()), within(cluster.admit(&[("t", 0)])));
+    let _consumer = consumer.unwrap();
+    session.keep_alive();
+    process.shutdown_background();
+    tokio::time::pause();
+    let about = "the member of group inventory has had no stream to its coordinator for";
+    let told = async {
+        while log.lines(about).is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(5), told).await.unwrap();
+    let line = &log.lines(about)[0];
+    assert!(line.contains("it goes on trying"), "{line}");
+}

@@ -57,6 +57,31 @@ pub(crate) struct World {
     pub(crate) cut_off_ms: BTreeMap<u32, u64>,
     /// What metadata say of leaders, where that is not the truth.
     pub(crate) stale_leaders: BTreeMap<(String, u32), (u32, u32)>,
+    /// Most entries of an answer's list; 0 for all of them.
+    pub(crate) page_size: usize,
+    /// Pages that were asked for.
+    pub(crate) pages: usize,
+    /// The ids that a topic's next descriptions tell, instead of its own.
+    pub(crate) described_as: VecDeque<TopicId>,
+}
+
+impl World {
+    /// The page of a list that is asked for, and where the next one begins; empty after the last.
+    fn page<T>(&mut self, list: Vec<T>, asked: Option<v1::PageRequest>) -> (Vec<T>, String) {
+        self.pages += 1;
+        let size = match self.page_size {
+            0 => list.len(),
+            size => size,
+        };
+        let first: usize = asked.map_or(0, |asked| asked.token.parse().unwrap());
+        let next = first + size;
+        let token = if next < list.len() {
+            next.to_string()
+        } else {
+            String::new()
+        };
+        (list.into_iter().skip(first).take(size).collect(), token)
+    }
 }
 
 #[derive(Clone)]

@@ -266,18 +266,22 @@ impl Groups for Broker {
         &self,
         request: Request<v1::OffsetsRequest>,
     ) -> Result<Response<v1::OffsetsResponse>, Status> {
-        let world = self.state.world.lock();
-        let wanted = super::session::owned(&request.into_inner().partitions);
-        let committed = |key: &(String, u32)| {
-            Some(v1::CommittedOffset {
-                topic: key.0.clone(),
-                partition: key.1,
-                offset: *world.committed.get(key)?,
-                ..Default::default()
-            })
-        };
+        let mut world = self.state.world.lock();
+        let request = request.into_inner();
+        let wanted = super::session::owned(&request.partitions);
+        let committed = world.committed.iter();
+        let committed = committed.filter(|(key, _)| wanted.is_empty() || wanted.contains(key));
+        let committed = committed.map(|(key, offset)| v1::CommittedOffset {
+            topic: key.0.clone(),
+            partition: key.1,
+            offset: *offset,
+            ..Default::default()
+        });
+        let committed = committed.collect();
+        let (offsets, next_token) = world.page(committed, request.page);
         Ok(Response::new(v1::OffsetsResponse {
-            offsets: wanted.iter().filter_map(committed).collect(),
+            offsets,
+            next_token,
             ..Default::default()
         }))
     }
@@ -310,7 +314,9 @@ impl Admin for Broker {
         &self,
         request: Request<v1::MetadataRequest>,
     ) -> Result<Response<v1::MetadataResponse>, Status> {
-        let world = self.state.world.lock();
+        let mut world = self.state.world.lock();
+        let request = request.into_inner();
+        let (names, next_token) = world.page(request.topics, request.page);
         let brokers = world.addresses.iter().map(|(id, address)| v1::BrokerNode {
             broker_id: *id,
             address: address.clone(),
@@ -341,7 +347,8 @@ impl Admin for Broker {
         };
         Ok(Response::new(v1::MetadataResponse {
             brokers: brokers.collect(),
-            topics: request.into_inner().topics.into_iter().map(topic).collect(),
+            topics: names.into_iter().map(topic).collect(),
+            next_token,
             ..Default::default()
         }))
     }
@@ -369,9 +376,26 @@ impl Admin for Broker {
 
     async fn describe_topic(
         &self,
-        _: Request<v1::DescribeTopicRequest>,
+        request: Request<v1::DescribeTopicRequest>,
     ) -> Result<Response<v1::DescribeTopicResponse>, Status> {
-        not_here()
+        let mut world = self.state.world.lock();
+        let request = request.into_inner();
+        let known = world.partitions.keys().filter(|key| key.0 == request.name);
+        let known = known.map(|(_, partition)| v1::PartitionDescription {
+            partition: *partition,
+            ..Default::default()
+        });
+        let known = known.collect();
+        let (partitions, next_token) = world.page(known, request.page);
+        let id = world.described_as.pop_front();
+        let id = id.unwrap_or_else(|| topic_id(&request.name));
+        Ok(Response::new(v1::DescribeTopicResponse {
+            name: request.name,
+            topic_id: bytes::Bytes::copy_from_slice(id.as_bytes()),
+            partitions,
+            next_token,
+            ..Default::default()
+        }))
     }
 
     async fn list_topics(
