@@ -2,11 +2,12 @@
 //! reading begins and ends.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tidelog_client::{Client, Consumer, OffsetReset};
 use tidelog_tests::cluster::Cluster;
 use tidelog_tests::program::{Program, refused, stderr};
 use tidelog_tests::wait;
@@ -226,6 +227,7 @@ async fn reading_begins_and_ends_where_it_is_told() -> Result<()> {
     let program = Program::of(&cluster);
     from_beyond_the_end(&program)?;
     until_a_moment(&program)?;
+    until_a_moment_to_come(&program)?;
     filters(&program)?;
     topics_by_expression(&program)?;
     a_group_that_committed_needs_no_from(&program)?;
@@ -263,6 +265,27 @@ fn until_a_moment(program: &Program) -> Result<()> {
     let read = program.ok(&["consume", "times", "--from", "@2000", "--until", "@4000"])?;
     assert_eq!(read, "2\n3\n");
     Ok(())
+}
+
+/// A moment to come is waited for; what is stamped later is not read, though it is there.
+fn until_a_moment_to_come(program: &Program) -> Result<()> {
+    topic(program, "ahead", "1")?;
+    let moment = now_ms()? + 1_500;
+    let later = moment + 3_600_000;
+    let lines = format!(
+        "{{\"value\":\"now\"}}\n{{\"timestamp\":{later},\"value\":\"later\"}}\n{{\"value\":\"behind it\"}}\n"
+    );
+    produced(program, &["ahead", "-i", "json"], &lines)?;
+    let until = format!("@{moment}");
+    let read = program.ok(&["consume", "ahead", "--from", "beginning", "--until", &until])?;
+    assert_eq!(read, "now\n");
+    let ended = now_ms()?;
+    ensure!(ended >= moment, "it ended {} ms too early", moment - ended);
+    Ok(())
+}
+
+fn now_ms() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64)
 }
 
 fn filters(program: &Program) -> Result<()> {
@@ -420,13 +443,10 @@ async fn a_topic_that_does_not_exist_is_said_and_waited_for_as_long_as_asked() -
         );
         let said = stderr(&output);
         ensure!(
-            said.contains("waiting up to 3 s") && said.contains("did you mean orders?"),
+            said.contains("waiting up to 3 s") && said.contains("did you mean \"orders\"?"),
             "{words:?}: {said}"
         );
-        refused_at_last(
-            &output,
-            &["\"ordrs\" does not exist", "tidelog topic create ordrs"],
-        )?;
+        refused_at_last(&output, &["no topic \"ordrs\"", "tidelog topic create ordrs"])?;
     }
     // It comes while it is waited for.
     let mut waiting = program
@@ -437,7 +457,7 @@ async fn a_topic_that_does_not_exist_is_said_and_waited_for_as_long_as_asked() -
     waiting.stdin.take().context("no input")?.write_all(b"a\n")?;
     let mut said = BufReader::new(waiting.stderr.take().context("no standard error")?).lines();
     let first = said.next().context("it says nothing")??;
-    ensure!(first.contains("\"later\" does not exist"), "{first}");
+    ensure!(first.contains("no topic \"later\""), "{first}");
     topic(&program, "later", "1")?;
     ensure!(waiting.wait()?.success(), "{:?}", said.collect::<Vec<_>>());
     assert_eq!(all(&program, "later")?.len(), 1);
@@ -536,4 +556,53 @@ async fn bench_shows_on_a_terminal_how_far_it_is() -> Result<()> {
         stderr(&hidden)
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_another_members_partitions_is_told_so() -> Result<()> {
+    let cluster = Cluster::start(1).await?;
+    let program = Program::of(&cluster);
+    topic(&program, "t", "1")?;
+    produced(&program, &["t"], "a\nb\nc\n")?;
+    let client = Client::builder(cluster.bootstrap()).connect().await?;
+    let group = client
+        .group("slow")
+        .topics(["t"])
+        .auto_offset_reset(OffsetReset::Earliest);
+    let mut first = group.build().await?;
+    let record = first.recv().await?;
+    first.mark(&record);
+    first.commit().await?;
+    let mut second = program
+        .command(&["consume", "t", "-g", "slow", "--until-end"])?
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let told = waits_for_the_first(&mut second, &mut first).await;
+    let _ = second.kill();
+    second.wait()?;
+    told
+}
+
+async fn waits_for_the_first(second: &mut Child, first: &mut Consumer) -> Result<()> {
+    let mut said = BufReader::new(second.stderr.take().context("no standard error")?).lines();
+    let waits = move || said.find_map(|line| line.ok().filter(|line| line.contains("waiting for other")));
+    let waits = tokio::task::spawn_blocking(waits).await?;
+    let waits = waits.context("it did not say what it waits for")?;
+    for part in [
+        "group slow, which own 1 partition(s)",
+        "t-0 is committed up to 1 of 3",
+    ] {
+        ensure!(waits.contains(part), "{waits}");
+    }
+    for _ in 0..2 {
+        let record = first.recv().await?;
+        first.mark(&record);
+    }
+    first.commit().await?;
+    wait::until("the second to end", SOON, async || {
+        let ended = second.try_wait()?.context("it runs")?;
+        ensure!(ended.success(), "{ended}");
+        Ok(())
+    })
+    .await
 }

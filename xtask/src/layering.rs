@@ -55,7 +55,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("tidelog-client", &["types", "record", "proto"]),
-    ("tidelog", &["types", "record", "storage", "broker", "client"]),
+    (
+        "tidelog",
+        &["types", "record", "group", "storage", "broker", "client"],
+    ),
     (
         "tidelog-tests",
         &["types", "record", "proto", "client", "history"],

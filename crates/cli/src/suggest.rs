@@ -48,7 +48,7 @@ pub(crate) async fn no_topic(admin: &Admin, name: &str) -> Failure {
     let admin = admin.clone().timeout(LOOK_TIMEOUT);
     let names: Vec<String> = admin.list_topics(true).await.map_or_else(
         |_| Vec::new(),
-        |topics| topics.into_iter().map(|topic| topic.name).collect(),
+        |listed| listed.topics.into_iter().map(|topic| topic.name).collect(),
     );
     let hint = hint(name, names.iter().map(String::as_str), "tidelog topic list");
     Failure::new(Exit::NotFound, format!("no topic {name:?}; {hint}"))

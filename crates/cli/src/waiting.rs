@@ -74,7 +74,7 @@ pub(crate) async fn for_topic(
         () = tokio::time::sleep(PATIENCE.min(within)) => {
             let missing = missing(client, topic).await;
             match &missing {
-                Some(missing) => tell!("tidelog: {missing}; waiting up to {} s for it", within.as_secs()),
+                Some(missing) => tell!("tidelog: waiting up to {} s: {missing}", within.as_secs()),
                 None => tell!("tidelog: waiting up to {} s for topic {topic}", within.as_secs()),
             }
             told = missing;
@@ -97,7 +97,7 @@ async fn not_there(client: &Client, topic: &str, told: Option<String>, within: D
         Some(missing) => Failure::new(
             Exit::NotFound,
             format!(
-                "{}: {missing}; `tidelog topic list` shows those that do, `tidelog topic create {topic}` makes it",
+                "{}: {missing}; `tidelog topic list` lists those that exist, `tidelog topic create {topic}` makes it",
                 ErrorCode::UnknownTopicOrPartition
             ),
         ),
@@ -117,13 +117,19 @@ fn is_unknown(error: &tidelog_client::Error) -> bool {
 async fn missing(client: &Client, topic: &str) -> Option<String> {
     let admin = client.admin().timeout(LOOK);
     let listed = tokio::time::timeout(LOOK, admin.list_topics(false)).await;
-    let names: Vec<String> = listed.ok()?.ok()?.into_iter().map(|topic| topic.name).collect();
+    let names: Vec<String> = listed
+        .ok()?
+        .ok()?
+        .topics
+        .into_iter()
+        .map(|topic| topic.name)
+        .collect();
     if names.iter().any(|name| name == topic) {
         return None;
     }
     let meant = match near(topic, names.iter().map(String::as_str)) {
-        Some(near) => format!(" (did you mean {near}?)"),
+        Some(near) => format!("; did you mean {near:?}?"),
         None => String::new(),
     };
-    Some(format!("topic {topic:?} does not exist{meant}"))
+    Some(format!("no topic {topic:?}{meant}"))
 }

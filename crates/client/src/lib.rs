@@ -83,7 +83,7 @@ pub use tidelog_types::{
 pub use admin::{
     Admin, BrokerDescription, BrokerFigures, BrokerStanding, ClusterDescription, CommittedOffset,
     ConfigChange, ConfigSource, CreatedTopic, GroupCoordinator, GroupDescription, GroupListing, GroupMember,
-    NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicListing,
+    NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicListing, TopicListings,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{

@@ -7,7 +7,7 @@
 use tidelog_client::{
     BrokerDescription, BrokerId, Client, ClusterDescription, ClusterId, CommittedOffset, ConsumedRecord,
     CreatedTopic, DirectoryId, Error, ErrorCode, GroupMember, HeaderIter, HeaderView, Headers, InvalidName,
-    PartitionError, PartitionIndex, RecordMetadata, TopicDescription, TopicId, TopicListing, TopicName,
+    PartitionError, PartitionIndex, RecordMetadata, TopicDescription, TopicId, TopicListings, TopicName,
     TopicPartition,
 };
 
@@ -25,10 +25,10 @@ fn of_broker(broker: &BrokerDescription) -> (Option<DirectoryId>, Option<BrokerI
 
 fn of_topics(
     created: CreatedTopic,
-    listed: TopicListing,
+    listed: &TopicListings,
     described: TopicDescription,
 ) -> (Option<TopicId>, TopicId, TopicId) {
-    (created.topic_id, listed.topic_id, described.topic_id)
+    (created.topic_id, listed.topics[0].topic_id, described.topic_id)
 }
 
 fn of_group(

@@ -421,7 +421,11 @@ impl Admin for AdminService {
             (Some(_), Some(last)) => last.name.clone(),
             _ => String::new(),
         };
-        Ok(Response::new(v1::ListTopicsResponse { topics, next_token }))
+        Ok(Response::new(v1::ListTopicsResponse {
+            topics,
+            next_token,
+            answered_by: Some(self.about.standing()),
+        }))
     }
 
     async fn describe_cluster(

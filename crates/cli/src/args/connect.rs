@@ -84,3 +84,20 @@ impl ConnectFlags {
         self.timeout.map(Duration::from_secs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidelog_broker::config::Config;
+
+    use super::*;
+
+    #[test]
+    fn commands_look_for_every_broker_of_dev_by_themselves() {
+        let listens = |index| {
+            let config = Config::for_dev(index, 3, 7171, std::path::Path::new("d")).unwrap();
+            config.client_listeners[0].bind.clone()
+        };
+        let all: Vec<String> = (0..3).map(listens).collect();
+        assert_eq!(DEFAULT_BOOTSTRAP, all.join(","));
+    }
+}

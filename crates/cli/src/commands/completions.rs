@@ -97,7 +97,7 @@ pub(crate) fn with_names(arg: Arg, path: &str) -> Arg {
 
 fn topics(typed: &OsStr) -> Vec<CompletionCandidate> {
     candidates(typed, async |client| {
-        let topics = client.admin().list_topics(false).await?;
+        let topics = client.admin().list_topics(false).await?.topics;
         Ok(topics.into_iter().map(|topic| topic.name).collect())
     })
 }

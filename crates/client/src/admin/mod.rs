@@ -12,7 +12,7 @@ use tokio::time::Instant;
 pub use self::types::{
     BrokerDescription, BrokerFigures, BrokerStanding, ClusterDescription, CommittedOffset, ConfigChange,
     ConfigSource, CreatedTopic, GroupCoordinator, GroupDescription, GroupListing, GroupMember, NewTopic,
-    PartitionDescription, TopicConfig, TopicDescription, TopicListing,
+    PartitionDescription, TopicConfig, TopicDescription, TopicListing, TopicListings,
 };
 use crate::client::Client;
 use crate::connection::Channel;
@@ -117,19 +117,21 @@ impl Admin {
         self.in_contact(call, |topic| topic.answered_by.as_ref()).await
     }
 
-    /// All topics, by name; those of the cluster itself where asked for.
-    pub async fn list_topics(&self, include_internal: bool) -> Result<Vec<TopicListing>> {
-        let mut topics = Vec::new();
-        let mut token = String::new();
-        loop {
-            let call = |channel, left| wire::list_topics(channel, include_internal, token.clone(), left);
-            let (page, next) = self.anywhere(ATTEMPT, call).await?;
-            topics.extend(page);
-            if next.is_empty() {
-                return Ok(topics);
-            }
-            token = next;
+    /// All topics, by name; those of the cluster itself where asked for. From a broker that is in contact with its cluster
+    /// if there is one: [`TopicListings::answered_by`] says whether it was.
+    pub async fn list_topics(&self, include_internal: bool) -> Result<TopicListings> {
+        let page = |token: String| {
+            move |channel, left| wire::list_topics(channel, include_internal, token.clone(), left)
+        };
+        let (mut listed, mut next) = self
+            .in_contact(page(String::new()), |(page, _)| page.answered_by.as_ref())
+            .await?;
+        while !next.is_empty() {
+            let (more, token) = self.anywhere(ATTEMPT, page(next)).await?;
+            listed.topics.extend(more.topics);
+            next = token;
         }
+        Ok(listed)
     }
 
     /// Brokers, the metadata leader, and partitions in trouble, from a broker that is in contact with its cluster if there is one:
@@ -277,6 +279,8 @@ impl Tries {
 
 #[cfg(test)]
 mod tests {
+    use tidelog_types::TopicId;
+
     use crate::wire::fake_consumer::FakeCluster;
 
     /// Which broker's answer is taken, while these are cut off for so many milliseconds.
@@ -295,6 +299,67 @@ mod tests {
         assert_eq!(
             answering(&cluster, &[(1, 9_000), (2, 3_000), (3, 6_000)]).await,
             2
+        );
+    }
+
+    /// A topic of seven partitions and a group that committed in each, told in pages of two.
+    async fn paged() -> FakeCluster {
+        let cluster = FakeCluster::start(1).await;
+        cluster.topic("t", 7);
+        let mut world = cluster.state.world.lock();
+        world.page_size = 2;
+        world.committed = (0..7)
+            .map(|index| (("t".to_owned(), index), u64::from(index)))
+            .collect();
+        drop(world);
+        cluster
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_several_pages_is_put_together() {
+        let cluster = paged().await;
+        let client = cluster.client().await;
+        let pages = || std::mem::take(&mut cluster.state.world.lock().pages);
+        pages();
+        let admin = client.admin();
+        let topic = admin.describe_topic("t").await.unwrap();
+        let numbers: Vec<u32> = topic.partitions.iter().map(|one| one.partition).collect();
+        assert_eq!((numbers, pages()), ((0..7).collect(), 4));
+        let committed = admin.group_offsets("g").await.unwrap();
+        let offsets: Vec<u64> = committed.iter().map(|one| one.offset).collect();
+        assert_eq!((offsets, pages()), ((0..7).collect(), 4));
+    }
+
+    #[tokio::test]
+    async fn metadata_of_more_topics_than_a_page_holds_are_all_known() {
+        let cluster = paged().await;
+        let names = ["t", "u", "v", "w", "x"];
+        for name in &names[1..] {
+            cluster.topic(name, 1);
+        }
+        let client = cluster.client().await;
+        let wanted = names.iter().map(|name| name.parse().unwrap());
+        client.ask_anew(wanted).await.unwrap();
+        let known = client.inner.metadata.snapshot();
+        for name in names {
+            let partitions = known
+                .topic(&name.parse().unwrap())
+                .map(|told| told.as_ref().unwrap().partitions.len());
+            assert_eq!(partitions, Some(if name == "t" { 7 } else { 1 }), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_is_made_anew_between_two_pages_is_described_from_the_first_again() {
+        let cluster = paged().await;
+        let [old, new] = [1, 2].map(|byte| TopicId::from_slice(&[byte; 16]).unwrap());
+        cluster.state.world.lock().described_as = [old, old, new, new, new, new, new].into();
+        let topic = cluster.client().await.admin().describe_topic("t").await.unwrap();
+        let numbers: Vec<u32> = topic.partitions.iter().map(|one| one.partition).collect();
+        assert_eq!(
+            (topic.topic_id, numbers),
+            (new, (0..7).collect()),
+            "nothing of the old one is kept"
         );
     }
 }

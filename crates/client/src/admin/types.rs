@@ -134,6 +134,15 @@ pub struct TopicListing {
     pub internal: bool,
 }
 
+/// The topics of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicListings {
+    /// By name.
+    pub topics: Vec<TopicListing>,
+    /// How the broker that answered stands to its cluster; `None` if it is older than that it tells.
+    pub answered_by: Option<BrokerStanding>,
+}
+
 /// A topic in full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicDescription {

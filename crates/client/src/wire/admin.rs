@@ -9,7 +9,7 @@ use tidelog_types::{ClusterId, DirectoryId, TopicId};
 use super::{accepted, malformed, next_page, request, status_error};
 use crate::admin::{
     BrokerDescription, BrokerFigures, BrokerStanding, ClusterDescription, ConfigChange, ConfigSource,
-    CreatedTopic, NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicListing,
+    CreatedTopic, NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicListing, TopicListings,
 };
 use crate::connection::Channel;
 use crate::error::Result;
@@ -178,7 +178,7 @@ pub(crate) async fn list_topics(
     include_internal: bool,
     token: String,
     timeout: Duration,
-) -> Result<(Vec<TopicListing>, String)> {
+) -> Result<(TopicListings, String)> {
     let page = Some(v1::PageRequest { size: 0, token });
     let message = v1::ListTopicsRequest {
         page,
@@ -196,7 +196,8 @@ pub(crate) async fn list_topics(
         })
     };
     let topics = answer.topics.into_iter().map(listing).collect::<Result<_>>()?;
-    Ok((topics, answer.next_token))
+    let answered_by = answer.answered_by.map(standing);
+    Ok((TopicListings { topics, answered_by }, answer.next_token))
 }
 
 pub(crate) async fn describe_cluster(channel: Channel, timeout: Duration) -> Result<ClusterDescription> {

@@ -8,11 +8,13 @@ mod reading;
 mod start;
 mod topics;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use tidelog_client::{Client, Consumer, OffsetAt, OffsetReset, TopicPartition};
+use tidelog_group::Subscription;
 use tokio_util::sync::CancellationToken;
 
 use super::with_cluster;
@@ -24,7 +26,7 @@ use ends::{Ends, Question};
 use filter::FilterFlags;
 use from::From;
 use printer::Printer;
-use reading::{Membership, Reading, Stop};
+use reading::{Membership, Reading, Stop, Until};
 use topics::TopicFlags;
 
 /// How long a group may take to take a member in, unless the command line says otherwise.
@@ -120,10 +122,11 @@ async fn consume(flags: &Flags, signalled: CancellationToken) -> Result<()> {
         printer: Printer::new(flags.output, flags.format.clone()),
         filter: &flags.filter,
         stop: Stop {
-            until: flags
-                .until
-                .filter(|_| ends.is_none())
-                .map(|until| (until, question)),
+            until: flags.until.filter(|_| ends.is_none()).map(|moment_ms| Until {
+                moment_ms,
+                question,
+                passed: BTreeSet::new(),
+            }),
             ends,
         },
         left: flags.records.unwrap_or(u64::MAX),
@@ -215,8 +218,8 @@ async fn join(
         .topics(flags.topics.topics.iter().map(String::as_str))
         .auto_offset_reset(reset)
         .enable_auto_commit(true);
-    if let Some(regex) = &flags.topics.topic_regex {
-        member = member.topic_regex(regex.as_str());
+    if let Some(regex) = flags.topics.topic_regex.as_ref().and_then(Subscription::regex) {
+        member = member.topic_regex(regex);
     }
     if let Some(instance_id) = &flags.instance_id {
         member = member.instance_id(instance_id);

@@ -37,8 +37,17 @@ pub(super) struct Reading<'a> {
 /// Where reading stops, besides a number of records.
 pub(super) struct Stop<'a> {
     pub(super) ends: Option<Ends>,
-    /// Where it stops at a moment that has not come: what is asked when it has.
-    pub(super) until: Option<(i64, Question<'a>)>,
+    /// Where it stops at a moment that has not come.
+    pub(super) until: Option<Until<'a>>,
+}
+
+/// A moment to come.
+pub(super) struct Until<'a> {
+    pub(super) moment_ms: i64,
+    /// What is asked when it has come.
+    pub(super) question: Question<'a>,
+    /// Partitions of which a record of that moment or later was seen: records may be stamped ahead.
+    pub(super) passed: BTreeSet<TopicPartition>,
 }
 
 /// What a member of a group has beyond.
@@ -206,17 +215,30 @@ impl Stop<'_> {
         self.ends.is_some() || self.until.is_some()
     }
 
-    fn is_beyond(&self, record: &ConsumedRecord) -> bool {
+    fn is_beyond(&mut self, record: &ConsumedRecord) -> bool {
+        let until = self.until.as_mut();
         self.ends.as_ref().is_some_and(|ends| ends.is_beyond(record))
+            || until.is_some_and(|until| until.is_passed_by(record))
     }
 
     /// Looks up the ends once their moment has come.
     async fn look(&mut self) -> Result<()> {
-        let due = |until: i64| jiff::Timestamp::now().as_millisecond() >= until;
-        if let Some((until, mut question)) = self.until.take_if(|(until, _)| due(*until)) {
-            question.at = OffsetAt::Timestamp(until);
-            self.ends = Some(Ends::of(&question).await?);
+        let now = jiff::Timestamp::now().as_millisecond();
+        if let Some(mut until) = self.until.take_if(|until| now >= until.moment_ms) {
+            until.question.at = OffsetAt::Timestamp(until.moment_ms);
+            self.ends = Some(Ends::of(&until.question).await?);
         }
         Ok(())
+    }
+}
+
+impl Until<'_> {
+    fn is_passed_by(&mut self, record: &ConsumedRecord) -> bool {
+        let partition = record.topic_partition();
+        if record.timestamp_ms >= self.moment_ms {
+            self.passed.insert(partition);
+            return true;
+        }
+        self.passed.contains(&partition)
     }
 }

@@ -1,10 +1,12 @@
 //! Which topics are meant: by name, or by a regular expression.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use clap::Args;
-use regex::Regex;
 use tidelog_client::{Client, TopicPartition};
-use tidelog_types::PartitionIndex;
+use tidelog_group::{AssignorName, Subscription};
+use tidelog_types::{PartitionIndex, TopicName};
 
 use crate::args::ConnectFlags;
 use crate::exit::{Exit, Failure};
@@ -18,8 +20,8 @@ pub(super) struct TopicFlags {
     pub(super) topics: Vec<String>,
     /// Also every topic whose whole name matches; in a group those that come later, too, else those
     /// that are there now
-    #[arg(long, value_name = "REGEX")]
-    pub(super) topic_regex: Option<Regex>,
+    #[arg(long, value_name = "REGEX", value_parser = topic_regex)]
+    pub(super) topic_regex: Option<Subscription>,
     /// Only these partitions; repeatable
     #[arg(short, long, value_name = "N", conflicts_with = "group")]
     partition: Vec<u32>,
@@ -34,10 +36,10 @@ impl TopicFlags {
         in_group: bool,
     ) -> Result<Vec<TopicPartition>> {
         let mut topics = self.topics.clone();
-        if let Some(regex) = &self.topic_regex {
-            let matching = matching(client, connect, regex).await?;
+        if let Some(subscribed) = &self.topic_regex {
+            let matching = matching(client, connect, subscribed).await?;
             if !in_group {
-                say_which(regex, &matching)?;
+                say_which(subscribed, &matching)?;
             }
             topics.extend(matching);
         }
@@ -71,28 +73,30 @@ impl TopicFlags {
     }
 }
 
-/// Topics whose whole names match, but not the cluster's own.
-async fn matching(client: &Client, connect: &ConnectFlags, regex: &Regex) -> Result<Vec<String>> {
+/// An expression over topics' names, understood and refused as a group's coordinator does.
+fn topic_regex(source: &str) -> Result<Subscription, String> {
+    let subscribed = Subscription::new(BTreeSet::new(), Some(source.to_owned()), AssignorName::default());
+    subscribed.map_err(|error| error.message)
+}
+
+/// The topics that a subscription covers now.
+async fn matching(client: &Client, connect: &ConnectFlags, subscribed: &Subscription) -> Result<Vec<String>> {
     let admin = client.admin().timeout(connect.timeout());
     let listed = waiting::on(
         || "waiting for the list of topics".to_owned(),
         admin.list_topics(false),
     );
-    let regex = whole(regex)?;
-    let names = listed.await?.into_iter().map(|topic| topic.name);
-    Ok(names.filter(|name| regex.is_match(name)).collect())
+    let names = listed.await?.topics.into_iter().map(|topic| topic.name);
+    let covered = |name: &String| {
+        let name = name.parse::<TopicName>();
+        name.is_ok_and(|name| subscribed.covers(&name))
+    };
+    Ok(names.filter(covered).collect())
 }
 
-/// The expression as the group's coordinator takes it: it matches a name from end to end.
-fn whole(regex: &Regex) -> Result<Regex, regex::Error> {
-    let source = regex.as_str();
-    // It is right by itself. Where the end of the group is not seen, it ends in a comment, which a
-    // line end ends.
-    Regex::new(&format!("^(?:{source})$")).or_else(|_| Regex::new(&format!("^(?:{source}\n)$")))
-}
-
-fn say_which(regex: &Regex, topics: &[String]) -> Result<()> {
+fn say_which(subscribed: &Subscription, topics: &[String]) -> Result<()> {
     if topics.is_empty() {
+        let regex = subscribed.regex().unwrap_or_default();
         let text = format!("no topic matches {regex}; `tidelog topic list` shows all");
         return Err(Failure::new(Exit::NotFound, text).into());
     }
@@ -109,11 +113,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expression_matches_a_name_from_end_to_end() {
-        let matches = |source: &str, name| whole(&Regex::new(source).unwrap()).unwrap().is_match(name);
-        assert!(matches("orders", "orders") && !matches("orders", "orders-old"));
-        assert!(matches("a|ab", "ab"), "the longer alternative counts, too");
-        assert!(matches(r"orders\..*", "orders.eu") && !matches(r"orders\..*", "my.orders.eu"));
-        assert!(matches("(?x) orders # the old )", "orders"));
+    fn an_expression_that_a_coordinator_refuses_is_refused_at_once() {
+        let refused = topic_regex("X)|(?:Y").unwrap_err();
+        assert!(refused.contains("does not compile"), "{refused}");
+        let subscribed = topic_regex("(?x) orders # the old )").unwrap();
+        assert!(subscribed.covers(&"orders".parse().unwrap()));
+        assert!(!subscribed.covers(&"orders-old".parse().unwrap()));
     }
 }

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use tidelog_client::{Header, Record};
 
 use super::json::JsonRecord;
-use crate::args::unescape;
+use crate::args::{moment, unescape};
 
 /// Flags that say what the input means.
 #[derive(Debug, Args)]
@@ -38,8 +38,9 @@ pub(super) struct InputFlags {
     /// The partition, instead of the one that a line of JSON names or that the key chooses
     #[arg(short, long, value_name = "N")]
     partition: Option<u32>,
-    /// The timestamp of every record, milliseconds since 1970, instead of a line's or the present
-    #[arg(long, value_name = "MS")]
+    /// The timestamp of every record instead of a line's or the present: milliseconds since 1970,
+    /// @2026-11-30T14:00Z, @2026-11-30, or -1h for an hour ago
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = timestamp)]
     timestamp: Option<i64>,
 }
 
@@ -137,6 +138,11 @@ fn delimiter(text: &str) -> Result<Bytes, String> {
 }
 
 /// A key alone, without `=`, has null for its value, as `%h` shows it.
+/// A number alone is a timestamp, as records have it; anything else is a moment as every command writes it.
+fn timestamp(text: &str) -> Result<i64, String> {
+    text.parse().or_else(|_| moment(text))
+}
+
 fn header(text: &str) -> Result<Header, String> {
     let (key, value) = match text.split_once('=') {
         Some((key, value)) => (key, Some(Bytes::from(value.to_owned()))),
@@ -249,6 +255,16 @@ mod tests {
         let read = record(&words, line);
         assert_eq!((read.partition, read.timestamp_ms), (Some(2), Some(9)));
         assert_eq!((read.key, read.headers.len()), (Some("k".into()), 2));
+    }
+
+    #[test]
+    fn a_timestamp_is_written_as_records_have_it_or_like_any_moment() {
+        let stamped = |text| record(&["--timestamp", text], "v").timestamp_ms;
+        for written in ["1796047200000", "@1796047200000", "@2026-11-30T14:00Z"] {
+            assert_eq!(stamped(written), Some(1_796_047_200_000), "{written}");
+        }
+        assert_eq!(stamped("-5"), Some(-5));
+        assert!(stamped("-1h") < stamped("-1m"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tidelog_client::TopicListing;
 
 use crate::args::{ConnectFlags, OutputFlag};
+use crate::commands::cluster::refuse_stale;
 use crate::output::{self, Columns};
 
 /// Flags of `tidelog topic list`.
@@ -32,9 +33,10 @@ struct ShownListing {
 /// Runs it.
 pub(super) async fn run(flags: &Flags) -> Result<()> {
     let admin = flags.connect.admin().await?;
-    let topics = admin.list_topics(flags.internal).await?;
-    let shown: Vec<ShownListing> = topics.into_iter().map(ShownListing::from).collect();
-    output::show(flags.output.output, &shown, |wide| columns(&shown, wide))
+    let listed = admin.list_topics(flags.internal).await?;
+    let shown: Vec<ShownListing> = listed.topics.into_iter().map(ShownListing::from).collect();
+    output::show(flags.output.output, &shown, |wide| columns(&shown, wide))?;
+    Ok(refuse_stale(listed.answered_by.as_ref())?)
 }
 
 fn columns(topics: &[ShownListing], wide: bool) -> Columns {
