@@ -252,6 +252,12 @@ impl Server {
         {
             tracing::warn!(%error, "the cluster was not told; it will notice");
         }
+        self.stop_together().await;
+    }
+
+    /// Stops in order, and tells nobody: for brokers of one process that all stop together, so that none is left to take over.
+    pub async fn stop_together(self) {
+        self.stop_clients.cancel();
         self.replicas.fence();
         self.replicas.checkpoint();
         self.close().await;

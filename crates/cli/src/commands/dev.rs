@@ -94,7 +94,7 @@ async fn serve(configs: Vec<Config>, about: &About<'_>) -> Result<()> {
             (reason, index, _) = failures => Some(format!("broker {} stopped: {reason}", index + 1)),
         }
     };
-    join_all(servers.into_iter().map(Server::shutdown)).await;
+    join_all(servers.into_iter().map(Server::stop_together)).await;
     failure.map_or(Ok(()), |failure| Err(anyhow::Error::msg(failure)))
 }
 
