@@ -11,6 +11,7 @@ pub(crate) fn check() -> Result<()> {
     step("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
     step("layering", layering::check)?;
     step("file sizes", sizes::check)?;
+    sizes::tell()?;
     step("sentences that clients are told", messages::check)?;
     step("numbers of rules and invariants", numbers::check)?;
     if prerequisites::runs("cargo-deny") {

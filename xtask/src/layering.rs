@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "tidelog-cluster",
     "tidelog-group",
     "tidelog-history",
+    "tidelog-producer",
     "tidelog-replica",
 ];
 
@@ -39,11 +40,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tidelog-record", &["types"]),
     ("tidelog-cluster", &["types"]),
     ("tidelog-group", &["types"]),
+    ("tidelog-producer", &["types"]),
     ("tidelog-replica", &["types"]),
     ("tidelog-history", &["types"]),
     (
         "tidelog-sim",
-        &["types", "cluster", "group", "replica", "history"],
+        &["types", "cluster", "group", "producer", "replica", "history"],
     ),
     ("tidelog-proto", &["types", "record"]),
     ("tidelog-storage", &["types", "record", "proto"]),
@@ -54,7 +56,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "types", "record", "cluster", "group", "replica", "storage", "proto", "metadata",
         ],
     ),
-    ("tidelog-client", &["types", "record", "proto"]),
+    ("tidelog-client", &["types", "producer", "record", "proto"]),
     (
         "tidelog",
         &["types", "record", "group", "storage", "broker", "client"],

@@ -1,13 +1,9 @@
-//! How long to wait before trying again: from 20 ms, doubling to one second, with jitter so that clients do not march in step.
-
-use std::time::Duration;
+//! How long to wait before trying again, with jitter so that clients do not march in step.
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// The first pause.
-pub(crate) const SHORTEST: Duration = Duration::from_millis(20);
-/// The longest.
-pub(crate) const LONGEST: Duration = Duration::from_secs(1);
+use tidelog_producer::pauses::SHORTEST;
+pub(crate) use tidelog_producer::pauses::{LONGEST, after};
 
 /// Pauses without an end: how long to go on is a matter of deadlines.
 pub(crate) fn delays() -> ExponentialBackoff {
@@ -20,21 +16,12 @@ pub(crate) fn delays() -> ExponentialBackoff {
         .build()
 }
 
-/// The pause after the `attempts`th failure in a row, jitter aside: for state machines, which draw no randomness.
-pub(crate) fn after(attempts: u32) -> Duration {
-    (SHORTEST * 2_u32.saturating_pow(attempts.saturating_sub(1).min(10))).min(LONGEST)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_second() {
-        assert_eq!(
-            [1, 2, 3, 6, 7, 40].map(|n| after(n).as_millis()),
-            [20, 40, 80, 640, 1000, 1000]
-        );
+    fn the_first_pause_is_the_shortest_with_jitter() {
         let first = delays().next().unwrap();
         assert!((SHORTEST..=SHORTEST * 2).contains(&first), "{first:?}");
     }

@@ -10,27 +10,30 @@ use crate::recorder::Broken;
 use crate::recorder::Broken::Invariant as By;
 
 /// The first seed that notices each, and by what. A run that panics notices, too.
-pub const KNOWN: [(Mutant, u64, Broken); 20] = [
+pub const KNOWN: [(Mutant, u64, Broken); 23] = [
     (Mutant::AcknowledgeBeforeSync, 0, By(Invariant::R18)),
     (Mutant::CountUnsyncedLeader, 0, By(Invariant::R18)),
     (Mutant::ResumeOldEpoch, 0, By(Invariant::R20)),
-    (Mutant::ForgetLeaderEpochStart, 14, By(Invariant::R18)),
-    (Mutant::JoinFromOlderEpoch, 25, By(Invariant::R18)),
+    (Mutant::ForgetLeaderEpochStart, 3, By(Invariant::R18)),
+    (Mutant::JoinFromOlderEpoch, 151, By(Invariant::R18)),
     (Mutant::CountCommittedIsr, 0, By(Invariant::R19)),
-    (Mutant::IgnoreBrokerEpoch, 18, By(Invariant::R18)),
-    (Mutant::TruncateToHighWatermark, 3, By(Invariant::R23)),
-    (Mutant::StaleEpochCache, 2, By(Invariant::R21)),
-    (Mutant::AnswerDuplicateEarly, 3, By(Invariant::R24)),
+    (Mutant::IgnoreBrokerEpoch, 15, By(Invariant::R18)),
+    (Mutant::TruncateToHighWatermark, 0, By(Invariant::R23)),
+    (Mutant::StaleEpochCache, 4, By(Invariant::R21)),
+    (Mutant::AnswerDuplicateEarly, 2, By(Invariant::R24)),
     (Mutant::SkipProducerRebuild, 0, By(Invariant::R25)),
-    (Mutant::AdvanceUnderMinIsr, 1, By(Invariant::R18)),
-    (Mutant::ServeLatestEarly, 3, By(Invariant::C8)),
+    (Mutant::AdvanceUnderMinIsr, 0, By(Invariant::R18)),
+    (Mutant::ServeLatestEarly, 2, By(Invariant::C8)),
     (Mutant::ReadAboveHighWatermark, 0, By(Invariant::C10)),
     (Mutant::StaleMinInsyncReplicas, 4, By(Invariant::R18)),
-    (Mutant::AcceptOldMemberEpoch, 1, By(Invariant::G13)),
+    (Mutant::AcceptOldMemberEpoch, 2, By(Invariant::G13)),
     (Mutant::AssignBeforeRevoked, 0, By(Invariant::G14)),
-    (Mutant::ServeBeforeReplayed, 0, By(Invariant::G12)),
+    (Mutant::ServeBeforeReplayed, 1, By(Invariant::G12)),
     (Mutant::DropEligibleLeader, 0, By(Invariant::L31)),
-    (Mutant::ElectOutsideIsr, 0, By(Invariant::M29)),
+    (Mutant::ElectOutsideIsr, 1, By(Invariant::M29)),
+    (Mutant::ForgetDoubt, 2, By(Invariant::C3)),
+    (Mutant::ResendUnderNewSequence, 0, By(Invariant::C4)),
+    (Mutant::DenyDoubt, 2, By(Invariant::C3)),
 ];
 
 /// About what is not simulated, and where they are noticed, by these invariants: the storage of the real Raft in the tests of the metadata
@@ -45,6 +48,7 @@ pub const ELSEWHERE: [(Mutant, &str, Invariant); 3] = [
 pub const fn own(mutant: Mutant) -> Option<Invariant> {
     match mutant {
         Mutant::AnswerDuplicateEarly => Some(Invariant::R24),
+        Mutant::ServeBeforeReplayed => Some(Invariant::G12),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Deterministic simulation of whole clusters: the shipped `replica`, `cluster` and `group` code on simulated disks, network and time.
+//! Deterministic simulation of whole clusters: the shipped `replica`, `cluster`, `group` and `producer` code on simulated disks, network and time.
 //!
 //! [`run()`] draws a cluster, its clients and what breaks from a seed, and lets them live for some minutes of virtual time on one thread.
 //! The history of that is checked while it is written, by [`tidelog_history`]. The same seed gives the same history.
@@ -15,8 +15,8 @@
 //!
 //! # What is a model, and what is not there
 //!
-//! What decides is what ships: the crates `replica`, `cluster` and `group`, and `history` that judges. What drives them in a broker is
-//! not: `broker`, `raft` and `disk` stand for it, and a bug of the real drivers is for the tests of those, the torture and the crash
+//! What decides is what ships: the crates `replica`, `cluster`, `group` and `producer`, and `history` that judges. What drives them in a
+//! broker or a client is not: `broker`, `clients`, `raft` and `disk` stand for it, and a bug of the real drivers is for the tests of those, the torture and the crash
 //! tests to find.
 //!
 //! - **openraft** and its storage: `raft` is a small Raft of its own that keeps the same promises. Every node has the whole log,

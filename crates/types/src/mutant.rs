@@ -54,6 +54,12 @@ pub enum Mutant {
     ElectOutsideIsr,
     /// G12: a request that is meant for one topic takes effect in another that has its name now.
     GoByTopicName,
+    /// R9: a producer takes a batch whose attempt was lost for one that was certainly not written, and numbers it anew.
+    ForgetDoubt,
+    /// R9: a producer sends a batch again under another sequence.
+    ResendUnderNewSequence,
+    /// C3: a producer says of a batch that may have been written that it was not.
+    DenyDoubt,
 }
 
 /// Whether that rule is broken in what this thread does.
@@ -100,7 +106,7 @@ mod switched {
 
     impl Mutant {
         /// Every one of them.
-        pub const ALL: [Self; 23] = [
+        pub const ALL: [Self; 26] = [
             Self::AcknowledgeBeforeSync,
             Self::CountUnsyncedLeader,
             Self::ResumeOldEpoch,
@@ -124,6 +130,9 @@ mod switched {
             Self::DropEligibleLeader,
             Self::ElectOutsideIsr,
             Self::GoByTopicName,
+            Self::ForgetDoubt,
+            Self::ResendUnderNewSequence,
+            Self::DenyDoubt,
         ];
 
         /// Its name on a command line. The prefix is what a program that was built without mutants is searched for.
@@ -152,6 +161,9 @@ mod switched {
                 Self::DropEligibleLeader => "mutant:drop-eligible-leader",
                 Self::ElectOutsideIsr => "mutant:elect-outside-isr",
                 Self::GoByTopicName => "mutant:go-by-topic-name",
+                Self::ForgetDoubt => "mutant:forget-doubt",
+                Self::ResendUnderNewSequence => "mutant:resend-under-new-sequence",
+                Self::DenyDoubt => "mutant:deny-doubt",
             }
         }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use tidelog_producer::LineSettings;
 use tidelog_record::{Compression, HEADER_BYTES};
 use tidelog_types::limits::MAX_MAX_MESSAGE_BYTES;
 
 use super::Producer;
-use super::line::LineSettings;
 use super::queue::BatchSettings;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -237,7 +237,6 @@ impl Settings {
         LineSettings {
             idempotent: self.idempotent,
             max_in_flight: self.max_in_flight as u64,
-            delivery_timeout: self.delivery_timeout,
         }
     }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use tidelog_producer::{Identity, Line};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::builder::Settings;
 use super::handle::Shared;
-use super::line::{Identity, Line};
 use super::links::{LinkEvent, Links, News};
 use super::partition::Partition;
 use super::queue::closed;

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_producer::BatchId;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
 use super::builder::{Acks, Settings};
-use super::line::BatchId;
 use crate::backoff;
 use crate::client::Client;
 use crate::connection::Channel;

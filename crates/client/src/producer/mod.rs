@@ -4,13 +4,12 @@
 //!    batch ([`queue`]). Nothing is spawned or allocated for a record; a batch's records share one completion ([`delivery`]).
 //! 2. One task a producer ([`driver`]) takes batches when their partition's turn has come, seals them, and puts those that
 //!    go to the same broker at the same time into one message of that broker's stream ([`links`]).
-//! 3. What is sent, sent again and given up is decided by a state machine for each partition ([`mod@line`]).
+//! 3. What is sent, sent again and given up is decided by a state machine for each partition ([`tidelog_producer::Line`]).
 
 mod builder;
 mod delivery;
 mod driver;
 mod handle;
-mod line;
 mod links;
 mod partition;
 mod queue;
@@ -22,4 +21,4 @@ pub use delivery::DeliveryFuture;
 pub use handle::Producer;
 pub use send_error::SendError;
 
-pub(crate) use line::Identity;
+pub(crate) use tidelog_producer::Identity;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_producer::{Answer, BatchId, Cause, Effect, Line, NewBatch, Why};
 use tidelog_record::{Batch, BatchBuilder, BuildError};
 use tidelog_types::{BrokerId, ErrorCode, LeaderEpoch, ProducerStamp, TopicPartition};
 
 use super::delivery::Settler;
 use super::driver::Context;
-use super::line::{Answer, BatchId, Effect, Line, NewBatch};
 use super::links::{Outcome, Outgoing, Route};
 use super::queue::{PartitionQueue, TakeRule, Taken};
 use super::topics::Topic;
@@ -28,7 +28,7 @@ const OPENING_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct Partition {
     queue: Arc<PartitionQueue>,
     topic: Arc<Topic>,
-    pub(crate) line: Line,
+    pub(crate) line: Line<Error>,
     batches: HashMap<BatchId, Flying>,
     next_batch: BatchId,
     leader: Option<(BrokerId, LeaderEpoch)>,
@@ -57,7 +57,7 @@ struct Leader<'a> {
 }
 
 impl Partition {
-    pub(crate) fn new(queue: Arc<PartitionQueue>, topic: Arc<Topic>, line: Line) -> Self {
+    pub(crate) fn new(queue: Arc<PartitionQueue>, topic: Arc<Topic>, line: Line<Error>) -> Self {
         Self {
             queue,
             topic,
@@ -129,10 +129,8 @@ impl Partition {
 
     /// Fails everything that is not settled.
     pub(crate) fn abort(&mut self, error: &Error) {
-        for effect in self.line.abort(error) {
-            if let Effect::Fail { batch, error } = effect {
-                self.settle(batch, Err(error));
-            }
+        for (batch, maybe_written) in self.line.abort() {
+            self.settle(batch, Err(error.clone().with_maybe_written(maybe_written)));
         }
     }
 
@@ -190,7 +188,7 @@ impl Partition {
         }
     }
 
-    fn begin(&mut self, batch: super::queue::WaitingBatch, context: &Context) -> Effect {
+    fn begin(&mut self, batch: super::queue::WaitingBatch, context: &Context) -> Effect<Error> {
         let id = self.next_batch;
         self.next_batch += 1;
         let record_count = batch.builder.record_count();
@@ -208,7 +206,7 @@ impl Partition {
         effect
     }
 
-    fn perform(&mut self, effects: Vec<Effect>, leader: Option<Leader<'_>>, context: &mut Context) {
+    fn perform(&mut self, effects: Vec<Effect<Error>>, leader: Option<Leader<'_>>, context: &mut Context) {
         for effect in effects {
             match effect {
                 Effect::Send { batch, stamp } => {
@@ -216,7 +214,14 @@ impl Partition {
                     self.send(batch, stamp, leader, context);
                 }
                 Effect::Complete { batch, base_offset } => self.settle(batch, Ok(base_offset)),
-                Effect::Fail { batch, error } => self.settle(batch, Err(error)),
+                Effect::Fail {
+                    batch,
+                    why,
+                    maybe_written,
+                } => {
+                    let error = failure(why, context.settings.delivery_timeout);
+                    self.settle(batch, Err(error.with_maybe_written(maybe_written)));
+                }
                 Effect::RaiseEpoch(identity) => {
                     tracing::debug!(partition = %self.queue.partition, ?identity, "raising the producer epoch");
                     context.ask_identity(Some((self.queue.id, identity)), Duration::ZERO);
@@ -268,7 +273,9 @@ impl Partition {
         };
         let mut any = false;
         for batch in self.queue.take_older(than) {
-            let error = self.line.timed_out(false).context(&self.queue.partition);
+            let last = self.line.last_error().cloned();
+            let error = failure(Why::TimedOut { last }, context.settings.delivery_timeout);
+            let error = error.context(&self.queue.partition);
             batch.settler.settle(Err(error));
             any = true;
         }
@@ -303,6 +310,27 @@ impl Payload {
     }
 }
 
+impl Cause for Error {
+    fn code(&self) -> Option<ErrorCode> {
+        Self::code(self)
+    }
+
+    fn is_retriable(&self) -> bool {
+        Self::is_retriable(self)
+    }
+}
+
+/// What records fail with.
+fn failure(why: Why<Error>, delivery_timeout: Duration) -> Error {
+    let cause = match why {
+        Why::Refused(error) => return error,
+        Why::TimedOut { last: Some(last) } => format!("the last failure: {last}"),
+        Why::TimedOut { last: None } => "no broker answered in time".to_owned(),
+    };
+    let text = format!("not delivered within {delivery_timeout:?} (delivery_timeout); {cause}");
+    Error::new(ErrorKind::TimedOut, text)
+}
+
 fn no_leader(queue: &PartitionQueue) -> Error {
     Error::new(
         ErrorKind::Refused(ErrorCode::LeaderNotAvailable),
@@ -327,6 +355,16 @@ fn explained(refusal: Refusal, record_count: u32) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_message_of_a_timeout_names_the_last_failure() {
+        let last = Error::new(ErrorKind::Refused(ErrorCode::NotEnoughReplicas), "because");
+        let error = failure(Why::TimedOut { last: Some(last) }, Duration::from_mins(2));
+        assert_eq!(
+            error.message(),
+            "not delivered within 120s (delivery_timeout); the last failure: NOT_ENOUGH_REPLICAS: because"
+        );
+    }
 
     #[test]
     fn whoever_sends_one_large_record_is_not_told_to_make_smaller_batches() {

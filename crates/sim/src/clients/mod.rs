@@ -2,7 +2,6 @@
 
 mod asker;
 mod leaders;
-mod line;
 mod member;
 mod producer;
 mod reader;

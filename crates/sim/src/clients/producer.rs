@@ -1,34 +1,50 @@
 //! A producer: idempotent or plain, `acks=all`, retrying until its time is over.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_history::What;
 use tidelog_history::event::{SendId, Sender, Value};
-use tidelog_types::{BrokerId, ProducerEpoch, TopicIdPartition};
+use tidelog_producer::{Answer, Effect, Identity, Line, LineSettings, NewBatch};
+use tidelog_types::{
+    BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionError, ProducerEpoch, ProducerStamp, TopicIdPartition,
+};
 
 use super::leaders::{Leaders, Question};
-use super::line::{Line, Outcome, Step};
 use crate::context::Context;
-use crate::message::{Address, Answer, Ask, Lane, Message};
+use crate::message::{Address, Answer as Told, Ask, Lane, Message, Payload};
 use crate::network::{Handle, Heard};
 
-/// A producer of the workload.
+/// How many batches may span a line: as many as a broker remembers (R9).
+const MAX_IN_FLIGHT: u64 = 5;
+
+/// A producer of the workload. Its lines are those of the client.
 pub(super) struct Producer {
     address: Address,
     sender: Sender,
     is_idempotent: bool,
     leaders: Leaders,
-    lines: BTreeMap<TopicIdPartition, Line>,
+    lines: BTreeMap<TopicIdPartition, Line<PartitionError>>,
+    /// The leader that each line's last attempt went to.
+    led_by: BTreeMap<TopicIdPartition, (BrokerId, LeaderEpoch)>,
     streams: BTreeMap<BrokerId, Stream>,
     attempts: BTreeMap<u64, Attempt>,
     identity: Option<Question<TopicIdPartition>>,
-    sends: BTreeMap<SendId, usize>,
+    sends: BTreeMap<SendId, Sent>,
     request_timeout: Duration,
     send_at: Duration,
     /// Where it sends without pause, and until when.
     hurry: Option<(TopicIdPartition, Duration)>,
     pub(super) is_stopping: bool,
+}
+
+/// A batch that is not settled.
+#[derive(Debug)]
+struct Sent {
+    values: Vec<Value>,
+    /// The epoch of the leader that acknowledged it.
+    stored_in: Option<LeaderEpoch>,
 }
 
 #[derive(Debug)]
@@ -49,17 +65,22 @@ struct Attempt {
 
 impl Producer {
     pub(super) fn new(address: Address, sender: Sender, is_idempotent: bool, context: &mut Context) -> Self {
+        let settings = LineSettings {
+            idempotent: is_idempotent,
+            max_in_flight: MAX_IN_FLIGHT,
+        };
         let lines = context
             .config
             .partitions()
             .into_iter()
-            .map(|id| (id, Line::new(is_idempotent)));
+            .map(|id| (id, Line::new(settings, None)));
         Self {
             address,
             sender,
             is_idempotent,
             leaders: Leaders::default(),
             lines: lines.collect(),
+            led_by: BTreeMap::new(),
             streams: BTreeMap::new(),
             attempts: BTreeMap::new(),
             identity: None,
@@ -102,14 +123,22 @@ impl Producer {
             Heard::Said(_, Message::Produced { attempt, result }) => {
                 if let Some(attempt) = self.attempts.remove(&attempt) {
                     context.history.seen.operations += 1;
-                    let outcome = match result {
-                        Ok((offset, epoch)) => Outcome::Stored(offset, epoch),
+                    let answer = match result {
+                        Ok((offset, epoch)) => {
+                            if let Some(sent) = self.sends.get_mut(&attempt.send) {
+                                sent.stored_in = Some(epoch);
+                            }
+                            Answer::Stored {
+                                base_offset: offset.0,
+                            }
+                        }
                         Err(error) => {
                             self.leaders.refused(attempt.partition, Some(&error));
-                            Outcome::Refused(error)
+                            let at_once = error.leader.is_some();
+                            Answer::Refused { error, at_once }
                         }
                     };
-                    self.answered(&attempt, outcome, context);
+                    self.answered(&attempt, answer, context);
                 }
             }
             Heard::Datagram(_, Message::Answer { id, answer }) if !self.leaders.take(id, &answer) => {
@@ -148,8 +177,8 @@ impl Producer {
         }
         let partitions: Vec<_> = self.lines.keys().copied().collect();
         for partition in partitions {
-            let steps = self.lines.get_mut(&partition).map(|line| line.expire(now));
-            self.perform(partition, steps.unwrap_or_default(), context);
+            let effects = self.lines.get_mut(&partition).map(|line| line.expire(now));
+            self.perform(partition, effects.unwrap_or_default(), context);
         }
         self.send_new(context);
         self.push_on(context);
@@ -188,16 +217,24 @@ impl Producer {
             let count = context.random.between(1, 3) as usize;
             let values: Vec<_> = (0..count).map(|_| Value(context.fresh())).collect();
             let send = SendId(context.fresh());
-            self.sends.insert(send, count);
+            let sent = Sent {
+                values: values.clone(),
+                stored_in: None,
+            };
+            self.sends.insert(send, sent);
             context.record(What::SendBegan {
                 sender: self.sender,
                 send,
                 partition,
-                values: values.clone(),
+                values,
                 idempotent: self.is_idempotent,
             });
-            let step = line.send(send, values, context.now + context.config.delivery_timeout);
-            self.perform(partition, vec![step], context);
+            let effect = line.send(NewBatch {
+                id: send.0,
+                record_count: count as u32,
+                deadline: context.now + context.config.delivery_timeout,
+            });
+            self.perform(partition, vec![effect], context);
         }
     }
 
@@ -212,11 +249,14 @@ impl Producer {
                 self.ask_identity(partition, context);
                 continue;
             }
-            if self.leaders.of(partition).is_none() {
+            let Some(leader) = self.leaders.of(partition) else {
                 continue;
+            };
+            if self.led_by.insert(partition, leader) != Some(leader) {
+                line.leader_changed();
             }
-            let steps = line.resend(context.now);
-            self.perform(partition, steps, context);
+            let effects = line.resend(context.now);
+            self.perform(partition, effects, context);
         }
     }
 
@@ -238,81 +278,57 @@ impl Producer {
         }
     }
 
-    fn identified(&mut self, id: u64, answer: &Answer) {
+    fn identified(&mut self, id: u64, answer: &Told) {
         let Some(asked) = self.identity.take_if(|asked| asked.is_answered_by(id)) else {
             return;
         };
-        if let Answer::Producer(producer) = answer
+        if let Told::Producer(producer) = answer
             && let Some(line) = self
                 .lines
                 .get_mut(&asked.about)
                 .filter(|line| line.needs_identity())
         {
-            line.identified(*producer, ProducerEpoch(0));
+            line.identified(Identity {
+                id: *producer,
+                epoch: ProducerEpoch(0),
+            });
         }
     }
 
-    fn answered(&mut self, attempt: &Attempt, outcome: Outcome, context: &mut Context) {
-        let pause = match &outcome {
-            Outcome::Refused(error) if error.leader.is_some() && context.random.per_mille(500) => {
-                Duration::ZERO
-            }
-            _ => context.random.millis(10, 200),
-        };
-        let retry_at = context.now + pause;
+    fn answered(&mut self, attempt: &Attempt, answer: Answer<PartitionError>, context: &mut Context) {
         if let Some(line) = self.lines.get_mut(&attempt.partition) {
-            let steps = line.answered(attempt.send, outcome, retry_at);
-            self.perform(attempt.partition, steps, context);
+            let effects = line.answered(attempt.send.0, answer, context.now);
+            self.perform(attempt.partition, effects, context);
         }
     }
 
-    fn perform(&mut self, partition: TopicIdPartition, steps: Vec<Step>, context: &mut Context) {
-        for step in steps {
-            match step {
-                Step::Send(send, payload) => {
-                    let Some((leader, epoch)) = self.leaders.of(partition) else {
-                        // Nobody to send to: as good as lost, but certainly not appended by this attempt.
-                        let attempt = Attempt {
-                            partition,
-                            send,
-                            broker: context.config.broker_ids().next().expect("a cluster has brokers"),
-                            by: context.now,
-                        };
-                        self.answered(&attempt, Outcome::Lost, context);
+    fn perform(
+        &mut self,
+        partition: TopicIdPartition,
+        effects: Vec<Effect<PartitionError>>,
+        context: &mut Context,
+    ) {
+        for effect in effects {
+            match effect {
+                Effect::Send { batch, stamp } => self.attempt(partition, SendId(batch), stamp, context),
+                Effect::Complete { batch, base_offset } => {
+                    let send = SendId(batch);
+                    let Some(sent) = self.sends.remove(&send) else {
                         continue;
                     };
-                    let attempt = context.fresh();
-                    let by = context.now + self.request_timeout + Duration::from_millis(300);
-                    self.attempts.insert(
-                        attempt,
-                        Attempt {
-                            partition,
-                            send,
-                            broker: leader,
-                            by,
-                        },
-                    );
-                    let leader_epoch = context.random.per_mille(800).then_some(epoch);
-                    let message = Message::Produce {
-                        attempt,
-                        partition,
-                        leader_epoch,
-                        payload,
-                        timeout: self.request_timeout,
-                    };
-                    self.say(leader, message, context);
-                }
-                Step::Complete(send, base_offset, leader_epoch) => {
-                    let count = self.sends.remove(&send).unwrap_or(0);
-                    context.history.seen.acknowledged += count as u64;
+                    let leader_epoch = sent.stored_in.expect("what is complete was stored");
+                    context.history.seen.acknowledged += sent.values.len() as u64;
                     context.saw_acknowledgement(partition, send, leader_epoch);
                     context.record(What::SendAcknowledged {
                         send,
-                        base_offset,
+                        base_offset: Offset(base_offset),
                         leader_epoch,
                     });
                 }
-                Step::Fail(send, maybe_written) => {
+                Effect::Fail {
+                    batch, maybe_written, ..
+                } => {
+                    let send = SendId(batch);
                     self.sends.remove(&send);
                     context.history.seen.unknown += u64::from(maybe_written);
                     context.record(if maybe_written {
@@ -321,15 +337,58 @@ impl Producer {
                         What::SendRefused { send }
                     });
                 }
-                Step::RaiseEpoch => {
-                    if let Some(line) = self.lines.get_mut(&partition)
-                        && let Some((id, epoch)) = line.identity()
-                    {
-                        line.identified(id, epoch.next());
+                Effect::RaiseEpoch(Identity { id, epoch }) => {
+                    if let Some(line) = self.lines.get_mut(&partition) {
+                        let epoch = epoch.next();
+                        line.identified(Identity { id, epoch });
                     }
                 }
             }
         }
+    }
+
+    fn attempt(
+        &mut self,
+        partition: TopicIdPartition,
+        send: SendId,
+        stamp: Option<ProducerStamp>,
+        context: &mut Context,
+    ) {
+        let Some((leader, epoch)) = self.leaders.of(partition) else {
+            // Nobody to send to: as good as lost, but certainly not appended by this attempt.
+            let attempt = Attempt {
+                partition,
+                send,
+                broker: context.config.broker_ids().next().expect("a cluster has brokers"),
+                by: context.now,
+            };
+            return self.answered(&attempt, no_answer(), context);
+        };
+        let values = self.sends.get(&send).map(|sent| sent.values.clone());
+        let attempt = context.fresh();
+        let by = context.now + self.request_timeout + Duration::from_millis(300);
+        self.attempts.insert(
+            attempt,
+            Attempt {
+                partition,
+                send,
+                broker: leader,
+                by,
+            },
+        );
+        let leader_epoch = context.random.per_mille(800).then_some(epoch);
+        let payload = Payload {
+            values: values.expect("what is sent is not settled"),
+            stamp,
+        };
+        let message = Message::Produce {
+            attempt,
+            partition,
+            leader_epoch,
+            payload: Arc::new(payload),
+            timeout: self.request_timeout,
+        };
+        self.say(leader, message, context);
     }
 
     fn say(&mut self, broker: BrokerId, message: Message, context: &mut Context) {
@@ -356,7 +415,12 @@ impl Producer {
             .collect();
         for attempt in lost {
             self.leaders.refused(attempt.partition, None);
-            self.answered(&attempt, Outcome::Lost, context);
+            self.answered(&attempt, no_answer(), context);
         }
     }
+}
+
+fn no_answer() -> Answer<PartitionError> {
+    let error = PartitionError::new(ErrorCode::LeaderNotAvailable, "no answer will come");
+    Answer::Lost { error }
 }

@@ -68,7 +68,7 @@ struct Broker {
 const RECORDS: u32 = 3;
 
 impl Broker {
-    fn append(&mut self, request: Request, refuse: Refuse) -> Answer {
+    fn append(&mut self, request: Request, refuse: Refuse) -> Answer<Error> {
         match refuse {
             Refuse::Certainly => return refused(ErrorCode::NotEnoughReplicas),
             Refuse::ForGood => return refused(ErrorCode::MessageTooLarge),
@@ -129,13 +129,13 @@ impl Broker {
 
 #[derive(Debug)]
 struct World {
-    line: Line,
+    line: Line<Error>,
     broker: Broker,
     now: Duration,
     next_batch: BatchId,
     /// Requests on their way, the newest stream last; only that one's answers arrive.
     streams: Vec<VecDeque<Request>>,
-    answers: Vec<(BatchId, Answer)>,
+    answers: Vec<(BatchId, Answer<Error>)>,
     /// Attempts that have not come back.
     open: BTreeSet<BatchId>,
     completed: BTreeMap<BatchId, u64>,
@@ -219,7 +219,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, effects: Vec<Effect>) {
+    fn perform(&mut self, effects: Vec<Effect<Error>>) {
         for effect in effects {
             match effect {
                 Effect::Send { batch, stamp } => {
@@ -231,8 +231,10 @@ impl World {
                 Effect::Complete { batch, base_offset } => {
                     assert_eq!(self.completed.insert(batch, base_offset), None);
                 }
-                Effect::Fail { batch, error } => {
-                    assert_eq!(self.failed.insert(batch, error.maybe_written()), None);
+                Effect::Fail {
+                    batch, maybe_written, ..
+                } => {
+                    assert_eq!(self.failed.insert(batch, maybe_written), None);
                 }
                 Effect::RaiseEpoch(current) => {
                     assert_eq!(current.epoch, ProducerEpoch(self.raised));

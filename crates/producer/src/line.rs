@@ -23,69 +23,128 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidelog_types::{ErrorCode, ProducerEpoch, ProducerId, ProducerStamp, Sequence};
+use tidelog_types::mutant::{self, Mutant};
+use tidelog_types::{ErrorCode, PartitionError, ProducerEpoch, ProducerId, ProducerStamp, Sequence};
 
-use crate::backoff;
-use crate::error::{Error, ErrorKind};
+use crate::pauses;
 
 /// Names a batch within its producer; later ones are larger.
-pub(crate) type BatchId = u64;
+pub type BatchId = u64;
 
 /// Whose sequences a line counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) id: ProducerId,
-    pub(crate) epoch: ProducerEpoch,
+pub struct Identity {
+    /// The producer's id.
+    pub id: ProducerId,
+    /// Its epoch in this partition.
+    pub epoch: ProducerEpoch,
 }
 
 /// What holds for every line of a producer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LineSettings {
-    pub(crate) idempotent: bool,
-    pub(crate) max_in_flight: u64,
-    /// For the sentence that says that it passed.
-    pub(crate) delivery_timeout: Duration,
+pub struct LineSettings {
+    /// Whether batches carry sequences.
+    pub idempotent: bool,
+    /// How many batches may span the line.
+    pub max_in_flight: u64,
+}
+
+/// Why an attempt failed, as far as a line must know it.
+pub trait Cause: Clone {
+    /// What a broker refused it with; `None` if no broker did.
+    fn code(&self) -> Option<ErrorCode>;
+    /// Whether trying again may help.
+    fn is_retriable(&self) -> bool;
+}
+
+impl Cause for PartitionError {
+    fn code(&self) -> Option<ErrorCode> {
+        Some(self.code)
+    }
+
+    fn is_retriable(&self) -> bool {
+        self.code.is_retriable()
+    }
 }
 
 /// A batch that is sent for the first time.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NewBatch {
-    pub(crate) id: BatchId,
-    pub(crate) record_count: u32,
+pub struct NewBatch {
+    /// Its name; larger than those of all batches before it.
+    pub id: BatchId,
+    /// How many sequences it takes.
+    pub record_count: u32,
     /// When its records are given up.
-    pub(crate) deadline: Duration,
+    pub deadline: Duration,
 }
 
-/// What became of an attempt.
+/// How an attempt ended.
 #[derive(Debug, Clone)]
-pub(crate) enum Answer {
+pub enum Answer<E> {
     /// Stored, now or by an earlier attempt.
-    Stored { base_offset: u64 },
-    /// Refused; `at_once` if there is a better broker to ask than the one that was.
-    Refused { error: Error, at_once: bool },
+    Stored {
+        /// The offset of its first record.
+        base_offset: u64,
+    },
+    /// Refused by a broker.
+    Refused {
+        /// Why.
+        error: E,
+        /// Whether there is a better broker to ask than the one that refused.
+        at_once: bool,
+    },
     /// No answer will come.
-    Lost { error: Error },
+    Lost {
+        /// Why.
+        error: E,
+    },
+}
+
+/// Why a batch fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why<E> {
+    /// Its time is over.
+    TimedOut {
+        /// The last failure since something succeeded.
+        last: Option<E>,
+    },
+    /// A broker's refusal that is final.
+    Refused(E),
 }
 
 /// What a driver does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect<E> {
     /// Send this batch, stamped so.
     Send {
+        /// Which.
         batch: BatchId,
+        /// Absent without idempotence.
         stamp: Option<ProducerStamp>,
     },
     /// The records are acknowledged.
-    Complete { batch: BatchId, base_offset: u64 },
+    Complete {
+        /// Which.
+        batch: BatchId,
+        /// The offset of its first record.
+        base_offset: u64,
+    },
     /// The records failed.
-    Fail { batch: BatchId, error: Error },
+    Fail {
+        /// Which.
+        batch: BatchId,
+        /// Why.
+        why: Why<E>,
+        /// Whether they may stand in the log all the same.
+        maybe_written: bool,
+    },
     /// Ask for the epoch after this one.
     RaiseEpoch(Identity),
 }
 
 /// The line of one partition.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub struct Line<E> {
     settings: LineSettings,
     identity: Option<Identity>,
     next_sequence: Sequence,
@@ -100,7 +159,7 @@ pub(crate) struct Line {
     /// Refusals in a row, for the pause after them.
     failures: u32,
     retry_at: Option<Duration>,
-    last_error: Option<Error>,
+    last_error: Option<E>,
     /// Something came back since something new was sent.
     returned: bool,
 }
@@ -129,9 +188,9 @@ struct Flight {
     at_head: bool,
 }
 
-impl Line {
+impl<E: Cause> Line<E> {
     /// An empty line; an idempotent one sends nothing before it is [identified](Self::identified).
-    pub(crate) fn new(settings: LineSettings, identity: Option<Identity>) -> Self {
+    pub fn new(settings: LineSettings, identity: Option<Identity>) -> Self {
         Self {
             settings,
             identity,
@@ -149,16 +208,17 @@ impl Line {
     }
 
     /// Whether nothing is on its way.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    pub(crate) fn needs_identity(&self) -> bool {
+    /// Whether it waits for an identity before it sends anything.
+    pub fn needs_identity(&self) -> bool {
         self.settings.idempotent && self.identity.is_none()
     }
 
     /// Whether a new batch may be sent now.
-    pub(crate) fn takes_more(&self, now: Duration) -> bool {
+    pub fn takes_more(&self, now: Duration) -> bool {
         let span = self
             .entries
             .front()
@@ -171,17 +231,17 @@ impl Line {
     }
 
     /// Whether a batch may be sent that could still grow: if nothing is in flight, or something returned since the last one.
-    pub(crate) fn takes_partial(&self) -> bool {
+    pub fn takes_partial(&self) -> bool {
         self.entries.is_empty() || self.returned
     }
 
     /// Why nothing gets through, for whoever must give up: the first cause since the last success.
-    pub(crate) fn note(&mut self, error: &Error) {
+    pub fn note(&mut self, error: &E) {
         self.last_error = Some(error.clone());
     }
 
     /// When time has something to do here, later than now: what may be sent again already waits for a broker, not for time.
-    pub(crate) fn next_wake(&self, now: Duration) -> Option<Duration> {
+    pub fn next_wake(&self, now: Duration) -> Option<Duration> {
         let open = self.entries.iter().filter(|entry| !entry.given_up);
         let deadline = open.map(|entry| entry.deadline).min();
         let retry = self
@@ -191,7 +251,7 @@ impl Line {
     }
 
     /// A new batch, to be sent at once: only if the line [takes more](Self::takes_more).
-    pub(crate) fn send(&mut self, batch: NewBatch) -> Effect {
+    pub fn send(&mut self, batch: NewBatch) -> Effect<E> {
         let stamp = self
             .identity
             .map(|identity| self.stamp(identity, batch.record_count));
@@ -214,7 +274,7 @@ impl Line {
     }
 
     /// Sends again what is to be sent again.
-    pub(crate) fn resend(&mut self, now: Duration) -> Vec<Effect> {
+    pub fn resend(&mut self, now: Duration) -> Vec<Effect<E>> {
         let mut effects = Vec::new();
         if self.raising || self.needs_identity() || !self.may_retry(now) {
             return effects;
@@ -243,7 +303,7 @@ impl Line {
     }
 
     /// An attempt came back, or will not. Every attempt does exactly one of both.
-    pub(crate) fn answered(&mut self, batch: BatchId, answer: Answer, now: Duration) -> Vec<Effect> {
+    pub fn answered(&mut self, batch: BatchId, answer: Answer<E>, now: Duration) -> Vec<Effect<E>> {
         let mut effects = Vec::new();
         let Some(index) = self.entries.iter().position(|entry| entry.id == batch) else {
             return effects;
@@ -275,7 +335,7 @@ impl Line {
     }
 
     /// Gives up whose time is over.
-    pub(crate) fn expire(&mut self, now: Duration) -> Vec<Effect> {
+    pub fn expire(&mut self, now: Duration) -> Vec<Effect<E>> {
         let mut effects = Vec::new();
         let mut index = 0;
         while let Some(entry) = self.entries.get(index) {
@@ -283,14 +343,20 @@ impl Line {
                 index += 1;
                 continue;
             }
-            let error = self.timed_out(entry.may_be_written());
+            let why = Why::TimedOut {
+                last: self.last_error.clone(),
+            };
+            let maybe_written = entry.may_be_written();
             if entry.flight.is_some() {
-                let batch = entry.id;
+                effects.push(Effect::Fail {
+                    batch: entry.id,
+                    why,
+                    maybe_written,
+                });
                 self.entries[index].given_up = true;
-                effects.push(Effect::Fail { batch, error });
                 index += 1;
             } else {
-                self.leave(index, Some(error), &mut effects);
+                self.leave(index, Some((why, maybe_written)), &mut effects);
             }
         }
         self.raise_epoch(&mut effects);
@@ -298,7 +364,7 @@ impl Line {
     }
 
     /// The identity to count sequences in from now on. What is in the line, certainly never written, is numbered anew.
-    pub(crate) fn identified(&mut self, identity: Identity) {
+    pub fn identified(&mut self, identity: Identity) {
         assert!(
             self.entries
                 .iter()
@@ -318,28 +384,29 @@ impl Line {
     }
 
     /// Another broker leads: what waited because of the last one goes at once.
-    pub(crate) fn leader_changed(&mut self) {
+    pub fn leader_changed(&mut self) {
         self.retry_at = None;
     }
 
-    /// Gives everything up.
-    pub(crate) fn abort(&mut self, error: &Error) -> Vec<Effect> {
+    /// Gives everything up; tells of each batch whether it may have been written.
+    pub fn abort(&mut self) -> Vec<(BatchId, bool)> {
         let open = self.entries.drain(..).filter(|entry| !entry.given_up);
-        open.map(|entry| Effect::Fail {
-            batch: entry.id,
-            error: error.clone().with_maybe_written(entry.may_be_written()),
-        })
-        .collect()
+        open.map(|entry| (entry.id, entry.may_be_written())).collect()
+    }
+
+    /// The last failure since something succeeded.
+    pub fn last_error(&self) -> Option<&E> {
+        self.last_error.as_ref()
     }
 
     fn refused(
         &mut self,
         index: usize,
         flight: Flight,
-        error: &Error,
+        error: &E,
         at_once: bool,
         now: Duration,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<Effect<E>>,
     ) {
         match error.code() {
             Some(code) if self.settings.idempotent && is_about_sequences(code) => {
@@ -350,10 +417,10 @@ impl Line {
                 if let Some(entry) = self.entries.remove(index)
                     && !entry.given_up
                 {
-                    let error = error.clone().with_maybe_written(true);
                     effects.push(Effect::Fail {
                         batch: entry.id,
-                        error,
+                        why: Why::Refused(error.clone()),
+                        maybe_written: true,
                     });
                 }
             }
@@ -364,21 +431,21 @@ impl Line {
                 if error.is_retriable() {
                     self.retry(index, error, at_once, now, effects);
                 } else {
-                    let error = error.clone().with_maybe_written(self.entries[index].unresolved);
-                    self.leave(index, Some(error), effects);
+                    let failure = (Why::Refused(error.clone()), self.entries[index].unresolved);
+                    self.leave(index, Some(failure), effects);
                 }
             }
         }
     }
 
-    fn sequence_refused(&mut self, index: usize, flight: Flight, error: &Error, effects: &mut Vec<Effect>) {
+    fn sequence_refused(&mut self, index: usize, flight: Flight, error: &E, effects: &mut Vec<Effect<E>>) {
         let entry = &mut self.entries[index];
         if entry.given_up {
             self.leave(index, None, effects);
         } else if !flight.at_head {
             entry.held = true;
         } else if entry.unresolved {
-            self.leave(index, Some(error.clone().with_maybe_written(true)), effects);
+            self.leave(index, Some((Why::Refused(error.clone()), true)), effects);
         } else {
             // The partition's memory of the producer does not reach up to here: it expired, or the log lost its end.
             self.broken = true;
@@ -386,14 +453,7 @@ impl Line {
         }
     }
 
-    fn retry(
-        &mut self,
-        index: usize,
-        error: &Error,
-        at_once: bool,
-        now: Duration,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn retry(&mut self, index: usize, error: &E, at_once: bool, now: Duration, effects: &mut Vec<Effect<E>>) {
         self.note(error);
         if self.entries[index].given_up {
             self.leave(index, None, effects);
@@ -401,21 +461,22 @@ impl Line {
             self.failures += 1;
             // Two brokers may each name the other.
             let pause = !at_once || self.failures > 2;
-            self.retry_at = pause.then(|| now + backoff::after(self.failures));
+            self.retry_at = pause.then(|| now + pauses::after(self.failures));
         }
     }
 
-    /// Takes a batch out without success.
-    fn leave(&mut self, index: usize, error: Option<Error>, effects: &mut Vec<Effect>) {
+    /// Takes a batch out without success: why, and whether it may have been written.
+    fn leave(&mut self, index: usize, failure: Option<(Why<E>, bool)>, effects: &mut Vec<Effect<E>>) {
         let Some(entry) = self.entries.remove(index) else {
             return;
         };
-        if let Some(error) = error
+        if let Some((why, maybe_written)) = failure
             && !entry.given_up
         {
             effects.push(Effect::Fail {
                 batch: entry.id,
-                error,
+                why,
+                maybe_written,
             });
         }
         if entry.stamp.is_some() {
@@ -434,10 +495,10 @@ impl Line {
 
     fn may_have_been_appended(&mut self, index: usize) {
         let entry = &mut self.entries[index];
-        entry.unresolved = !entry.void;
+        entry.unresolved = !entry.void && !mutant::is_on(Mutant::ForgetDoubt);
     }
 
-    fn raise_epoch(&mut self, effects: &mut Vec<Effect>) {
+    fn raise_epoch(&mut self, effects: &mut Vec<Effect<E>>) {
         let open = |entry: &Entry| entry.flight.is_some() || entry.unresolved;
         if self.broken && !self.raising && !self.entries.iter().any(open) {
             self.raising = true;
@@ -445,7 +506,11 @@ impl Line {
         }
     }
 
-    fn dispatch(&mut self, index: usize) -> Effect {
+    fn dispatch(&mut self, index: usize) -> Effect<E> {
+        if self.entries[index].turn > 0 && mutant::is_on(Mutant::ResendUnderNewSequence) {
+            let count = self.entries[index].record_count;
+            self.entries[index].stamp = self.identity.map(|identity| self.stamp(identity, count));
+        }
         let entry = &mut self.entries[index];
         entry.turn = self.next_turn;
         self.next_turn += 1;
@@ -470,25 +535,11 @@ impl Line {
     fn may_retry(&self, now: Duration) -> bool {
         self.retry_at.is_none_or(|at| at <= now)
     }
-
-    /// The error of records whose time is over.
-    pub(crate) fn timed_out(&self, maybe_written: bool) -> Error {
-        let timeout = self.settings.delivery_timeout;
-        let cause = match &self.last_error {
-            Some(error) => format!("the last failure: {error}"),
-            None => "no broker answered in time".to_owned(),
-        };
-        Error::new(
-            ErrorKind::TimedOut,
-            format!("not delivered within {timeout:?} (delivery_timeout); {cause}"),
-        )
-        .with_maybe_written(maybe_written)
-    }
 }
 
 impl Entry {
     fn may_be_written(&self) -> bool {
-        !self.void && (self.flight.is_some() || self.unresolved)
+        !self.void && (self.flight.is_some() || self.unresolved) && !mutant::is_on(Mutant::DenyDoubt)
     }
 }
 

@@ -2,13 +2,26 @@ use super::*;
 
 mod model;
 
+/// A broker's refusal, or a stream that broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Error(Option<ErrorCode>);
+
+impl Cause for Error {
+    fn code(&self) -> Option<ErrorCode> {
+        self.0
+    }
+
+    fn is_retriable(&self) -> bool {
+        self.0.is_none_or(ErrorCode::is_retriable)
+    }
+}
+
 const DEADLINE: Duration = Duration::from_mins(2);
 
 fn settings(idempotent: bool) -> LineSettings {
     LineSettings {
         idempotent,
         max_in_flight: 5,
-        delivery_timeout: DEADLINE,
     }
 }
 
@@ -19,7 +32,7 @@ fn identity(epoch: u16) -> Identity {
     }
 }
 
-fn line() -> Line {
+fn line() -> Line<Error> {
     Line::new(settings(true), Some(identity(0)))
 }
 
@@ -36,7 +49,7 @@ fn batch(id: BatchId) -> NewBatch {
     }
 }
 
-fn sent(batch: BatchId, epoch: u16, sequence: i32) -> Effect {
+fn sent(batch: BatchId, epoch: u16, sequence: i32) -> Effect<Error> {
     let Identity { id, epoch } = identity(epoch);
     let base_sequence = Sequence::from_wire(sequence).unwrap();
     Effect::Send {
@@ -49,19 +62,19 @@ fn sent(batch: BatchId, epoch: u16, sequence: i32) -> Effect {
     }
 }
 
-fn complete(batch: BatchId, base_offset: u64) -> Effect {
+fn complete(batch: BatchId, base_offset: u64) -> Effect<Error> {
     Effect::Complete { batch, base_offset }
 }
 
-fn stored(base_offset: u64) -> Answer {
+fn stored(base_offset: u64) -> Answer<Error> {
     Answer::Stored { base_offset }
 }
 
 fn refusal(code: ErrorCode) -> Error {
-    Error::new(ErrorKind::Refused(code), "because")
+    Error(Some(code))
 }
 
-fn refused(code: ErrorCode) -> Answer {
+fn refused(code: ErrorCode) -> Answer<Error> {
     let error = refusal(code);
     Answer::Refused {
         error,
@@ -69,13 +82,12 @@ fn refused(code: ErrorCode) -> Answer {
     }
 }
 
-fn lost() -> Answer {
-    let error = Error::new(ErrorKind::Unreachable, "the stream broke");
-    Answer::Lost { error }
+fn lost() -> Answer<Error> {
+    Answer::Lost { error: Error(None) }
 }
 
 /// Batches 0 to `count`, sent.
-fn line_with(count: u64) -> Line {
+fn line_with(count: u64) -> Line<Error> {
     let mut line = line();
     for id in 0..count {
         assert_eq!(line.send(batch(id)), sent(id, 0, id as i32 * 10));
@@ -83,10 +95,19 @@ fn line_with(count: u64) -> Line {
     line
 }
 
-/// A failure's kind and whether the record may have been written.
-fn failures(effects: &[Effect]) -> Vec<(BatchId, ErrorKind, bool)> {
-    let failure = |effect: &Effect| match effect {
-        Effect::Fail { batch, error } => Some((*batch, error.kind(), error.maybe_written())),
+/// What a batch failed by, `None` for its deadline, and whether it may have been written.
+fn failures(effects: &[Effect<Error>]) -> Vec<(BatchId, Option<ErrorCode>, bool)> {
+    let failure = |effect: &Effect<Error>| match effect {
+        Effect::Fail {
+            batch,
+            why: Why::TimedOut { .. },
+            maybe_written,
+        } => Some((*batch, None, *maybe_written)),
+        Effect::Fail {
+            batch,
+            why: Why::Refused(error),
+            maybe_written,
+        } => Some((*batch, error.code(), *maybe_written)),
         _ => None,
     };
     effects.iter().filter_map(failure).collect()
@@ -108,11 +129,11 @@ fn five_are_in_flight_and_the_sixth_waits_for_the_first() {
 
 #[test]
 fn nothing_is_sent_before_there_is_an_identity() {
-    let mut line = Line::new(settings(true), None);
+    let mut line = Line::<Error>::new(settings(true), None);
     assert!(line.needs_identity() && !line.takes_more(ms(0)));
     line.identified(identity(0));
     assert!(line.takes_more(ms(0)));
-    let plain = Line::new(settings(false), None);
+    let plain = Line::<Error>::new(settings(false), None);
     assert!(plain.takes_more(ms(0)));
 }
 
@@ -132,7 +153,7 @@ fn a_batch_that_grows_goes_when_nothing_is_in_flight_or_something_returned() {
 #[test]
 fn a_retry_keeps_stamps_and_order() {
     let mut line = line_with(3);
-    let none: [Effect; 0] = [];
+    let none: [Effect<Error>; 0] = [];
     assert_eq!(
         line.answered(0, refused(ErrorCode::NotLeaderOrFollower), ms(0)),
         none
@@ -256,7 +277,7 @@ fn a_sequence_refusal_is_final_only_at_the_head() {
 fn behind_a_batch_that_was_never_appended_nothing_was() {
     let mut line = line_with(3);
     let effects = line.answered(0, refused(ErrorCode::MessageTooLarge), ms(0));
-    let too_large = ErrorKind::Refused(ErrorCode::MessageTooLarge);
+    let too_large = Some(ErrorCode::MessageTooLarge);
     assert_eq!(failures(&effects), [(0, too_large, false)]);
     // Batch 1's stream breaks, but without batch 0 it cannot have been appended.
     assert_eq!(line.answered(1, lost(), ms(1)), []);
@@ -277,10 +298,10 @@ fn what_may_have_been_written_is_never_numbered_anew() {
     line.answered(2, refused(ErrorCode::NotLeaderOrFollower), ms(0));
     line.entries[0].deadline = ms(10);
     // Batch 0 is given up without an answer. Whether batch 1 stands in the log is asked for with its old number.
-    assert_eq!(failures(&line.expire(ms(10))), [(0, ErrorKind::TimedOut, true)]);
+    assert_eq!(failures(&line.expire(ms(10))), [(0, None, true)]);
     assert_eq!(line.resend(ms(20)), [sent(1, 0, 10)]);
     let effects = line.answered(1, refused(ErrorCode::OutOfOrderSequenceNumber), ms(21));
-    let out_of_order = ErrorKind::Refused(ErrorCode::OutOfOrderSequenceNumber);
+    let out_of_order = Some(ErrorCode::OutOfOrderSequenceNumber);
     assert_eq!(failures(&effects), [(1, out_of_order, true)]);
     assert_eq!(effects[1..], [Effect::RaiseEpoch(identity(0))]);
     line.identified(identity(1));
@@ -307,7 +328,7 @@ fn a_batch_given_up_in_flight_leaves_no_gap_if_it_is_stored_after_all() {
     let mut line = line_with(2);
     assert_eq!(line.next_wake(ms(0)), Some(DEADLINE));
     line.entries[0].deadline = ms(10);
-    assert_eq!(failures(&line.expire(ms(10))), [(0, ErrorKind::TimedOut, true)]);
+    assert_eq!(failures(&line.expire(ms(10))), [(0, None, true)]);
     assert_eq!(line.expire(ms(11)), []);
     assert_eq!(line.answered(0, stored(0), ms(12)), []);
     assert_eq!(line.answered(1, stored(10), ms(12)), [complete(1, 10)]);
@@ -316,12 +337,12 @@ fn a_batch_given_up_in_flight_leaves_no_gap_if_it_is_stored_after_all() {
 
 #[test]
 fn a_deadline_says_whether_the_record_may_have_been_written() {
-    let outcome = |answer: Answer| {
+    let outcome = |answer: Answer<Error>| {
         let mut line = line_with(1);
         line.answered(0, answer, ms(0));
         failures(&line.expire(DEADLINE))
     };
-    let timed_out = |maybe_written| [(0, ErrorKind::TimedOut, maybe_written)];
+    let timed_out = |maybe_written| [(0, None, maybe_written)];
     assert_eq!(outcome(refused(ErrorCode::NotLeaderOrFollower)), timed_out(false));
     assert_eq!(outcome(refused(ErrorCode::NotEnoughReplicas)), timed_out(false));
     assert_eq!(
@@ -339,27 +360,27 @@ fn a_certain_refusal_does_not_make_an_earlier_doubt_go_away() {
     line.answered(0, lost(), ms(0));
     line.resend(ms(20));
     line.answered(0, refused(ErrorCode::NotEnoughReplicas), ms(21));
-    assert_eq!(failures(&line.expire(DEADLINE)), [(0, ErrorKind::TimedOut, true)]);
+    assert_eq!(failures(&line.expire(DEADLINE)), [(0, None, true)]);
 }
 
 #[test]
-fn the_message_of_a_timeout_names_the_last_failure() {
+fn a_timeout_names_the_last_failure() {
     let mut line = line_with(1);
     line.answered(0, refused(ErrorCode::NotEnoughReplicas), ms(0));
-    let [Effect::Fail { error, .. }, Effect::RaiseEpoch(_)] = &line.expire(DEADLINE)[..] else {
-        panic!("it must fail");
+    let last = Some(refusal(ErrorCode::NotEnoughReplicas));
+    let failed = Effect::Fail {
+        batch: 0,
+        why: Why::TimedOut { last },
+        maybe_written: false,
     };
-    assert_eq!(
-        error.message(),
-        "not delivered within 120s (delivery_timeout); the last failure: NOT_ENOUGH_REPLICAS: because"
-    );
+    assert_eq!(line.expire(DEADLINE), [failed, Effect::RaiseEpoch(identity(0))]);
 }
 
 #[test]
 fn a_duplicate_that_nobody_remembers_the_place_of_is_in_the_log() {
     let mut line = line_with(2);
     let effects = line.answered(0, refused(ErrorCode::DuplicateSequenceNumber), ms(0));
-    let duplicate = ErrorKind::Refused(ErrorCode::DuplicateSequenceNumber);
+    let duplicate = Some(ErrorCode::DuplicateSequenceNumber);
     assert_eq!(failures(&effects), [(0, duplicate, true)]);
     assert_eq!(line.answered(1, stored(10), ms(0)), [complete(1, 10)]);
     assert!(line.takes_more(ms(0)));
@@ -370,15 +391,7 @@ fn aborting_tells_of_each_whether_it_may_have_been_written() {
     let mut line = line_with(3);
     line.answered(0, lost(), ms(0));
     line.answered(1, refused(ErrorCode::NotEnoughReplicas), ms(0));
-    let closed = Error::new(ErrorKind::Closed, "closed");
-    assert_eq!(
-        failures(&line.abort(&closed)),
-        [
-            (0, ErrorKind::Closed, true),
-            (1, ErrorKind::Closed, false),
-            (2, ErrorKind::Closed, true)
-        ]
-    );
+    assert_eq!(line.abort(), [(0, true), (1, false), (2, true)]);
     assert!(line.is_empty());
 }
 
@@ -391,10 +404,7 @@ fn without_idempotence_a_batch_is_tried_again_and_never_stamped() {
     line.answered(0, lost(), ms(0));
     assert_eq!(line.resend(ms(20)), [plain(0)]);
     let effects = line.answered(0, refused(ErrorCode::MessageTooLarge), ms(21));
-    assert_eq!(
-        failures(&effects),
-        [(0, ErrorKind::Refused(ErrorCode::MessageTooLarge), true)]
-    );
+    assert_eq!(failures(&effects), [(0, Some(ErrorCode::MessageTooLarge), true)]);
     // A gap means nothing where nothing is numbered.
     assert_eq!(effects.len(), 1);
     assert!(line.takes_more(ms(21)));
