@@ -84,6 +84,14 @@ pub trait LogStore: Send + Sync + 'static {
         timestamp_ms: i64,
     ) -> Result<Option<Offset>, StoreError>;
 
+    /// The size of a partition's log, bytes: its written batches as they were appended, from the one
+    /// that holds the log start on. After a trim, up to 256 KiB of trimmed batches may be counted too.
+    /// From memory: never waits for the disk.
+    ///
+    /// Batches that were stored by versions without this count may be counted too low: by less than
+    /// half if none of them is larger than 256 KiB.
+    fn size_bytes(&self, partition: LocalPartition) -> Result<u64, StoreError>;
+
     /// Bytes that were enqueued and are not written yet.
     fn queued_bytes(&self) -> usize;
 }

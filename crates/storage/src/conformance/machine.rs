@@ -169,13 +169,17 @@ impl<S: Subject> Running<S> {
             }
             Step::Delete(local) => {
                 store.delete(*local).unwrap();
-                assert_eq!(store.load(*local), Err(StoreError::UnknownPartition(*local)));
+                let unknown = StoreError::UnknownPartition(*local);
+                assert_eq!(store.load(*local), Err(unknown.clone()));
+                assert_eq!(store.size_bytes(*local), Err(unknown));
             }
             Step::Append(append) => store.append(append.clone()),
             Step::Truncate(truncate) => {
                 store.truncate(truncate.clone());
                 let local = truncate.partition;
-                assert_eq!(store.load(local), Ok(state.logs[&local].load()), "after {step:?}");
+                let log = &state.logs[&local];
+                assert_eq!(store.load(local), Ok(log.load()), "after {step:?}");
+                log.check_size(store.size_bytes(local).unwrap());
             }
             Step::Trim(local, start) => {
                 store.trim(*local, *start);
@@ -193,6 +197,7 @@ impl<S: Subject> Running<S> {
                 max_bytes,
             } => {
                 store.load(*local).unwrap();
+                state.logs[local].check_size(store.size_bytes(*local).unwrap());
                 self.check_read(*local, &state.logs[local], (*from, *until), *max_bytes);
             }
             Step::Find(local, timestamp_ms) => {
@@ -217,6 +222,7 @@ impl<S: Subject> Running<S> {
         );
         for (&local, log) in &state.logs {
             assert_eq!(store.load(local), Ok(log.load()), "{local}");
+            log.check_size(store.size_bytes(local).unwrap());
             self.check_read(local, log, (Offset::ZERO, Offset::MAX), usize::MAX);
             for timestamp_ms in [i64::MIN, 0, 50, 150, i64::MAX] {
                 assert_eq!(

@@ -372,6 +372,20 @@ impl RefLog {
         (found, next)
     }
 
+    /// Checks the size that a store tells of it: exact before the first trim, at most 256 KiB too
+    /// large after it.
+    pub(crate) fn check_size(&self, told: u64) {
+        let exact: u64 = self.batches.iter().map(|batch| batch.bytes.len() as u64).sum();
+        let spare = if self.start == Offset::ZERO { 0 } else { 256 * 1024 };
+        assert!(
+            (exact..=exact + spare).contains(&told),
+            "{} bytes from {} to {} are told to be {told}",
+            exact,
+            self.start,
+            self.end
+        );
+    }
+
     pub(crate) fn find(&self, timestamp_ms: i64) -> Option<Offset> {
         let found = self
             .batches

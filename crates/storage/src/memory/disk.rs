@@ -192,6 +192,11 @@ impl Log {
         log
     }
 
+    /// Bytes of batches in it.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.batches.values().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+
     /// What is between `from` and `until`, of what lies above the log start.
     pub(crate) fn read(&self, from: Offset, until: Offset, max_bytes: usize) -> ReadBatches {
         let mut read = ReadBatches {

@@ -320,6 +320,10 @@ impl LogStore for MemoryStore {
         Ok(log.offset_for_timestamp(model.start_of(partition, log), timestamp_ms))
     }
 
+    fn size_bytes(&self, partition: LocalPartition) -> Result<u64, StoreError> {
+        self.model.lock().log(partition).map(disk::Log::size_bytes)
+    }
+
     fn queued_bytes(&self) -> usize {
         self.model.lock().queued.iter().map(Write::bytes).sum()
     }

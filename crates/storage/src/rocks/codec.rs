@@ -1,4 +1,4 @@
-//! Values of the `state` and `meta` families: one version byte, then protobuf.
+//! Values of the `state`, `times` and `meta` families: one version byte, then protobuf.
 
 use prost::Message;
 use tidelog_proto::storage::v1 as pb;
@@ -96,6 +96,14 @@ pub(crate) fn decode_producer(id: ProducerId, value: &[u8]) -> Result<ProducerSt
         batches: record.batches.into_iter().map(batch).collect::<Result<_, _>>()?,
         last_timestamp_ms: record.last_timestamp_ms,
     })
+}
+
+pub(crate) fn encode_time_entry(interval_bytes: u64) -> Vec<u8> {
+    encode(&pb::TimeEntryRecord { interval_bytes })
+}
+
+pub(crate) fn decode_time_entry(value: &[u8]) -> Result<u64, DecodeError> {
+    Ok(decode::<pb::TimeEntryRecord>("time entry", value)?.interval_bytes)
 }
 
 /// Whose directory it is, as it stands on disk.

@@ -14,6 +14,7 @@ pub fn target(data: &[u8]) {
     let _ = codec::decode_offset("value", data).map(codec::encode_offset);
     let _ = codec::decode_epoch_start(data).map(codec::encode_epoch_start);
     let _ = codec::decode_producer(ProducerId(1), data).map(|state| codec::encode_producer(&state));
+    let _ = codec::decode_time_entry(data).map(codec::encode_time_entry);
     let _ = codec::decode_directory(data).map(|identity| codec::encode_directory(&identity));
     let _ = codec::decode_next_local(data).map(codec::encode_next_local);
     let _ = keys::parse_record_key(data);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! records   local u32 ‖ base offset u64                    → RecordBatch v2
-//! times     local u32 ‖ timestamp i64 ‖ base offset u64    → nothing
+//! times     local u32 ‖ timestamp i64 ‖ base offset u64    → version byte ‖ protobuf (earlier: nothing)
 //! state     local u32 ‖ kind u8 [‖ epoch u32 | producer u64] → version byte ‖ protobuf
 //! meta      kind u8                                        → version byte ‖ protobuf (the format version: u32)
 //! ```

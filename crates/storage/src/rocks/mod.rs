@@ -508,6 +508,11 @@ impl LogStore for RocksStore {
         reader::offset_for_timestamp(&self.shared.engine.db, partition, bounds, timestamp_ms)
     }
 
+    fn size_bytes(&self, partition: LocalPartition) -> Result<u64, StoreError> {
+        self.shared.health.check()?;
+        Ok(self.shared.tails.get(partition)?.size_bytes())
+    }
+
     fn queued_bytes(&self) -> usize {
         self.shared.queue.bytes()
     }

@@ -131,7 +131,9 @@ fn find_partitions(layout: &Layout, db: &Db) -> Result<Found, OpenError> {
     let Found { tails, mut logs } = Found::default();
     for (local, partition) in registered(layout, db)? {
         let log = recover_log(db, local).map_err(|error| layout.store_error_in(partition, error))?;
-        tails.insert(local, Tail::new(partition, log.start, log.end));
+        let tail = Tail::new(partition, log.start, log.end);
+        tail.set_size_bytes(log.times.size_bytes());
+        tails.insert(local, tail);
         logs.insert(local, log);
     }
     Ok(Found { tails, logs })

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tidelog_types::{LocalPartition, Offset, TopicIdPartition};
@@ -18,6 +19,7 @@ pub(crate) struct Tails {
 pub(crate) struct Tail {
     pub(crate) partition: TopicIdPartition,
     bounds: Mutex<Bounds>,
+    size_bytes: AtomicU64,
 }
 
 /// What of a partition is written, and so readable.
@@ -45,11 +47,22 @@ impl Tail {
                 end,
                 generation: 0,
             }),
+            size_bytes: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
         *self.bounds.lock()
+    }
+
+    /// How many bytes of batches are written: see [`crate::LogStore::size_bytes`].
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the size. It is told and stands for itself, so nothing is ordered by it.
+    pub(crate) fn set_size_bytes(&self, size_bytes: u64) {
+        self.size_bytes.store(size_bytes, Ordering::Relaxed);
     }
 
     /// Makes what was written readable.

@@ -2,6 +2,7 @@
 
 mod damage;
 mod kill;
+mod sizes;
 mod trims;
 
 use std::sync::Arc;

@@ -199,8 +199,8 @@ impl Writer {
     }
 
     /// Writes a stage, makes it readable and reports it.
-    fn commit(&self, stage: Stage, sync: bool) -> Result<(), StoreError> {
-        let shared = &self.shared;
+    fn commit(&mut self, stage: Stage, sync: bool) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
         if !stage.changes.is_empty() {
             point("crash:storage/write/begun");
             shared.engine.write(stage.changes, sync)?;
@@ -213,7 +213,7 @@ impl Writer {
             return Ok(());
         }
         for effect in stage.effects {
-            self.apply(effect);
+            self.apply(effect)?;
         }
         shared.tickets.publish(&stage.progress, shared.engine.sequence());
         point("crash:storage/ticket/published");
@@ -222,14 +222,15 @@ impl Writer {
         Ok(())
     }
 
-    fn apply(&self, effect: Effect) {
-        let shared = &self.shared;
+    fn apply(&mut self, effect: Effect) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
         match effect {
             Effect::Cache(local, info, bytes) => shared.cache.insert(local, &info, bytes),
             Effect::Extend(local, end) => {
                 if let Ok(tail) = shared.tails.get(local) {
                     tail.extend(end);
                 }
+                self.tell_size(local);
             }
             Effect::Restart(local, start) => {
                 shared.cache.remove(local);
@@ -237,19 +238,33 @@ impl Writer {
                     tail.raise_start(start);
                     tail.cut(start);
                 }
+                self.tell_size(local);
             }
             Effect::Reclaimable(local, below) => {
                 if let Ok(tail) = shared.tails.get(local) {
                     tail.raise_start(below);
                 }
                 shared.to_reclaim.trimmed(local, below);
+                // Here and not when it was staged: its entries may have been written just now.
+                if let Some(log) = self.logs.get_mut(&local) {
+                    log.times.trim(&shared.engine.db, local, below)?;
+                }
+                self.tell_size(local);
             }
+        }
+        Ok(())
+    }
+
+    /// Lets readers see how large a log is.
+    fn tell_size(&self, local: LocalPartition) {
+        if let (Some(log), Ok(tail)) = (self.logs.get(&local), self.shared.tails.get(local)) {
+            tail.set_size_bytes(log.times.size_bytes());
         }
     }
 
     fn truncate(&mut self, truncate: Truncate) -> Result<(), StoreError> {
         let local = truncate.partition;
-        let Some(log) = self.logs.get(&local).copied() else {
+        let Some(mut log) = self.logs.get(&local).copied() else {
             return Ok(());
         };
         let shared = Arc::clone(&self.shared);
@@ -263,10 +278,11 @@ impl Writer {
         for &producer in &truncate.forgotten {
             changes.delete(db, Family::State, &keys::producer_key(local, producer));
         }
-        if end < log.end {
+        let is_cut = end < log.end;
+        if is_cut {
             shared.tails.get(local)?.cut(end);
             shared.cache.truncate(local, end);
-            stage_cut(db, &mut changes, local, end)?;
+            stage_cut(db, &mut changes, local, &mut log, end)?;
         }
         let progress = vec![Progress {
             partition: local,
@@ -280,9 +296,10 @@ impl Writer {
             },
             true,
         )?;
-        if end < log.end {
-            let times = TimeCursor::recover(db, local, log.start, end)?;
-            self.logs.insert(local, LogTail { end, times, ..log });
+        if is_cut {
+            log.times.recover_end(db, local, log.start, end)?;
+            self.logs.insert(local, log);
+            self.tell_size(local);
         }
         Ok(())
     }
@@ -383,8 +400,9 @@ impl Writer {
         )
     }
 
-    fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), StoreError> {
-        let mut identity = self.shared.identity.lock();
+    fn adopt_cluster(&mut self, cluster: ClusterId) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let mut identity = shared.identity.lock();
         let adopted = codec::DirectoryIdentity {
             cluster: Some(cluster),
             ..*identity
@@ -392,7 +410,7 @@ impl Writer {
         let mut changes = Changes::default();
         let key = keys::meta_key(MetaKind::Directory);
         changes.put(
-            &self.shared.engine.db,
+            &shared.engine.db,
             Family::Meta,
             &key,
             &codec::encode_directory(&adopted),
@@ -433,7 +451,14 @@ fn truncated_end(db: &Db, local: LocalPartition, log: LogTail, to: Offset) -> Re
 }
 
 /// Removes everything that a log holds from `end` on.
-fn stage_cut(db: &Db, changes: &mut Changes, local: LocalPartition, end: Offset) -> Result<(), StoreError> {
+fn stage_cut(
+    db: &Db,
+    changes: &mut Changes,
+    local: LocalPartition,
+    log: &mut LogTail,
+    end: Offset,
+) -> Result<(), StoreError> {
+    log.end = end;
     // A batch that spans the log start, cut there, begins below the new end.
     let first = match reader::last_batch(db, local, end)? {
         Some(batch) if batch.end_offset() > end => batch.base_offset,
@@ -445,7 +470,7 @@ fn stage_cut(db: &Db, changes: &mut Changes, local: LocalPartition, end: Offset)
         &keys::record_key(local, first),
         &keys::partition_end(local),
     );
-    times::truncate(db, changes, local, first);
+    log.times.truncate(db, changes, local, first)?;
     for entry in reader::epochs(db, local)?
         .iter()
         .filter(|entry| entry.start_offset >= end)

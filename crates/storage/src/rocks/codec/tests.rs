@@ -64,6 +64,7 @@ fn values() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("next-local", encode_next_local(12)),
         ("clean-shutdown", encode_clean_shutdown(99)),
+        ("time-entry", encode_time_entry(300_000)),
     ]
 }
 
@@ -104,6 +105,7 @@ fn released_values_are_read() {
         None
     );
     assert_eq!(decode_next_local(&fixture["next-local"]), Ok(12));
+    assert_eq!(decode_time_entry(&fixture["time-entry"]), Ok(300_000));
 }
 
 #[test]

@@ -209,6 +209,7 @@ fn recovered(dir: &Path, first: usize, told: &Told) -> usize {
         let expected: Vec<_> = log.batches.iter().map(|batch| batch.bytes.clone()).collect();
         let read = store.read(local, Offset::ZERO, Offset::MAX, usize::MAX).unwrap();
         assert_eq!(read.batches, expected, "{local}");
+        log.check_size(store.size_bytes(local).unwrap());
         assert!(log.load().producers.iter().all(|state| state.id < ProducerId(5)));
     }
     steps
