@@ -147,10 +147,55 @@ fn shows_a_topic_in_full(program: &Program) -> Result<()> {
         (&topic["records"], &topic["partitions"][1]["records"]),
         (&json!(2), &json!(2))
     );
+    // Its partitions have different leaders, so another broker is asked for one of them.
+    assert_eq!(topic["partitions"][0]["size_bytes"], json!(0));
+    assert_eq!(topic["partitions"][1]["size_bytes"], topic["size_bytes"]);
+    assert!(
+        topic["size_bytes"].as_u64().is_some_and(|size| size > 6),
+        "{topic}"
+    );
     let table = program.ok(&["topic", "describe", "orders"])?;
-    for told in ["TOPIC-ID", "max.message.bytes", "default", "RECORDS"] {
+    for told in ["TOPIC-ID", "max.message.bytes", "default", "RECORDS", "SIZE"] {
         assert!(table.contains(told), "{told}: {table}");
     }
+    Ok(())
+}
+
+/// The size of the one partition of a topic, once its leader tells it.
+async fn size_of(program: &Program, topic: &str) -> Result<u64> {
+    wait::until("a size", SOON, async || {
+        let described = program.json(&["topic", "describe", topic, "-o", "json"])?;
+        let size = described["partitions"][0]["size_bytes"].as_u64();
+        size.with_context(|| format!("no size: {described}"))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_tells_how_large_it_is() -> Result<()> {
+    let mut cluster = Cluster::start(1).await?;
+    let program = Program::of(&cluster);
+    program.ok(&["topic", "create", "sized", "-p", "1", "-r", "1"])?;
+    assert_eq!(size_of(&program, "sized").await?, 0);
+    let line = "a".repeat(999) + "\n";
+    let mut before = 0;
+    for lines in [10, 990] {
+        let sent = program.run_with_input(&["produce", "sized", "-z", "none"], &line.repeat(lines))?;
+        ensure!(sent.status.success(), "{}", stderr(&sent));
+        let grown = size_of(&program, "sized").await? - before;
+        let payload = 999 * lines as u64;
+        // Beside its value a record takes a few bytes, and its batch 61.
+        assert!(
+            (payload..payload + 80 * lines as u64).contains(&grown),
+            "{payload} bytes of values became {grown}"
+        );
+        before += grown;
+    }
+    let broker = cluster.broker(1);
+    broker.kill()?;
+    broker.start()?;
+    broker.wait_ready(SOON).await?;
+    assert_eq!(size_of(&program, "sized").await?, before, "after a restart");
     Ok(())
 }
 

@@ -224,6 +224,7 @@ impl AdminService {
         for (partition, bounds) in partitions.iter_mut().zip(bounds.into_iter().skip(first)) {
             partition.high_watermark = bounds.map(|bounds| bounds.high_watermark.0);
             partition.log_start_offset = bounds.map(|bounds| bounds.log_start.0);
+            partition.size_bytes = bounds.and_then(|bounds| bounds.size_bytes);
         }
         Ok((partitions, if more { end.to_string() } else { String::new() }))
     }

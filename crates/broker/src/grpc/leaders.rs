@@ -1,4 +1,5 @@
-//! Asking partitions' leaders where their logs begin and end, on this broker or another.
+//! Asking partitions' leaders, on this broker or another, where their logs begin and end and how
+//! large they are.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,13 +24,15 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// How many partitions are asked for in one request: each takes two queries.
 const PARTITIONS_AT_ONCE: usize = MAX_PARTITIONS_PER_REQUEST / 2;
 
-/// Where a partition's log begins, and up to where it is readable.
+/// Where a partition's log begins, up to where it is readable, and how large it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogBounds {
     /// The log start offset.
     pub log_start: Offset,
     /// The high watermark.
     pub high_watermark: Offset,
+    /// Its size on the leader, bytes; `None` if its version does not tell it.
+    pub size_bytes: Option<u64>,
 }
 
 /// Asks leaders. Cheap to clone.
@@ -122,6 +125,7 @@ impl Leaders {
                 let bounds = LogBounds {
                     log_start: Offset(pair[0].offset),
                     high_watermark: Offset(pair[1].offset),
+                    size_bytes: pair[1].size_bytes,
                 };
                 (partition, bounds)
             })

@@ -151,6 +151,7 @@ impl LogService {
                 answer.offset = found.offset.0;
                 answer.timestamp_ms = found.timestamp_ms;
                 answer.leader_epoch = found.leader_epoch.0;
+                answer.size_bytes = found.size_bytes;
             }
             Err(error) => answer.error = Some(self.refusal(error)),
         }

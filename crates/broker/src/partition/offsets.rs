@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use tidelog_record::{Batch, DEFAULT_OPENED_BYTES};
+#[cfg(doc)]
+use tidelog_storage::LogStore;
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError};
 
 use super::partition::Partition;
@@ -30,6 +32,9 @@ pub struct QueriedOffset {
     pub timestamp_ms: Option<i64>,
     /// The answering leader's epoch.
     pub leader_epoch: LeaderEpoch,
+    /// The size of the whole log, bytes, if the latest offset was asked for: see
+    /// [`LogStore::size_bytes`].
+    pub size_bytes: Option<u64>,
 }
 
 impl Partition {
@@ -56,12 +61,18 @@ impl Partition {
                 offset: found,
                 timestamp_ms: Some(at),
                 leader_epoch,
+                size_bytes: None,
             });
         }
+        let size_bytes = match query {
+            OffsetQuery::Latest => self.context.store.size_bytes(self.local).ok(),
+            OffsetQuery::Earliest | OffsetQuery::Timestamp(_) => None,
+        };
         Ok(QueriedOffset {
             offset,
             timestamp_ms: None,
             leader_epoch,
+            size_bytes,
         })
     }
 

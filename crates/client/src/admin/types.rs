@@ -237,6 +237,10 @@ pub struct PartitionDescription {
     pub high_watermark: Option<u64>,
     /// Where it begins; `None` if the leader could not be asked.
     pub log_start: Option<u64>,
+    /// The size of its log on the leader, bytes: batches as they are stored, compressed and with
+    /// their headers, those that are not committed yet too. Up to 256 KiB too much after the log
+    /// start moved. `None` if the leader could not be asked, or is of a version that does not tell it.
+    pub size_bytes: Option<u64>,
 }
 
 /// The cluster as one broker sees it.

@@ -164,6 +164,7 @@ fn partition(told: v1::PartitionDescription) -> PartitionDescription {
         elr: told.elr,
         high_watermark: told.high_watermark,
         log_start: told.log_start_offset,
+        size_bytes: told.size_bytes,
     }
 }
 

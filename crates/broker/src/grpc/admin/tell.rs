@@ -56,7 +56,7 @@ pub(super) fn effective_configs(topic: &TopicImage) -> Vec<v1::TopicConfig> {
     configs.into_iter().map(config).collect()
 }
 
-/// A partition as the metadata knows it, with offsets that take as much room as any.
+/// A partition as the metadata knows it, with offsets and a size that take as much room as any.
 pub(super) fn described(registration: &PartitionRegistration, partition: u32) -> v1::PartitionDescription {
     v1::PartitionDescription {
         partition,
@@ -69,6 +69,7 @@ pub(super) fn described(registration: &PartitionRegistration, partition: u32) ->
         elr: ids(&registration.elr),
         high_watermark: Some(u64::MAX),
         log_start_offset: Some(u64::MAX),
+        size_bytes: Some(u64::MAX),
     }
 }
 

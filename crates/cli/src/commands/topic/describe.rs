@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use clap::Args;
+use indicatif::BinaryBytes;
 use serde::Serialize;
 use tidelog_client::{ConfigSource, PartitionDescription, TopicConfig, TopicDescription};
 
@@ -34,6 +35,8 @@ struct ShownTopic {
     effective_configs: Vec<ShownConfig>,
     /// Over all partitions whose leaders answered.
     records: u64,
+    /// Over all partitions whose leaders told it.
+    size_bytes: u64,
     partitions: Vec<ShownPartition>,
 }
 
@@ -58,6 +61,8 @@ struct ShownPartition {
     start: Option<u64>,
     /// How many offsets are readable; null if the leader did not answer.
     records: Option<u64>,
+    /// The leader's log; null if the leader did not tell.
+    size_bytes: Option<u64>,
 }
 
 /// Runs it.
@@ -76,7 +81,7 @@ pub(super) async fn run(flags: &Flags) -> Result<()> {
 }
 
 fn summary(topic: &ShownTopic) -> Columns {
-    let mut columns = Columns::new(&["NAME", "TOPIC-ID", "PARTITIONS", "REPLICAS", "RECORDS"]);
+    let mut columns = Columns::new(&["NAME", "TOPIC-ID", "PARTITIONS", "REPLICAS", "RECORDS", "SIZE"]);
     let replicas = topic
         .partitions
         .iter()
@@ -88,6 +93,7 @@ fn summary(topic: &ShownTopic) -> Columns {
         topic.partitions.len().to_string(),
         or_dash(replicas),
         topic.records.to_string(),
+        BinaryBytes(topic.size_bytes).to_string(),
     ]);
     columns
 }
@@ -115,6 +121,7 @@ fn partitions(topic: &ShownTopic) -> Columns {
         "START",
         "END",
         "RECORDS",
+        "SIZE",
     ]);
     for partition in &topic.partitions {
         columns.row([
@@ -127,6 +134,7 @@ fn partitions(topic: &ShownTopic) -> Columns {
             or_dash(partition.start),
             or_dash(partition.hw),
             or_dash(partition.records),
+            or_dash(partition.size_bytes.map(BinaryBytes)),
         ]);
     }
     columns
@@ -146,6 +154,10 @@ impl From<TopicDescription> for ShownTopic {
                 .map(ShownConfig::from)
                 .collect(),
             records: partitions.iter().filter_map(|partition| partition.records).sum(),
+            size_bytes: partitions
+                .iter()
+                .filter_map(|partition| partition.size_bytes)
+                .sum(),
             partitions,
         }
     }
@@ -180,18 +192,20 @@ impl From<PartitionDescription> for ShownPartition {
                 .high_watermark
                 .zip(partition.log_start)
                 .map(|(end, start)| end.saturating_sub(start)),
+            size_bytes: partition.size_bytes,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tidelog_client::TopicId;
+
     use super::*;
 
-    #[test]
-    fn a_partition_is_shown_with_the_promised_names() {
-        let shown = ShownPartition::from(PartitionDescription {
-            partition: 2,
+    fn partition(number: u32, size_bytes: Option<u64>) -> PartitionDescription {
+        PartitionDescription {
+            partition: number,
             leader: None,
             last_known_leader: None,
             leader_epoch: 4,
@@ -201,10 +215,39 @@ mod tests {
             elr: vec![3],
             high_watermark: Some(7),
             log_start: None,
-        });
+            size_bytes,
+        }
+    }
+
+    #[test]
+    fn a_partition_is_shown_with_the_promised_names() {
+        let shown = ShownPartition::from(partition(2, Some(1_536)));
         assert_eq!(
             serde_json::to_string(&shown).unwrap(),
-            r#"{"partition":2,"leader":null,"leader_epoch":4,"replicas":[1,2,3],"isr":[],"elr":[3],"hw":7,"start":null,"records":null}"#
+            r#"{"partition":2,"leader":null,"leader_epoch":4,"replicas":[1,2,3],"isr":[],"elr":[3],"hw":7,"start":null,"records":null,"size_bytes":1536}"#
         );
+    }
+
+    #[test]
+    fn the_size_of_a_topic_is_that_of_the_partitions_that_are_known() {
+        let told = [Some(1_536), None, Some(1_048_576)];
+        let topic = ShownTopic::from(TopicDescription {
+            name: "orders".to_owned(),
+            topic_id: TopicId::from_slice(&[1; 16]).unwrap(),
+            internal: false,
+            configs: BTreeMap::new(),
+            effective_configs: Vec::new(),
+            partitions: (0..)
+                .zip(told)
+                .map(|(number, size)| partition(number, size))
+                .collect(),
+            answered_by: None,
+        });
+        assert_eq!(topic.size_bytes, 1_050_112);
+        assert!(summary(&topic).text().ends_with("1.00 MiB"));
+        let table = partitions(&topic).text();
+        for (line, size) in table.lines().skip(1).zip(["1.50 KiB", "-", "1.00 MiB"]) {
+            assert!(line.ends_with(&format!("  {size}")), "{table}");
+        }
     }
 }

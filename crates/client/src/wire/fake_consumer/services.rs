@@ -166,6 +166,7 @@ impl Log for Broker {
                 },
                 timestamp_ms: None,
                 leader_epoch: partition.epoch,
+                size_bytes: None,
             }
         };
         let partitions = request
