@@ -174,6 +174,18 @@ impl ClusterImage {
             .is_some_and(|known| known.epoch == incarnation.epoch && !known.fenced)
     }
 
+    /// Whether a preferred leader that is in sync and alive does not lead.
+    pub fn is_unbalanced(&self) -> bool {
+        let mut partitions = self.topics().flat_map(|topic| &topic.partitions);
+        partitions.any(|partition| {
+            partition.replicas.first().is_some_and(|preferred| {
+                partition.leader.is_some_and(|leader| leader != *preferred)
+                    && partition.isr.contains(preferred)
+                    && self.is_active(*preferred)
+            })
+        })
+    }
+
     /// Whether a broker may lead and join an ISR.
     pub fn is_active(&self, id: BrokerId) -> bool {
         self.brokers.get(&id).is_some_and(|broker| broker.is_active())

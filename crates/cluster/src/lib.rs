@@ -16,6 +16,7 @@
 //! - [`election`]: leaders, ISR and ELR of one partition (R8, KIP-966)
 //! - [`placement`]: which brokers hold a new topic's replicas
 //! - [`configs`]: topic configs by Kafka's names
+//! - [`session`]: a broker's own session, as it sees it. Soft state of that broker
 //! - [`sessions`]: who is alive, as the metadata leader sees it. Soft state of one broker, not of the log
 
 pub mod change;
@@ -26,6 +27,7 @@ pub mod election;
 pub mod image;
 pub mod outcome;
 pub mod placement;
+pub mod session;
 pub mod sessions;
 
 pub use change::Change;

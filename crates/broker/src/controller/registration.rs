@@ -1,20 +1,16 @@
-//! This broker's own session with the metadata leader.
-//!
-//! 1. *Register*: propose it, wherever the leader is. The broker epoch is the log index of the registration.
-//! 2. *Catch up*: apply the metadata up to that index, then propose to be unfenced.
-//! 3. *Serve*: a heartbeat every half second on a stream to the metadata leader, to the next one after an election. Each answer
-//!    extends the time this broker may serve ([`SelfFence`]).
-//! 4. Back to 1 when the leader says that the registration is over or fenced, and when no heartbeat was answered for a session's
-//!    length: then this broker fences itself first.
-//! 5. *Drain* and *leave* at the end (R11).
+//! Drives this broker's own session with the metadata leader: [`tidelog_cluster::session`] decides, this proposes, keeps a stream
+//! of heartbeats to the metadata leader, to the next one after an election, and tells how the broker stands. *Drain* and *leave*
+//! end it (R11).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use thiserror::Error;
 use tidelog_cluster::command::{BrokerIncarnation, RegisterBroker};
 use tidelog_cluster::image::Listener;
-use tidelog_cluster::{Accepted, Command, MetadataIndex};
+use tidelog_cluster::session::{BrokerSession, RETRY, Step};
+use tidelog_cluster::{Accepted, Command, Outcome};
 use tidelog_metadata::{Metadata, ProposeError};
 use tidelog_types::{BrokerEpoch, PartitionError};
 use tokio::sync::watch;
@@ -28,8 +24,6 @@ use super::status::{BrokerStatus, SelfFence};
 
 /// The protocol and storage features that this build speaks.
 pub const FEATURE_LEVEL: u32 = 1;
-/// How soon something that failed is tried again, unless the metadata leader changes sooner.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// What a broker registers with.
 #[derive(Debug, Clone)]
@@ -78,12 +72,7 @@ impl Registration {
             stop: CancellationToken::new(),
             metadata,
         };
-        let task = SessionTask {
-            metadata: registration.metadata.clone(),
-            status: Arc::clone(&registration.status),
-            fence: registration.fence.clone(),
-            config,
-        };
+        let task = SessionTask::new(&registration, config);
         let stop = registration.stop.clone();
         registration.tasks.spawn(async move {
             stop.run_until_cancelled(task.run()).await;
@@ -112,7 +101,10 @@ impl Registration {
         let _ = tokio::time::timeout(timeout, self.metadata.wait_for_index(outcome.index)).await;
         match accepted {
             Accepted::BrokerDrained { still_leading } => Ok(still_leading),
-            other => unreachable!("a drained broker is answered as such, not with {other:?}"),
+            other => {
+                let what = format!("draining was answered with something else: {other:?}");
+                Err(ProposeError::Indeterminate(what).into())
+            }
         }
     }
 
@@ -148,195 +140,247 @@ struct SessionTask {
     status: Arc<watch::Sender<BrokerStatus>>,
     fence: SelfFence,
     config: RegistrationConfig,
+    started: Instant,
+    session: BrokerSession,
+    /// What was proposed and is not answered: one at a time.
+    proposed: Option<BoxFuture<'static, Proposed>>,
+    stream: Option<SessionStream>,
+    /// No stream is opened before then.
+    open_at: Option<Instant>,
 }
 
+/// What became of a step that was proposed.
+type Proposed = (Step, Result<Outcome, ProposeError>);
+
 impl SessionTask {
-    async fn run(self) {
-        loop {
-            let (epoch, index) = self.register().await;
-            self.set(|status| {
-                *status = BrokerStatus {
-                    epoch: Some(epoch),
-                    ..*status
-                }
-            });
-            tracing::info!(%epoch, "registered");
-            let lost = tokio::select! {
-                why = self.keep(epoch) => why,
-                why = self.serve(epoch, index) => why,
-            };
-            self.fence.end();
-            self.set(|status| {
-                *status = BrokerStatus {
-                    draining: status.draining,
-                    ..BrokerStatus::FENCED
-                }
-            });
-            if self.status.borrow().draining {
-                tracing::info!(%epoch, why = lost, "the session is lost while the broker is being stopped");
-                return;
-            }
-            // Without metadata there is nothing to keep up with: every further registration would be lost at once.
-            if self.metadata.leader_watch().has_changed().is_err() {
-                tracing::info!(%epoch, why = lost, "the session is lost");
-                return;
-            }
-            tracing::warn!(%epoch, why = lost, "the session is lost: registering anew");
+    fn new(registration: &Registration, config: RegistrationConfig) -> Self {
+        let metadata = registration.metadata.clone();
+        Self {
+            status: Arc::clone(&registration.status),
+            fence: registration.fence.clone(),
+            started: Instant::now(),
+            session: BrokerSession::new(metadata.broker(), config.timings.session_timeout),
+            proposed: None,
+            stream: None,
+            open_at: None,
+            metadata,
+            config,
         }
     }
 
-    fn set(&self, change: impl FnOnce(&mut BrokerStatus)) {
+    /// Runs until the session is lost while the broker is being stopped, or the metadata stop.
+    async fn run(mut self) {
+        let mut images = self.metadata.subscribe();
+        let mut leaders = self.metadata.leader_watch();
+        loop {
+            let image = Arc::clone(&images.borrow_and_update());
+            while let Some(step) = self.session.advance(self.started.elapsed(), &image) {
+                if self.perform(step) == Goes::Ends {
+                    return;
+                }
+            }
+            self.tell();
+            let registered = self.session.epoch();
+            let wake = self.session.next_wake().map(|at| self.started + at);
+            let may_open = registered.is_some() && self.stream.is_none();
+            let lost = tokio::select! {
+                proposed = answered(&mut self.proposed) => self.fated(proposed),
+                () = sleep_until(wake) => None,
+                changed = images.changed() => match changed {
+                    Ok(()) => None,
+                    Err(_) => return self.metadata_stopped(),
+                },
+                changed = leaders.changed() => {
+                    if changed.is_err() {
+                        return self.metadata_stopped();
+                    }
+                    (self.stream, self.open_at) = (None, None);
+                    self.session.leader_changed();
+                    None
+                }
+                opened = open(&self.metadata, &self.config, self.open_at), if may_open => {
+                    self.stream = opened;
+                    None
+                }
+                news = next(&mut self.stream, registered, &self.metadata) => self.heard(news),
+            };
+            if let Some(lost) = lost
+                && self.perform(lost) == Goes::Ends
+            {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, step: Step) -> Goes {
+        match step {
+            Step::Register => {
+                let command = Command::RegisterBroker(RegisterBroker {
+                    broker: self.metadata.broker(),
+                    directory: self.metadata.directory(),
+                    peer_address: self.config.peer_address.clone(),
+                    listeners: self.config.listeners.clone(),
+                    feature_level: FEATURE_LEVEL,
+                });
+                self.propose(step, command);
+            }
+            Step::Unfence(incarnation) => self.propose(step, Command::UnfenceBroker(incarnation)),
+            Step::Lost { epoch, why } => {
+                (self.proposed, self.stream, self.open_at) = (None, None, None);
+                self.fence.end();
+                self.tell();
+                if self.status.borrow().draining {
+                    tracing::info!(%epoch, %why, "the session is lost while the broker is being stopped");
+                    return Goes::Ends;
+                }
+                tracing::warn!(%epoch, %why, "the session is lost: registering anew");
+            }
+        }
+        Goes::On
+    }
+
+    fn propose(&mut self, step: Step, command: Command) {
+        let (metadata, timeout) = (self.metadata.clone(), self.config.timings.session_timeout);
+        self.proposed = Some(Box::pin(async move {
+            (step, metadata.propose(command, timeout).await)
+        }));
+    }
+
+    /// A proposal was answered, or will not be.
+    fn fated(&mut self, (step, fate): Proposed) -> Option<Step> {
+        let now = self.started.elapsed();
+        let decided = fate.map(|outcome| (outcome.index, outcome.result));
+        match (step, decided) {
+            (Step::Register, Ok((index, Ok(Accepted::BrokerRegistered { epoch })))) => {
+                tracing::info!(%epoch, "registered");
+                self.session.registered(epoch, index, now);
+            }
+            (Step::Register, refused) => {
+                match refused {
+                    Ok((_, Err(refusal))) => tracing::error!(%refusal, "this broker may not register"),
+                    Ok((_, Ok(other))) => {
+                        tracing::error!(?other, "a registration was answered with something else");
+                    }
+                    Err(error) => tracing::warn!(%error, "not registered yet"),
+                }
+                self.session.not_registered(now);
+            }
+            (_, Ok((index, Ok(_)))) => self.session.unfenced(index),
+            (_, Ok((_, Err(refusal)))) => {
+                tracing::warn!(%refusal, "not unfenced");
+                return self.session.unfencing_refused();
+            }
+            (_, Err(error)) => {
+                tracing::warn!(%error, "not unfenced yet");
+                self.session.unfencing_failed(now);
+            }
+        }
+        None
+    }
+
+    fn heard(&mut self, news: SessionNews) -> Option<Step> {
+        match news {
+            SessionNews::Answered { sent, answer } => {
+                let started = self.started.into_std();
+                let before = self.session.serves_until();
+                let lost = self
+                    .session
+                    .heartbeat_answered(sent.saturating_duration_since(started), answer);
+                let until = self.session.serves_until();
+                if until > before {
+                    self.fence.extend(sent, started + until);
+                }
+                lost
+            }
+            SessionNews::Broken => {
+                // Whoever leads without a quorum ends every stream at once.
+                self.stream = None;
+                self.open_at = Some(Instant::now() + RETRY);
+                None
+            }
+        }
+    }
+
+    /// Tells how the broker stands. It serves only with an answered heartbeat of this registration.
+    fn tell(&self) {
+        let epoch = self.session.epoch();
+        let fenced = !(self.session.is_unfenced() && self.fence.serves());
         self.status.send_if_modified(|status| {
             let before = *status;
-            change(status);
+            (status.epoch, status.fenced) = (epoch, fenced);
             *status != before
         });
     }
 
-    /// Registers, however long it takes.
-    async fn register(&self) -> (BrokerEpoch, MetadataIndex) {
-        let command = Command::RegisterBroker(RegisterBroker {
-            broker: self.metadata.broker(),
-            directory: self.metadata.directory(),
-            peer_address: self.config.peer_address.clone(),
-            listeners: self.config.listeners.clone(),
-            feature_level: FEATURE_LEVEL,
+    /// Without metadata there is nothing to keep up with: every further registration would be lost at once.
+    fn metadata_stopped(&self) {
+        tracing::info!(epoch = ?self.session.epoch(), "the session ends: the metadata stopped");
+        self.fence.end();
+        self.status.send_modify(|status| {
+            *status = BrokerStatus {
+                draining: status.draining,
+                ..BrokerStatus::FENCED
+            }
         });
-        loop {
-            match self
-                .metadata
-                .propose(command.clone(), self.config.timings.session_timeout)
-                .await
-            {
-                Ok(outcome) => match outcome.result {
-                    Ok(Accepted::BrokerRegistered { epoch }) => return (epoch, outcome.index),
-                    Ok(other) => unreachable!("a registration is answered as such, not with {other:?}"),
-                    Err(refusal) => tracing::error!(%refusal, "this broker may not register"),
-                },
-                Err(error) => tracing::warn!(%error, "not registered yet"),
-            }
-            self.pause().await;
-        }
-    }
-
-    /// Waits a moment, or until somebody else leads the metadata.
-    async fn pause(&self) {
-        let mut leaders = self.metadata.leader_watch();
-        leaders.mark_unchanged();
-        let _ = tokio::time::timeout(RETRY, leaders.changed()).await;
-    }
-
-    /// Has this broker unfenced once it knows what was decided up to its registration. Ends when it is fenced again, or if that fails for
-    /// good, and says why.
-    async fn serve(&self, epoch: BrokerEpoch, index: MetadataIndex) -> &'static str {
-        self.metadata.wait_for_index(index).await;
-        let command = Command::UnfenceBroker(BrokerIncarnation {
-            broker: self.metadata.broker(),
-            epoch,
-        });
-        loop {
-            match self
-                .metadata
-                .propose(command.clone(), self.config.timings.session_timeout)
-                .await
-            {
-                Ok(outcome) => match outcome.result {
-                    Ok(_) => {
-                        self.metadata.wait_for_index(outcome.index).await;
-                        break;
-                    }
-                    Err(refusal) => {
-                        tracing::warn!(%refusal, "not unfenced");
-                        return "not unfenced";
-                    }
-                },
-                Err(error) => tracing::warn!(%error, "not unfenced yet"),
-            }
-            self.pause().await;
-        }
-        // From here on, an image without it is one of a later fencing, also where those in between were skipped.
-        let mut images = self.metadata.subscribe();
-        let fenced = images.wait_for(|image| self.unfenced_in(image, epoch) != Some(true));
-        match fenced.await {
-            Ok(_) => "fenced",
-            Err(_) => "the metadata stopped",
-        }
-    }
-
-    /// Keeps the session until it is lost, and says why it was.
-    async fn keep(&self, epoch: BrokerEpoch) -> &'static str {
-        let session = self.config.timings.session_timeout;
-        let mut images = self.metadata.subscribe();
-        let mut leaders = self.metadata.leader_watch();
-        let mut last_answered = std::time::Instant::now();
-        let mut stream: Option<SessionStream> = None;
-        let mut was_unfenced = false;
-        loop {
-            if let Some(unfenced) = self.unfenced_in(&images.borrow_and_update(), epoch) {
-                was_unfenced |= unfenced;
-                // Served only with an answered heartbeat of this registration: `fence` starts at none.
-                self.set(|status| status.fenced = !(unfenced && self.fence.serves()));
-            } else {
-                return "registered anew by another";
-            }
-            let deadline = Instant::from_std(last_answered + session);
-            tokio::select! {
-                () = tokio::time::sleep_until(deadline) => return "no heartbeat was answered for a session's length",
-                changed = images.changed() => if changed.is_err() { return "the metadata stopped" },
-                changed = leaders.changed() => {
-                    if changed.is_err() { return "the metadata stopped" }
-                    stream = None;
-                }
-                opened = self.open(), if stream.is_none() => stream = opened,
-                news = next(&mut stream, epoch, &self.metadata), if stream.is_some() => match news {
-                    SessionNews::Answered { stale: true, .. } => return "registered anew",
-                    SessionNews::Answered { sent, fenced, .. } => {
-                        // A leader that knows better than this broker's image does not prolong what it ended; a new one that
-                        // knows less will catch up.
-                        if !(fenced && was_unfenced) {
-                            last_answered = sent;
-                            self.fence.extend(sent, session);
-                        }
-                    }
-                    SessionNews::Broken => {
-                        stream = None;
-                        // Whoever leads without a quorum ends every stream at once.
-                        self.pause().await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether the image has this registration unfenced; `None` if it has a newer one.
-    fn unfenced_in(&self, image: &tidelog_cluster::ClusterImage, epoch: BrokerEpoch) -> Option<bool> {
-        match image.broker(self.metadata.broker()) {
-            Some(broker) if broker.epoch > epoch => None,
-            Some(broker) => Some(broker.epoch == epoch && !broker.fenced),
-            None => Some(false),
-        }
-    }
-
-    /// Opens a stream to whoever leads; after a pause if there is none, or it does not answer.
-    async fn open(&self) -> Option<SessionStream> {
-        let opened = match self.metadata.leader() {
-            Some(leader) => {
-                let interval = self.config.timings.heartbeat_interval;
-                SessionStream::open(&self.metadata, leader.broker, interval).await
-            }
-            None => None,
-        };
-        if opened.is_none() {
-            tokio::time::sleep(RETRY).await;
-        }
-        opened
     }
 }
 
-/// News of a stream, if there is one.
-async fn next(stream: &mut Option<SessionStream>, epoch: BrokerEpoch, metadata: &Metadata) -> SessionNews {
-    match stream {
-        Some(stream) => stream.news(epoch, metadata).await,
+/// Whether the task goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    On,
+    Ends,
+}
+
+/// What became of the proposal that is under way; never, if there is none.
+async fn answered(proposed: &mut Option<BoxFuture<'static, Proposed>>) -> Proposed {
+    match proposed {
+        Some(future) => {
+            let fate = future.await;
+            *proposed = None;
+            fate
+        }
         None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Opens a stream to whoever leads, not before then; after a pause if there is none, or it does not answer.
+async fn open(
+    metadata: &Metadata,
+    config: &RegistrationConfig,
+    at: Option<Instant>,
+) -> Option<SessionStream> {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+    let opened = match metadata.leader() {
+        Some(leader) => {
+            let interval = config.timings.heartbeat_interval;
+            SessionStream::open(metadata, leader.broker, interval).await
+        }
+        None => None,
+    };
+    if opened.is_none() {
+        tokio::time::sleep(RETRY).await;
+    }
+    opened
+}
+
+/// News of a stream; never, if there is none.
+async fn next(
+    stream: &mut Option<SessionStream>,
+    epoch: Option<BrokerEpoch>,
+    metadata: &Metadata,
+) -> SessionNews {
+    match (stream, epoch) {
+        (Some(stream), Some(epoch)) => stream.news(epoch, metadata).await,
+        _ => std::future::pending().await,
     }
 }

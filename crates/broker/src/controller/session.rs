@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tidelog_cluster::sessions::HeartbeatAnswer;
 use tidelog_metadata::Metadata;
 use tidelog_metadata::peer::Lane;
 use tidelog_proto::internal::v1 as pb;
@@ -34,10 +35,8 @@ pub(super) enum SessionNews {
     Answered {
         /// When it had been sent.
         sent: Instant,
-        /// Whether the registration is over.
-        stale: bool,
-        /// Whether the leader has it fenced.
-        fenced: bool,
+        /// What the leader knows of the registration.
+        answer: HeartbeatAnswer,
     },
     /// The stream broke, or its leader leads no more.
     Broken,
@@ -79,7 +78,8 @@ impl SessionStream {
                         continue;
                     }
                     if let Some(sent) = self.unanswered.take() {
-                        return SessionNews::Answered { sent, stale: answer.stale_epoch, fenced: answer.fenced };
+                        let answer = HeartbeatAnswer { stale_epoch: answer.stale_epoch, fenced: answer.fenced };
+                        return SessionNews::Answered { sent, answer };
                     }
                 }
                 _ = self.ticks.tick(), if self.unanswered.is_none() => {

@@ -62,10 +62,9 @@ impl SelfFence {
         )
     }
 
-    pub(super) fn extend(&self, sent: Instant, session: Duration) {
-        let until = (sent + session)
-            .saturating_duration_since(self.origin)
-            .as_millis() as u64;
+    /// The heartbeat that was sent then is answered: the broker may serve until then.
+    pub(super) fn extend(&self, sent: Instant, until: Instant) {
+        let until = until.saturating_duration_since(self.origin).as_millis() as u64;
         self.until_ms.fetch_max(until, Ordering::AcqRel);
         let sent = sent.saturating_duration_since(self.origin).as_millis() as u64;
         self.heard_ms.fetch_max(sent + 1, Ordering::AcqRel);
@@ -85,7 +84,8 @@ mod tests {
         let fence = SelfFence::new();
         assert!(!fence.serves(), "before the first answer");
         assert_eq!(fence.since_heard(), None);
-        fence.extend(Instant::now(), Duration::from_mins(1));
+        let sent = Instant::now();
+        fence.extend(sent, sent + Duration::from_mins(1));
         assert!(fence.serves());
         fence.end();
         assert!(!fence.serves());
@@ -95,7 +95,7 @@ mod tests {
             "what was heard stays heard: {heard:?}"
         );
         // An answer that comes a session late was sent too long ago to count.
-        fence.extend(fence.origin, Duration::ZERO);
+        fence.extend(fence.origin, fence.origin);
         assert!(!fence.serves());
     }
 }

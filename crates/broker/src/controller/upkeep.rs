@@ -37,7 +37,7 @@ pub(super) async fn run(metadata: Metadata, balance_interval: Duration) {
             changed = images.changed() => if changed.is_err() { return },
             () = tokio::time::sleep_until(balance_at) => {
                 balance_at = Instant::now() + balance_interval;
-                if is_unbalanced(&metadata.image()) {
+                if metadata.image().is_unbalanced() {
                     propose(&metadata, Command::ElectPreferredLeaders).await;
                 }
             }
@@ -78,18 +78,4 @@ fn offsets_topic(image: &ClusterImage, voters: u32) -> Option<CreateTopic> {
         placement_start: 0,
         internal: true,
     })
-}
-
-/// Whether a preferred leader that is in sync and alive does not lead.
-fn is_unbalanced(image: &ClusterImage) -> bool {
-    image
-        .topics()
-        .flat_map(|topic| &topic.partitions)
-        .any(|partition| {
-            partition.replicas.first().is_some_and(|preferred| {
-                partition.leader.is_some_and(|leader| leader != *preferred)
-                    && partition.isr.contains(preferred)
-                    && image.is_active(*preferred)
-            })
-        })
 }

@@ -301,7 +301,11 @@ impl Process {
         let mut command = missing_topic(&self.applied.image, context).map(Command::CreateTopic);
         if command.is_none() && controller.balance_at <= now {
             controller.balance_at = now + context.config.balance_interval;
-            command = is_unbalanced(&self.applied.image).then_some(Command::ElectPreferredLeaders);
+            command = self
+                .applied
+                .image
+                .is_unbalanced()
+                .then_some(Command::ElectPreferredLeaders);
         }
         if let Some(command) = command {
             controller.is_keeping_up = true;
@@ -343,16 +347,4 @@ fn create(topic: &TopicSpec, context: &mut Context) -> CreateTopic {
         placement_start: context.random.below(8),
         internal,
     }
-}
-
-/// Whether a preferred leader that is in sync and alive does not lead.
-fn is_unbalanced(image: &ClusterImage) -> bool {
-    let mut partitions = image.topics().flat_map(|topic| &topic.partitions);
-    partitions.any(|partition| {
-        partition.replicas.first().is_some_and(|preferred| {
-            partition.leader.is_some_and(|leader| leader != *preferred)
-                && partition.isr.contains(preferred)
-                && image.is_active(*preferred)
-        })
-    })
 }

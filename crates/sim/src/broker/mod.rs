@@ -174,7 +174,7 @@ impl Process {
             applied,
             disk: disks.records,
             proposals: Proposals::default(),
-            registration: Registration::new(),
+            registration: Registration::new(broker, context.config.session),
             controller: None,
             manager: Manager::default(),
             replicas: BTreeMap::new(),

@@ -1,8 +1,10 @@
-//! This broker's own session with the metadata leader: register, catch up, serve, drain, leave.
+//! Drives this broker's own session with the metadata leader, and the stream of its heartbeats.
 
 use std::time::Duration;
 
 use tidelog_cluster::command::{BrokerIncarnation, RegisterBroker};
+use tidelog_cluster::session::{BrokerSession, Loss, RETRY, Step};
+use tidelog_cluster::sessions::HeartbeatAnswer;
 use tidelog_cluster::{Accepted, Command};
 use tidelog_types::{BrokerEpoch, BrokerId};
 
@@ -12,39 +14,22 @@ use crate::context::Context;
 use crate::message::{Lane, Message};
 use crate::network::Handle;
 
-const RETRY: Duration = Duration::from_millis(100);
 /// How long a stream may take to come about.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where this broker stands.
 #[derive(Debug)]
 pub(super) struct Registration {
-    /// The newest registration; `None` before the first, and from the loss of one to the next.
-    pub(super) epoch: Option<BrokerEpoch>,
-    is_proposed: bool,
-    retry_at: Duration,
-    unfencing: Unfencing,
-    was_unfenced: bool,
     /// By this process's own clock.
-    last_answered: Duration,
-    /// Until when this broker may serve, by its own clock.
-    serves_until: Duration,
+    session: BrokerSession,
+    /// The leader that it was last told of.
+    leader: Option<BrokerId>,
     stream: Option<Stream>,
     /// No stream is opened before then, unless somebody else leads than did.
     open_at: Option<(BrokerId, Duration)>,
     draining: bool,
     leaving: bool,
     left: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unfencing {
-    /// Not before the metadata is applied up to there.
-    From(u64),
-    Proposed,
-    /// It was, at this index.
-    At(u64),
-    Done,
 }
 
 #[derive(Debug)]
@@ -60,15 +45,10 @@ struct Stream {
 }
 
 impl Registration {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(broker: BrokerId, session: Duration) -> Self {
         Self {
-            epoch: None,
-            is_proposed: false,
-            retry_at: Duration::ZERO,
-            unfencing: Unfencing::Done,
-            was_unfenced: false,
-            last_answered: Duration::ZERO,
-            serves_until: Duration::ZERO,
+            session: BrokerSession::new(broker, session),
+            leader: None,
             stream: None,
             open_at: None,
             draining: false,
@@ -76,12 +56,17 @@ impl Registration {
             left: false,
         }
     }
+
+    /// The newest registration; `None` before the first, and from the loss of one to the next.
+    pub(super) fn epoch(&self) -> Option<BrokerEpoch> {
+        self.session.epoch()
+    }
 }
 
 impl Process {
     /// Whether this broker's session lasts, by its own clock.
     pub(super) fn session_lasts(&self, context: &Context) -> bool {
-        self.local(context) < self.registration.serves_until
+        !self.registration.leaving && self.local(context) < self.registration.session.serves_until()
     }
 
     /// Whether an orderly stop is through.
@@ -90,60 +75,52 @@ impl Process {
     }
 
     pub(super) fn incarnation(&self) -> Option<BrokerIncarnation> {
-        let epoch = self.registration.epoch?;
-        Some(BrokerIncarnation {
-            broker: self.broker,
-            epoch,
-        })
+        self.registration.session.incarnation()
     }
 
     pub(super) fn tick_registration(&mut self, context: &mut Context) {
-        let session = context.config.session;
-        let Some(epoch) = self.registration.epoch else {
-            if !self.registration.is_proposed
-                && !self.registration.draining
-                && self.registration.retry_at <= context.now
-            {
-                self.register(context);
-            }
-            return;
-        };
-        match self.applied.image.broker(self.broker) {
-            Some(broker) if broker.epoch > epoch => return self.lose_session(context),
-            known => {
-                let unfenced = known.is_some_and(|broker| broker.epoch == epoch && !broker.fenced);
-                if let Unfencing::At(index) = self.registration.unfencing
-                    && self.applied.index >= index
-                {
-                    // Several images may have gone by since: this one may show a fencing that came after.
-                    self.registration.unfencing = Unfencing::Done;
-                    self.registration.was_unfenced = true;
-                }
-                if self.registration.was_unfenced && !unfenced {
-                    return self.lose_session(context);
-                }
-                self.registration.was_unfenced |= unfenced;
-            }
+        let leader = self.raft.leader();
+        if std::mem::replace(&mut self.registration.leader, leader) != leader {
+            self.registration.session.leader_changed();
         }
-        if self.local(context) >= self.registration.last_answered + session {
-            context.history.seen.self_fencings += 1;
-            return self.lose_session(context);
+        // Who stops and is not registered need not be any more.
+        while !(self.registration.draining && self.registration.epoch().is_none()) {
+            let local = self.local(context);
+            let step = self.registration.session.advance(local, &self.applied.image);
+            let Some(step) = step else { break };
+            self.perform_step(step, context);
         }
-        if let Unfencing::From(index) = self.registration.unfencing
-            && self.applied.index >= index
-            && self.registration.retry_at <= context.now
-            && let Some(incarnation) = self.incarnation()
+        if let Some(epoch) = self.registration.epoch()
+            && !self.registration.leaving
         {
-            self.registration.unfencing = Unfencing::Proposed;
-            self.propose(
-                Command::UnfenceBroker(incarnation),
-                Purpose::Unfence,
-                session,
-                context,
-            );
-        }
-        if !self.registration.leaving {
             self.keep_stream(epoch, context);
+        }
+    }
+
+    fn perform_step(&mut self, step: Step, context: &mut Context) {
+        let timeout = context.config.session;
+        match step {
+            Step::Register => {
+                let command = Command::RegisterBroker(RegisterBroker {
+                    broker: self.broker,
+                    directory: self.disk.directory,
+                    peer_address: String::new(),
+                    listeners: Vec::new(),
+                    feature_level: 1,
+                });
+                self.propose(command, Purpose::Register, timeout, context);
+            }
+            Step::Unfence(incarnation) => {
+                let command = Command::UnfenceBroker(incarnation);
+                self.propose(command, Purpose::Unfence, timeout, context);
+            }
+            Step::Lost { why, .. } => {
+                context.history.seen.self_fencings += u64::from(why == Loss::Silence);
+                self.drop_stream(context);
+                self.registration.open_at = None;
+                self.registration.left = self.registration.draining;
+                self.follow_soon(context);
+            }
         }
     }
 
@@ -168,69 +145,31 @@ impl Process {
     }
 
     pub(super) fn registration_fated(&mut self, purpose: &Purpose, fate: Fate, context: &mut Context) {
-        let accepted = fate.map(|outcome| (outcome.index.0, outcome.result));
+        let local = self.local(context);
+        let session = &mut self.registration.session;
+        let accepted = fate.map(|outcome| (outcome.index, outcome.result));
         match (purpose, accepted) {
             (Purpose::Register, Some((index, Ok(Accepted::BrokerRegistered { epoch })))) => {
-                self.registered(epoch, index, context);
+                session.registered(epoch, index, local);
+                self.follow_soon(context);
             }
-            (Purpose::Register, _) => {
-                self.registration.is_proposed = false;
-                self.registration.retry_at = context.now + RETRY;
+            (Purpose::Register, _) => session.not_registered(local),
+            (Purpose::Unfence, Some((index, Ok(_)))) => session.unfenced(index),
+            (Purpose::Unfence, Some((_, Err(_)))) => {
+                if let Some(lost) = session.unfencing_refused() {
+                    self.perform_step(lost, context);
+                }
             }
-            (Purpose::Unfence, Some((index, Ok(_)))) => {
-                self.registration.unfencing = Unfencing::At(index);
-            }
-            (Purpose::Unfence, Some((_, Err(_)))) => self.lose_session(context),
-            (Purpose::Unfence, None) => {
-                self.registration.unfencing = Unfencing::From(0);
-                self.registration.retry_at = context.now + RETRY;
-            }
+            (Purpose::Unfence, None) => session.unfencing_failed(local),
             (Purpose::Drain, _) => self.leave(context),
             (Purpose::Leave, _) => self.registration.left = true,
             _ => {}
         }
     }
 
-    fn register(&mut self, context: &mut Context) {
-        self.registration.is_proposed = true;
-        let command = Command::RegisterBroker(RegisterBroker {
-            broker: self.broker,
-            directory: self.disk.directory,
-            peer_address: String::new(),
-            listeners: Vec::new(),
-            feature_level: 1,
-        });
-        let timeout = context.config.session;
-        self.propose(command, Purpose::Register, timeout, context);
-    }
-
-    fn registered(&mut self, epoch: BrokerEpoch, index: u64, context: &mut Context) {
-        let local = self.local(context);
-        self.registration = Registration {
-            epoch: Some(epoch),
-            unfencing: Unfencing::From(index),
-            last_answered: local,
-            draining: self.registration.draining,
-            ..Registration::new()
-        };
-        self.follow_soon(context);
-    }
-
-    fn lose_session(&mut self, context: &mut Context) {
-        self.drop_stream(context);
-        let draining = self.registration.draining;
-        self.registration = Registration {
-            draining,
-            left: draining,
-            ..Registration::new()
-        };
-        self.follow_soon(context);
-    }
-
     fn leave(&mut self, context: &mut Context) {
         let incarnation = self.incarnation();
         self.registration.leaving = true;
-        self.registration.serves_until = Duration::ZERO;
         self.drop_stream(context);
         self.fence_replicas(context);
         match incarnation {
@@ -301,7 +240,7 @@ impl Process {
         if let Some(stream) = &mut self.registration.stream {
             stream.is_open = true;
         }
-        if let Some(epoch) = self.registration.epoch {
+        if let Some(epoch) = self.registration.epoch() {
             self.keep_stream(epoch, context);
         }
     }
@@ -329,12 +268,12 @@ impl Process {
         let Some(sent) = stream.unanswered.take() else {
             return;
         };
-        if stale {
-            self.lose_session(context);
-        } else if !(fenced && self.registration.was_unfenced) {
-            let until = sent + context.config.session;
-            self.registration.last_answered = sent;
-            self.registration.serves_until = self.registration.serves_until.max(until);
+        let answer = HeartbeatAnswer {
+            stale_epoch: stale,
+            fenced,
+        };
+        if let Some(lost) = self.registration.session.heartbeat_answered(sent, answer) {
+            self.perform_step(lost, context);
         }
     }
 }

@@ -132,7 +132,7 @@ impl Process {
 
     pub(super) fn follow(&mut self, context: &mut Context) {
         self.manager.is_following = false;
-        let epoch = self.registration.epoch;
+        let epoch = self.registration.epoch();
         if self.manager.noted != epoch {
             self.manager.noted = epoch;
             match epoch {
