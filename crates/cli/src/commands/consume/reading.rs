@@ -16,6 +16,9 @@ use crate::{interrupt, tell};
 
 /// How often it is looked whether the end is reached, while nothing comes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long what is printed may take to leave this process after a signal, before it counts as
+/// perhaps not written.
+const WRITE_GRACE: Duration = Duration::from_millis(500);
 /// How long committing and leaving the group may take.
 const CLOSE: Duration = Duration::from_secs(30);
 
@@ -63,16 +66,20 @@ pub(super) struct Membership {
 impl Reading<'_> {
     /// Reads until it is enough or a signal comes, and leaves in order.
     pub(super) async fn run(mut self, signalled: &CancellationToken) -> Result<()> {
+        let too_late = async {
+            signalled.cancelled().await;
+            tokio::time::sleep(WRITE_GRACE).await;
+        };
         let read = tokio::select! {
             biased;
-            () = signalled.cancelled() => Ok(()),
-            read = self.read() => read,
+            read = self.read(signalled) => read,
+            () = too_late => Ok(()),
         };
         self.finish(read, signalled).await
     }
 
-    async fn read(&mut self) -> Result<()> {
-        while self.left > 0 {
+    async fn read(&mut self, signalled: &CancellationToken) -> Result<()> {
+        while self.left > 0 && !signalled.is_cancelled() {
             // What is buffered is shown before anything is waited for.
             let at_hand = self.consumer.recv().now_or_never();
             let record = match at_hand {
@@ -85,6 +92,7 @@ impl Reading<'_> {
                     }
                     let looks = self.stop.is_set() || self.group.is_some();
                     tokio::select! {
+                        () = signalled.cancelled() => break,
                         () = tokio::time::sleep(LOOK_INTERVAL), if looks => continue,
                         record = self.consumer.recv() => record?,
                     }
