@@ -38,7 +38,10 @@ pub(super) fn start(
 ) {
     let (metadata, fatal, token) = (bring_up.metadata.clone(), bring_up.fatal.clone(), stopping);
     tasks.spawn(async move {
-        if let Some(reason) = token.run_until_cancelled(metadata.failed()).await {
+        // Both may have come by the time this is looked at: then the broker ended its metadata itself.
+        if let Some(reason) = token.run_until_cancelled(metadata.failed()).await
+            && !token.is_cancelled()
+        {
             fatal.fail(format!("the metadata log stopped: {reason}"));
         }
     });
