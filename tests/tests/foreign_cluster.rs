@@ -1,11 +1,14 @@
 //! Clients and clusters that are not theirs: one that came to the same address, and two that are named in one breath.
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tidelog_client::{Client, Error, ErrorKind, NewTopic, OffsetAt, OffsetReset, Record};
 use tidelog_tests::cluster::{Cluster, READY};
 use tidelog_tests::program::{Program, refused};
+use tidelog_tests::wait;
 
 const TOPIC: &str = "orders";
 const GROUP: &str = "inventory";
@@ -89,6 +92,45 @@ async fn a_client_whose_cluster_is_gone_joins_no_other_that_came_to_its_address(
     let groups = theirs.admin().list_groups().await?;
     ensure!(groups.is_empty(), "{groups:?}");
     Ok(())
+}
+
+/// A program that pipes a log into `tidelog produce` must learn that nothing arrives any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn produce_ends_when_another_cluster_is_at_its_address() -> Result<()> {
+    let mut cluster = Cluster::start(1).await?;
+    let program = Program::of(&cluster);
+    program.ok(&["topic", "create", TOPIC, "-p", "1"])?;
+    let mut command = program.command(&["produce", TOPIC, "-o", "json"])?;
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut running = command.spawn()?;
+    let ended = until_another_cluster(&mut cluster, &mut running).await;
+    let _ = running.kill();
+    let output = running.wait_with_output()?;
+    ended?;
+    refused(&output, 2, &["belongs to cluster"])
+}
+
+async fn until_another_cluster(cluster: &mut Cluster, running: &mut Child) -> Result<()> {
+    let mut input = running.stdin.take().context("no input")?;
+    writeln!(input, "ours")?;
+    let mut acknowledged = String::new();
+    let output = running.stdout.as_mut().context("no output")?;
+    BufReader::new(output).read_line(&mut acknowledged)?;
+    let broker = cluster.broker(1);
+    broker.kill()?;
+    std::fs::remove_dir_all(broker.data_dir())?;
+    broker.start()?;
+    cluster.wait_ready(READY).await?;
+    wait::until("the program to end", PATIENCE, async || {
+        // A pipe that nobody reads any more is what is waited for.
+        let _ = writeln!(input, "stray");
+        running.try_wait()?.context("it runs")?;
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -454,6 +454,30 @@ async fn a_cluster_is_healthy_when_every_voter_has_come() -> Result<()> {
     Ok(())
 }
 
+/// What a script does that starts brokers and goes on at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_created_while_the_cluster_forms() -> Result<()> {
+    let mut cluster = Cluster::lay_out(&Layout::of(3))?;
+    cluster.start_all()?;
+    let program = Program::of(&cluster);
+    program.ok(&["topic", "create", "orders", "-p", "1", "-r", "3"])?;
+    let none = program.run(&["topic", "create", "more", "-p", "1", "-r", "4"])?;
+    refused(&none, 1, &["INVALID_REPLICATION_FACTOR", "3 of 3"])?;
+    cluster.broker(3).kill()?;
+    let broker_is_gone = ["topic", "create", "more", "-p", "1", "-r", "3", "--timeout", "15"];
+    wait::until("the dead broker to be missed", SOON, async || {
+        let status = program.json(&["cluster", "status", "-o", "json"])?;
+        ensure!(status["brokers"][2]["alive"] == json!(false), "{status}");
+        Ok(())
+    })
+    .await?;
+    let waiting = program.command(&broker_is_gone)?.stderr(Stdio::piped()).spawn()?;
+    cluster.broker(3).start()?;
+    let output = waiting.wait_with_output()?;
+    ensure!(output.status.success(), "{}", stderr(&output));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_has_not_formed_says_what_it_waits_for() -> Result<()> {
     let mut cluster = Cluster::lay_out(&Layout::of(3))?;

@@ -606,3 +606,43 @@ async fn waits_for_the_first(second: &mut Child, first: &mut Consumer) -> Result
     })
     .await
 }
+
+/// Each line after the first refusal would be waited with for as long as that one was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn produce_ends_when_its_topic_is_gone() -> Result<()> {
+    let cluster = Cluster::start(1).await?;
+    let program = Program::of(&cluster);
+    topic(&program, "gone", "1")?;
+    let mut command = program.command(&["produce", "gone", "--timeout", "3"])?;
+    let mut running = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let ended = after_its_topic(&program, &mut running).await;
+    let _ = running.kill();
+    let output = running.wait_with_output()?;
+    ended?;
+    refused(&output, 4, &["no topic \"gone\""])?;
+    let said = stderr(&output);
+    ensure!(said.contains("record(s) that were read were not sent"), "{said}");
+    Ok(())
+}
+
+/// Sends a line, deletes the topic, sends a hundred more, and waits for the end of the program.
+async fn after_its_topic(program: &Program, running: &mut Child) -> Result<()> {
+    let mut input = running.stdin.take().context("no input")?;
+    writeln!(input, "first")?;
+    wait::until("the first record", SOON, async || {
+        let read = program.run(&["consume", "gone", "--from", "beginning", "--until-end"])?;
+        ensure!(read.stdout == b"first\n", "{}", stderr(&read));
+        Ok(())
+    })
+    .await?;
+    program.ok(&["topic", "delete", "gone", "--yes"])?;
+    for number in 0..100 {
+        writeln!(input, "{number}")?;
+    }
+    // Well below the three seconds a line that it would take.
+    wait::until("the program to end", SOON, async || {
+        running.try_wait()?.context("it runs")?;
+        Ok(())
+    })
+    .await
+}

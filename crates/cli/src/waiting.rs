@@ -114,7 +114,7 @@ fn is_unknown(error: &tidelog_client::Error) -> bool {
 
 /// That the topic does not exist, with a name that is meant perhaps; `None` if it exists or nobody
 /// says so.
-async fn missing(client: &Client, topic: &str) -> Option<String> {
+pub(crate) async fn missing(client: &Client, topic: &str) -> Option<String> {
     let admin = client.admin().timeout(LOOK);
     let listed = tokio::time::timeout(LOOK, admin.list_topics(false)).await;
     let names: Vec<String> = listed

@@ -134,7 +134,7 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
 
 async fn produce(flags: &Flags, signalled: CancellationToken) -> Result<()> {
     let sources = lines::sources(&flags.files, flags.input.whole_file)?;
-    let prepared = tokio::select! {
+    let (client, producer) = tokio::select! {
         biased;
         prepared = prepare(flags) => prepared?,
         () = signalled.cancelled() => return Err(interrupt::ended("nothing was sent")),
@@ -144,7 +144,8 @@ async fn produce(flags: &Flags, signalled: CancellationToken) -> Result<()> {
         topic: &flags.topic,
         input: &flags.input,
         rate: flags.rate,
-        producer: prepared,
+        producer,
+        client,
         acks: (flags.output == AckFormat::Json).then(|| acks::Acks::new(tells_offsets)),
         sources,
     };
@@ -152,10 +153,11 @@ async fn produce(flags: &Flags, signalled: CancellationToken) -> Result<()> {
 }
 
 /// That the topic exists is found out before the first line is sent.
-async fn prepare(flags: &Flags) -> Result<Producer> {
+async fn prepare(flags: &Flags) -> Result<(Client, Producer)> {
     let client = flags.connect.client().await?;
     waiting::for_topic(&client, &flags.topic, flags.connect.timeout()).await?;
-    producer(flags, &client).await
+    let producer = producer(flags, &client).await?;
+    Ok((client, producer))
 }
 
 async fn producer(flags: &Flags, client: &Client) -> Result<Producer> {

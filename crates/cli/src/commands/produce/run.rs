@@ -9,7 +9,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use tidelog_client::{DeliveryFuture, Producer, Record, RecordMetadata};
+use tidelog_client::{Client, DeliveryFuture, Error, ErrorCode, ErrorKind, Producer, Record, RecordMetadata};
 use tokio_util::sync::CancellationToken;
 
 use super::acks::Acks;
@@ -17,7 +17,7 @@ use super::input::InputFlags;
 use super::lines::Source;
 use super::tally::Tally;
 use crate::exit::{Exit, Failure};
-use crate::{interrupt, tell};
+use crate::{interrupt, tell, waiting};
 
 /// Most records whose acknowledgement is awaited at a time.
 const MAX_AWAITED: usize = 10_000;
@@ -30,6 +30,7 @@ pub(super) struct Sending<'a> {
     pub(super) input: &'a InputFlags,
     pub(super) rate: Option<u32>,
     pub(super) producer: Producer,
+    pub(super) client: Client,
     /// Where acknowledgements are shown, if they are.
     pub(super) acks: Option<Acks>,
     pub(super) sources: VecDeque<Source>,
@@ -66,23 +67,27 @@ struct Left {
     /// Sent, and perhaps stored.
     unacknowledged: u64,
     unsent: u64,
+    failed: u64,
 }
 
 impl Left {
     fn error(&self) -> anyhow::Error {
-        let text = match self {
-            Self {
-                unacknowledged: 0,
-                unsent: 0,
-            } => "interrupted: what was read before is sent and answered".to_owned(),
-            Self {
-                unacknowledged,
-                unsent,
-            } => format!(
+        let Self {
+            unacknowledged,
+            unsent,
+            failed,
+        } = self;
+        let mut text = if unacknowledged + unsent == 0 {
+            "interrupted: what was read before is sent and answered".to_owned()
+        } else {
+            format!(
                 "interrupted: {unacknowledged} record(s) were sent and not acknowledged, so that they may be stored; \
                  {unsent} record(s) that were read were not sent"
-            ),
+            )
         };
+        if *failed > 0 {
+            text = format!("{text}; {failed} record(s) failed");
+        }
         Failure::new(Exit::Interrupted, text).into()
     }
 }
@@ -129,6 +134,13 @@ impl<'a> Run<'a> {
         // Everything is answered or given up: there is nothing left that closing could lose.
         let _ = self.sending.producer.close(END).await;
         self.say_figures();
+        if signalled.is_cancelled() {
+            return Err(self.left().error());
+        }
+        let unsent = self.left().unsent;
+        if input.is_err() && unsent > 0 {
+            tell!("tidelog: {unsent} record(s) that were read were not sent");
+        }
         input.and(settled)?;
         if self.tally.failed > 0 {
             let text = format!(
@@ -136,9 +148,6 @@ impl<'a> Run<'a> {
                 self.tally.failed, self.sent
             );
             return Err(Failure::new(Exit::Failed, text).into());
-        }
-        if signalled.is_cancelled() {
-            return Err(Left::default().error());
         }
         Ok(())
     }
@@ -211,9 +220,28 @@ impl<'a> Run<'a> {
                 bytes,
                 delivery,
             }),
-            Err(error) => self.fail(&error),
+            Err(error) => {
+                self.fail(&error)?;
+                self.ends_without_topic(&error).await?;
+            }
         }
         Ok(())
+    }
+
+    /// The end, if the topic is gone: each further record would be waited with for as long as this
+    /// one was.
+    async fn ends_without_topic(&self, error: &Error) -> Result<()> {
+        if error.code() != Some(ErrorCode::UnknownTopicOrPartition) || error.is_retriable() {
+            return Ok(());
+        }
+        // Where there is such a topic, it lacks a partition that this record names, and others may not.
+        match waiting::missing(&self.sending.client, self.sending.topic).await {
+            Some(missing) => {
+                let text = format!("{}: {missing}", ErrorCode::UnknownTopicOrPartition);
+                Err(Failure::new(Exit::NotFound, text).into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Counts acknowledgements until a record is due.
@@ -243,29 +271,39 @@ impl<'a> Run<'a> {
     /// After a signal: waits a little for what is on its way, and says what is left.
     async fn leave(mut self) -> Result<()> {
         let waited = tokio::time::timeout(interrupt::CLOSE, self.settle()).await;
-        let mut left = Left {
-            unsent: self.unsent,
-            ..Left::default()
-        };
+        let mut unacknowledged = 0;
         if waited.is_err() {
             // What is not answered by now is given up, and says whether it was ever sent.
             let _ = tokio::time::timeout(END, self.sending.producer.close(Duration::ZERO)).await;
             while let Some(Some(settled)) = self.awaited.next().now_or_never() {
                 match settled.outcome {
-                    Err(error) if error.maybe_written() => left.unacknowledged += 1,
-                    Err(_) => left.unsent += 1,
+                    Err(error) if error.maybe_written() => unacknowledged += 1,
+                    Err(_) => self.unsent += 1,
                     Ok(_) => self.tally.acknowledge(settled.bytes),
                 }
             }
-            left.unacknowledged += self.awaited.len() as u64;
+            unacknowledged += self.awaited.len() as u64;
         }
-        for source in &mut self.sending.sources {
-            while let Ok(Ok(lines)) = source.lines.try_recv() {
-                left.unsent += lines.len() as u64;
-            }
-        }
+        let left = Left {
+            unacknowledged,
+            ..self.left()
+        };
         self.say_figures();
         Err(left.error())
+    }
+
+    /// What is not sent, and what failed. Takes what waits to be read out of its queue.
+    fn left(&mut self) -> Left {
+        for source in &mut self.sending.sources {
+            while let Ok(Ok(lines)) = source.lines.try_recv() {
+                self.unsent += lines.len() as u64;
+            }
+        }
+        Left {
+            unacknowledged: 0,
+            unsent: self.unsent,
+            failed: self.tally.failed,
+        }
     }
 
     fn count(&mut self, settled: Settled) -> Result<()> {
@@ -276,17 +314,22 @@ impl<'a> Run<'a> {
                     acks.note(settled.record, &stored)?;
                 }
             }
-            Err(error) => self.fail(&error),
+            Err(error) => self.fail(&error)?,
         }
         Ok(())
     }
 
-    fn fail(&mut self, error: &tidelog_client::Error) {
+    /// Notes a failure. One that every record meets from then on is the end.
+    fn fail(&mut self, error: &Error) -> Result<()> {
         if let Some(told) = self.tally.fail(error) {
             tell!(
                 "tidelog: a record was not acknowledged (others like it are counted): {}",
                 crate::exit::in_flags(&told)
             );
+        }
+        match error.kind() {
+            ErrorKind::ForeignCluster => Err(error.clone().into()),
+            _ => Ok(()),
         }
     }
 

@@ -1,15 +1,21 @@
 //! `tidelog topic create`
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use tidelog_client::{CreatedTopic, ErrorCode, NewTopic};
+use tidelog_client::{Admin, CreatedTopic, Error, ErrorCode, NewTopic};
 
 use super::name_and_value;
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::exit::Failure;
-use crate::output;
-use crate::suggest;
+use crate::{output, suggest, tell};
+
+/// How soon it is tried again while brokers are missing.
+const RETRY: Duration = Duration::from_millis(100);
+/// After so long it is said what is waited for.
+const SAY_AFTER: Duration = Duration::from_secs(1);
 
 /// Flags of `tidelog topic create`.
 #[derive(Debug, Args)]
@@ -55,7 +61,7 @@ pub(super) async fn run(flags: &Flags) -> Result<()> {
         return Err(flag.into());
     }
     let admin = flags.connect.admin().await?;
-    let created = match admin.create_topic(new_topic(flags)).await {
+    let created = match create(flags, &admin).await {
         Ok(created) => Some(created),
         Err(error) if flags.if_not_exists && error.code() == Some(ErrorCode::TopicAlreadyExists) => None,
         Err(error) => {
@@ -68,6 +74,36 @@ pub(super) async fn run(flags: &Flags) -> Result<()> {
         &shown(flags, created.as_ref()),
         &said(flags, created.as_ref()),
     )
+}
+
+/// Creates it. Where too few brokers are there for its replicas, those that are missing are waited
+/// for: a cluster that was just started has them in a moment.
+async fn create(flags: &Flags, admin: &Admin) -> Result<CreatedTopic, Error> {
+    let (began, within) = (Instant::now(), flags.connect.timeout());
+    let (mut told, mut all_were_there) = (false, false);
+    loop {
+        let error = match admin.create_topic(new_topic(flags)).await {
+            Err(error) if error.code() == Some(ErrorCode::InvalidReplicationFactor) => error,
+            other => return other,
+        };
+        // The last of them may have come since the refusal.
+        if all_were_there || flags.dry_run || began.elapsed() >= within {
+            return Err(error);
+        }
+        all_were_there = !some_are_missing(admin).await;
+        if began.elapsed() >= SAY_AFTER && !std::mem::replace(&mut told, true) {
+            tell!("tidelog: waiting up to {} s: {error}", within.as_secs());
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Whether a broker of the cluster is not there: one that never came, or one that is gone.
+async fn some_are_missing(admin: &Admin) -> bool {
+    let described = admin.describe_cluster().await;
+    described.is_ok_and(|cluster| {
+        !cluster.missing_voters.is_empty() || cluster.brokers.iter().any(|broker| !broker.alive)
+    })
 }
 
 fn new_topic(flags: &Flags) -> NewTopic {
