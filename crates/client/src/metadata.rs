@@ -377,7 +377,7 @@ impl Metadata {
                 if let Err(error) = answered
                     && error.kind() == ErrorKind::ForeignCluster
                 {
-                    return Err(error.context("the bootstrap addresses are of two clusters"));
+                    return Err(error.context("two clusters are named by the bootstrap addresses"));
                 }
             }
             Ok(())

@@ -239,7 +239,7 @@ impl CompressionError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RecordError {
     /// A field that does not end, does not fit, or runs past the record.
-    #[error("record {index} of the batch: its {field} is malformed; the batch's producer is broken")]
+    #[error("record {index} of the batch: malformed {field}; the batch's producer is broken")]
     Malformed {
         /// Which record.
         index: u32,

@@ -62,10 +62,11 @@ pub(super) fn raised(
     let (producer_id, epoch) = match (request.producer_id, request.producer_epoch) {
         (None, None) => return Ok(None),
         (Some(id), Some(epoch)) => (id, epoch),
-        (id, epoch) => {
+        (id, _) => {
+            let only = if id.is_some() { "id" } else { "epoch" };
             let text = format!(
-                "a producer's next epoch needs its id and its epoch, and this request has id {id:?}, epoch {epoch:?}: give both, \
-                 or neither for a new id"
+                "a producer's next epoch needs its id and its epoch, and this request has its {only} only: give both, or neither for \
+                 a new id"
             );
             return Err(PartitionError::new(ErrorCode::InvalidRequest, text));
         }

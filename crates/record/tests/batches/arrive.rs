@@ -145,7 +145,7 @@ fn bad_numbers() -> Vec<Bad> {
         invalid(
             "an offset of 33 bits",
             of(&[good(1 << 33)]),
-            "record 0 of the batch: its offset is malformed",
+            "record 0 of the batch: malformed offset",
         ),
         invalid(
             "a max timestamp too large",
@@ -175,7 +175,7 @@ fn bad_numbers() -> Vec<Bad> {
         invalid(
             "a timestamp past the last one",
             of(&[good(0), timed(i64::MAX, 1)]),
-            "record 1 of the batch: its timestamp is malformed",
+            "record 1 of the batch: malformed timestamp",
         ),
     ]
 }
@@ -200,13 +200,9 @@ fn bad_fields() -> Vec<Bad> {
     };
     let field = |lengths: &[i64]| alone(|out| lengths.iter().for_each(|length| put(out, *length)));
     let raw = |bytes: &[u8]| around(Compression::None, bytes, 1);
-    let at_length = "record 0 of the batch: its length is malformed";
+    let at_length = "record 0 of the batch: malformed length";
     vec![
-        invalid(
-            "a record of no fields",
-            raw(&[0; 7]),
-            "its attributes is malformed",
-        ),
+        invalid("a record of no fields", raw(&[0; 7]), "malformed attributes"),
         invalid("a negative length", raw(&[0x01, 0, 0, 0, 0, 0, 0]), at_length),
         invalid("a length that does not end", raw(&[0xff; 20]), at_length),
         invalid(
@@ -224,61 +220,45 @@ fn bad_fields() -> Vec<Bad> {
             alone(|out| out.extend([0x01, 0x01, 0, 0])),
             "1 bytes too many",
         ),
-        invalid("a key of length -2", field(&[-2, -1, 0]), "its key is malformed"),
-        invalid(
-            "a key past the record",
-            field(&[9, -1, 0]),
-            "its key is malformed",
-        ),
-        invalid(
-            "a value of length -2",
-            field(&[-1, -2, 0]),
-            "its value is malformed",
-        ),
+        invalid("a key of length -2", field(&[-2, -1, 0]), "malformed key"),
+        invalid("a key past the record", field(&[9, -1, 0]), "malformed key"),
+        invalid("a value of length -2", field(&[-1, -2, 0]), "malformed value"),
         invalid(
             "a value past the record",
             field(&[-1, 1 << 30, 0]),
-            "its value is malformed",
+            "malformed value",
         ),
         invalid(
             "no header count",
             alone(|out| out.extend([2, b'k', 2, b'v'])),
-            "its headers is malformed",
+            "malformed headers",
         ),
-        invalid(
-            "a negative header count",
-            header(-1, b""),
-            "its headers is malformed",
-        ),
+        invalid("a negative header count", header(-1, b""), "malformed headers"),
         invalid(
             "more headers than there are",
             header(2, &[2, b'k', 1]),
-            "its headers is malformed",
+            "malformed headers",
         ),
         invalid(
             "fewer headers than there are",
             header(1, &[2, b'k', 1, 2, b'k', 1]),
             "3 bytes too many",
         ),
-        invalid(
-            "a header without a key",
-            header(1, &[1, 1]),
-            "its headers is malformed",
-        ),
+        invalid("a header without a key", header(1, &[1, 1]), "malformed headers"),
         invalid(
             "a header's key past the record",
             header(1, &[8, b'k', 1]),
-            "its headers is malformed",
+            "malformed headers",
         ),
         invalid(
             "a header's value past the record",
             header(1, &[2, b'k', 8]),
-            "its headers is malformed",
+            "malformed headers",
         ),
         invalid(
             "a header's value of length -2",
             header(1, &[2, b'k', 3]),
-            "its headers is malformed",
+            "malformed headers",
         ),
     ]
 }
