@@ -621,7 +621,8 @@ async fn produce_ends_when_its_topic_is_gone() -> Result<()> {
     ended?;
     refused(&output, 4, &["no topic \"gone\""])?;
     let said = stderr(&output);
-    ensure!(said.contains("record(s) that were read were not sent"), "{said}");
+    // How many of the others were read by then, and how many of those were tried, is a matter of moments.
+    ensure!(said.contains("1 record(s) acknowledged"), "{said}");
     Ok(())
 }
 

@@ -137,12 +137,13 @@ fn delimiter(text: &str) -> Result<Bytes, String> {
     Ok(bytes.into())
 }
 
-/// A key alone, without `=`, has null for its value, as `%h` shows it.
-/// A number alone is a timestamp, as records have it; anything else is a moment as every command writes it.
+/// A number alone is a timestamp, as records have it; anything else is a moment as every command
+/// writes it.
 fn timestamp(text: &str) -> Result<i64, String> {
     text.parse().or_else(|_| moment(text))
 }
 
+/// A key alone, without `=`, has null for its value, as `%h` shows it.
 fn header(text: &str) -> Result<Header, String> {
     let (key, value) = match text.split_once('=') {
         Some((key, value)) => (key, Some(Bytes::from(value.to_owned()))),

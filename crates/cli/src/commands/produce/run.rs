@@ -45,6 +45,8 @@ pub(super) struct Run<'a> {
     /// Read, and not yet handed to the producer.
     unsent: u64,
     tally: Tally,
+    /// A record failed because its topic is gone, and nobody looked yet whether another has its name.
+    topic_in_doubt: bool,
 }
 
 /// A record on its way.
@@ -113,6 +115,7 @@ impl<'a> Run<'a> {
             sent: 0,
             unsent: 0,
             tally: Tally::default(),
+            topic_in_doubt: false,
         }
     }
 
@@ -141,7 +144,8 @@ impl<'a> Run<'a> {
         if input.is_err() && unsent > 0 {
             tell!("tidelog: {unsent} record(s) that were read were not sent");
         }
-        input.and(settled)?;
+        let gone = self.ends_without_topic().await;
+        input.and(settled).and(gone)?;
         if self.tally.failed > 0 {
             let text = format!(
                 "{} of {} record(s) were not acknowledged",
@@ -192,6 +196,7 @@ impl<'a> Run<'a> {
             while let Some(Some(settled)) = self.awaited.next().now_or_never() {
                 self.count(settled)?;
             }
+            self.ends_without_topic().await?;
             self.show().await?;
         }
     }
@@ -220,21 +225,19 @@ impl<'a> Run<'a> {
                 bytes,
                 delivery,
             }),
-            Err(error) => {
-                self.fail(&error)?;
-                self.ends_without_topic(&error).await?;
-            }
+            Err(error) => self.fail(&error)?,
         }
-        Ok(())
+        self.ends_without_topic().await
     }
 
-    /// The end, if the topic is gone: each further record would be waited with for as long as this
-    /// one was.
-    async fn ends_without_topic(&self, error: &Error) -> Result<()> {
-        if error.code() != Some(ErrorCode::UnknownTopicOrPartition) || error.is_retriable() {
+    /// The end, if the topic is gone: each further record would be waited with for as long as one
+    /// that failed was.
+    async fn ends_without_topic(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.topic_in_doubt) {
             return Ok(());
         }
-        // Where there is such a topic, it lacks a partition that this record names, and others may not.
+        // Where there is such a topic, it lacks a partition that a record named, or it is another
+        // one under the name: further records may be taken.
         match waiting::missing(&self.sending.client, self.sending.topic).await {
             Some(missing) => {
                 let text = format!("{}: {missing}", ErrorCode::UnknownTopicOrPartition);
@@ -252,6 +255,7 @@ impl<'a> Run<'a> {
                 Some(settled) = self.awaited.next() => settled,
             };
             self.count(settled)?;
+            self.ends_without_topic().await?;
             self.show().await?;
         }
     }
@@ -327,6 +331,7 @@ impl<'a> Run<'a> {
                 crate::exit::in_flags(&told)
             );
         }
+        self.topic_in_doubt |= says_topic_is_gone(error);
         match error.kind() {
             ErrorKind::ForeignCluster => Err(error.clone().into()),
             _ => Ok(()),
@@ -346,4 +351,11 @@ impl<'a> Run<'a> {
         }
         tell!("{}", self.tally.figures(self.began.elapsed()));
     }
+}
+
+/// Whether a record failed for good because the cluster knows no such topic or partition, or not
+/// the one that it was meant for.
+fn says_topic_is_gone(error: &Error) -> bool {
+    let codes = [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId];
+    !error.is_retriable() && error.code().is_some_and(|code| codes.contains(&code))
 }
