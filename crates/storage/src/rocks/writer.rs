@@ -47,9 +47,17 @@ struct Stage {
 /// What becomes true for readers once a stage is written.
 enum Effect {
     Cache(LocalPartition, BatchInfo, Bytes),
-    Extend(LocalPartition, Offset),
-    Restart(LocalPartition, Offset),
-    Reclaimable(LocalPartition, Offset),
+    Log(LocalPartition, LogEffect),
+}
+
+/// What becomes true of one log.
+enum LogEffect {
+    /// It ends there.
+    Extended(Offset),
+    /// It is empty and begins there.
+    Restarted(Offset),
+    /// What lies below is no part of it any more.
+    Trimmed(Offset),
 }
 
 impl Writer {
@@ -147,7 +155,9 @@ impl Writer {
         stage
             .effects
             .extend(batches.map(|batch| Effect::Cache(local, batch.info, batch.bytes)));
-        stage.effects.push(Effect::Extend(local, log.end));
+        stage
+            .effects
+            .push(Effect::Log(local, LogEffect::Extended(log.end)));
         stage.progress.push(Progress {
             partition: local,
             end: log.end,
@@ -178,7 +188,9 @@ impl Writer {
             stage
                 .changes
                 .put(db, Family::State, &key, &codec::encode_offset(log_start));
-            stage.effects.push(Effect::Reclaimable(local, log_start));
+            stage
+                .effects
+                .push(Effect::Log(local, LogEffect::Trimmed(log_start)));
         }
         if log_start > log.end {
             log.end = log_start;
@@ -190,7 +202,9 @@ impl Writer {
             }
             let (from, until) = (keys::partition_start(local), keys::partition_end(local));
             stage.changes.delete_range(db, Family::Times, &from, &until);
-            stage.effects.push(Effect::Restart(local, log_start));
+            stage
+                .effects
+                .push(Effect::Log(local, LogEffect::Restarted(log_start)));
             stage.progress.push(Progress {
                 partition: local,
                 end: log.end,
@@ -213,7 +227,7 @@ impl Writer {
             return Ok(());
         }
         for effect in stage.effects {
-            self.apply(effect)?;
+            self.apply(&shared, effect)?;
         }
         shared.tickets.publish(&stage.progress, shared.engine.sequence());
         point("crash:storage/ticket/published");
@@ -222,44 +236,34 @@ impl Writer {
         Ok(())
     }
 
-    fn apply(&mut self, effect: Effect) -> Result<(), StoreError> {
-        let shared = Arc::clone(&self.shared);
+    fn apply(&mut self, shared: &Shared, effect: Effect) -> Result<(), StoreError> {
+        let (local, effect) = match effect {
+            Effect::Cache(local, info, bytes) => {
+                shared.cache.insert(local, &info, bytes);
+                return Ok(());
+            }
+            Effect::Log(local, effect) => (local, effect),
+        };
+        // Only this thread deletes partitions, and it stages nothing beside a deletion.
+        let (Some(log), Ok(tail)) = (self.logs.get_mut(&local), shared.tails.get(local)) else {
+            return Ok(());
+        };
         match effect {
-            Effect::Cache(local, info, bytes) => shared.cache.insert(local, &info, bytes),
-            Effect::Extend(local, end) => {
-                if let Ok(tail) = shared.tails.get(local) {
-                    tail.extend(end);
-                }
-                self.tell_size(local);
-            }
-            Effect::Restart(local, start) => {
+            LogEffect::Extended(end) => tail.extend(end),
+            LogEffect::Restarted(start) => {
                 shared.cache.remove(local);
-                if let Ok(tail) = shared.tails.get(local) {
-                    tail.raise_start(start);
-                    tail.cut(start);
-                }
-                self.tell_size(local);
+                tail.raise_start(start);
+                tail.cut(start);
             }
-            Effect::Reclaimable(local, below) => {
-                if let Ok(tail) = shared.tails.get(local) {
-                    tail.raise_start(below);
-                }
+            LogEffect::Trimmed(below) => {
+                tail.raise_start(below);
                 shared.to_reclaim.trimmed(local, below);
                 // Here and not when it was staged: its entries may have been written just now.
-                if let Some(log) = self.logs.get_mut(&local) {
-                    log.times.trim(&shared.engine.db, local, below)?;
-                }
-                self.tell_size(local);
+                log.times.trim(&shared.engine.db, local, below)?;
             }
         }
+        tail.set_size_bytes(log.times.size_bytes());
         Ok(())
-    }
-
-    /// Lets readers see how large a log is.
-    fn tell_size(&self, local: LocalPartition) {
-        if let (Some(log), Ok(tail)) = (self.logs.get(&local), self.shared.tails.get(local)) {
-            tail.set_size_bytes(log.times.size_bytes());
-        }
     }
 
     fn truncate(&mut self, truncate: Truncate) -> Result<(), StoreError> {
@@ -299,7 +303,7 @@ impl Writer {
         if is_cut {
             log.times.recover_end(db, local, log.start, end)?;
             self.logs.insert(local, log);
-            self.tell_size(local);
+            shared.tails.get(local)?.set_size_bytes(log.times.size_bytes());
         }
         Ok(())
     }
