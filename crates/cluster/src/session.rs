@@ -196,21 +196,23 @@ impl BrokerSession {
         }
     }
 
-    /// The registration was unfenced, by the entry with this index.
-    pub fn unfenced(&mut self, index: MetadataIndex) {
-        if let Phase::Registered(registered) = &mut self.phase {
+    /// This registration was unfenced, by the entry with this index. What is said of an earlier registration changes nothing, here
+    /// and below.
+    pub fn unfenced(&mut self, incarnation: BrokerIncarnation, index: MetadataIndex) {
+        if let Some(registered) = self.registered_as(incarnation) {
             registered.unfencing = Unfencing::At(index);
         }
     }
 
-    /// The registration may not be unfenced: it is over.
-    pub fn unfencing_refused(&mut self) -> Option<Step> {
+    /// This registration may not be unfenced: it is over.
+    pub fn unfencing_refused(&mut self, incarnation: BrokerIncarnation) -> Option<Step> {
+        self.registered_as(incarnation)?;
         self.lose(Loss::NotUnfenced)
     }
 
-    /// Nobody knows whether the registration was unfenced.
-    pub fn unfencing_failed(&mut self, now: Duration) {
-        if let Phase::Registered(registered) = &mut self.phase
+    /// Nobody knows whether this registration was unfenced.
+    pub fn unfencing_failed(&mut self, incarnation: BrokerIncarnation, now: Duration) {
+        if let Some(registered) = self.registered_as(incarnation)
             && let Unfencing::From(_, proposal) = &mut registered.unfencing
         {
             *proposal = Proposal::Due(now + RETRY);
@@ -252,6 +254,14 @@ impl BrokerSession {
         match &self.phase {
             Phase::Unregistered(_) => None,
             Phase::Registered(registered) => Some(registered),
+        }
+    }
+
+    /// The newest registration, if it is this one.
+    fn registered_as(&mut self, incarnation: BrokerIncarnation) -> Option<&mut Registered> {
+        match &mut self.phase {
+            Phase::Registered(registered) if registered.epoch == incarnation.epoch => Some(registered),
+            _ => None,
         }
     }
 

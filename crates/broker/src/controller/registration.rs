@@ -265,15 +265,16 @@ impl SessionTask {
                 }
                 self.session.not_registered(now);
             }
-            (_, Ok((index, Ok(_)))) => self.session.unfenced(index),
-            (_, Ok((_, Err(refusal)))) => {
+            (Step::Unfence(incarnation), Ok((index, Ok(_)))) => self.session.unfenced(incarnation, index),
+            (Step::Unfence(incarnation), Ok((_, Err(refusal)))) => {
                 tracing::warn!(%refusal, "not unfenced");
-                return self.session.unfencing_refused();
+                return self.session.unfencing_refused(incarnation);
             }
-            (_, Err(error)) => {
+            (Step::Unfence(incarnation), Err(error)) => {
                 tracing::warn!(%error, "not unfenced yet");
-                self.session.unfencing_failed(now);
+                self.session.unfencing_failed(incarnation, now);
             }
+            (Step::Lost { .. }, _) => {}
         }
         None
     }

@@ -64,7 +64,7 @@ fn serving() -> BrokerSession {
         session.advance(ms(1), &caught_up),
         Some(Step::Unfence(incarnation()))
     );
-    session.unfenced(MetadataIndex(9));
+    session.unfenced(incarnation(), MetadataIndex(9));
     assert_eq!(session.heartbeat_answered(ms(1), answer(false, false)), None);
     assert_eq!(session.advance(ms(2), &image(9, EPOCH, false)), None);
     assert!(session.is_unfenced());
@@ -100,14 +100,17 @@ fn it_asks_to_be_unfenced_when_it_has_caught_up_with_its_registration() {
         Some(Step::Unfence(incarnation()))
     );
     assert_eq!(session.advance(ms(3), &caught_up), None, "once");
-    session.unfencing_failed(ms(10));
+    session.unfencing_failed(incarnation(), ms(10));
     assert_eq!(session.next_wake(), Some(ms(110)));
     assert_eq!(
         session.advance(ms(110), &caught_up),
         Some(Step::Unfence(incarnation()))
     );
     assert!(!session.is_unfenced());
-    assert_eq!(session.unfencing_refused(), Some(lost(Loss::NotUnfenced)));
+    assert_eq!(
+        session.unfencing_refused(incarnation()),
+        Some(lost(Loss::NotUnfenced))
+    );
     assert_eq!(session.advance(ms(111), &caught_up), Some(Step::Register));
 }
 
@@ -140,7 +143,7 @@ fn an_image_without_it_ends_it_once_it_was_unfenced() {
     // The image that had it unfenced may have been skipped.
     let mut session = registered();
     session.advance(ms(1), &image(7, EPOCH, true));
-    session.unfenced(MetadataIndex(9));
+    session.unfenced(incarnation(), MetadataIndex(9));
     assert_eq!(session.advance(ms(2), &image(8, EPOCH, true)), None);
     assert_eq!(
         session.advance(ms(3), &image(12, EPOCH, true)),
@@ -164,4 +167,24 @@ fn a_leader_that_has_it_fenced_prolongs_nothing_unless_it_merely_lags_behind() {
     let mut session = registered();
     session.heartbeat_answered(ms(3_000), answer(false, true));
     assert_eq!(session.serves_until(), ms(9_000), "it is not unfenced yet");
+}
+
+#[test]
+fn an_answer_about_an_earlier_registration_changes_nothing() {
+    let mut session = registered();
+    let earlier = BrokerIncarnation {
+        epoch: BrokerEpoch(6),
+        ..incarnation()
+    };
+    let caught_up = image(7, EPOCH, true);
+    assert_eq!(
+        session.advance(ms(1), &caught_up),
+        Some(Step::Unfence(incarnation()))
+    );
+    assert_eq!(session.unfencing_refused(earlier), None);
+    // A retry would be due by then, and an image without the broker would be one of a later fencing.
+    session.unfencing_failed(earlier, ms(2));
+    session.unfenced(earlier, MetadataIndex(8));
+    assert_eq!(session.advance(ms(2) + RETRY, &image(8, EPOCH, true)), None);
+    assert_eq!(session.epoch(), Some(EPOCH));
 }

@@ -25,7 +25,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub(super) enum Purpose {
     Register,
-    Unfence,
+    Unfence(BrokerIncarnation),
     Drain,
     Leave,
     Isr(TopicIdPartition, IsrProposal),
@@ -199,7 +199,7 @@ impl Process {
             });
         }
         match waiting.purpose {
-            Purpose::Register | Purpose::Unfence | Purpose::Drain | Purpose::Leave => {
+            Purpose::Register | Purpose::Unfence(_) | Purpose::Drain | Purpose::Leave => {
                 self.registration_fated(&waiting.purpose, fate, context);
             }
             Purpose::Isr(partition, proposal) => self.isr_fated(partition, &proposal, fate, context),

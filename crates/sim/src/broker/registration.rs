@@ -112,7 +112,7 @@ impl Process {
             }
             Step::Unfence(incarnation) => {
                 let command = Command::UnfenceBroker(incarnation);
-                self.propose(command, Purpose::Unfence, timeout, context);
+                self.propose(command, Purpose::Unfence(incarnation), timeout, context);
             }
             Step::Lost { why, .. } => {
                 context.history.seen.self_fencings += u64::from(why == Loss::Silence);
@@ -154,13 +154,13 @@ impl Process {
                 self.follow_soon(context);
             }
             (Purpose::Register, _) => session.not_registered(local),
-            (Purpose::Unfence, Some((index, Ok(_)))) => session.unfenced(index),
-            (Purpose::Unfence, Some((_, Err(_)))) => {
-                if let Some(lost) = session.unfencing_refused() {
+            (Purpose::Unfence(incarnation), Some((index, Ok(_)))) => session.unfenced(*incarnation, index),
+            (Purpose::Unfence(incarnation), Some((_, Err(_)))) => {
+                if let Some(lost) = session.unfencing_refused(*incarnation) {
                     self.perform_step(lost, context);
                 }
             }
-            (Purpose::Unfence, None) => session.unfencing_failed(local),
+            (Purpose::Unfence(incarnation), None) => session.unfencing_failed(*incarnation, local),
             (Purpose::Drain, _) => self.leave(context),
             (Purpose::Leave, _) => self.registration.left = true,
             _ => {}
