@@ -1,5 +1,6 @@
 //! The command line against three brokers: the spellings that scripts depend on, where output goes, and how programs end.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -426,10 +427,12 @@ fn dev_is_a_cluster_in_one_process_that_keeps_its_data() -> Result<()> {
     tidelog_tests::program::refused(&output, 1, &["broker 2", "broker-2"])?;
     std::fs::remove_file(&blocked)?;
     for expected in [1, 2] {
+        let log = folder.path().join("log");
         let mut dev = Command::new(binary()?)
             .args(["dev", "--brokers", "3", "--port", &port, "--data-dir"])
             .arg(folder.path())
             .stdout(Stdio::piped())
+            .stderr(File::create(&log)?)
             .spawn()?;
         let mut bootstrap = String::new();
         BufReader::new(dev.stdout.take().context("no output")?).read_line(&mut bootstrap)?;
@@ -447,6 +450,9 @@ fn dev_is_a_cluster_in_one_process_that_keeps_its_data() -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(dev.id())?).context("a process id above 0")?;
         rustix::process::kill_process(pid, Signal::TERM)?;
         ensure!(dev.wait()?.success(), "dev did not end in order");
+        let said = std::fs::read_to_string(&log)?;
+        let (_, since) = said.split_once("to stop").context("no word of how to stop it")?;
+        ensure!(!since.contains("WARN") && !since.contains("ERROR"), "{said}");
     }
     dev_needs_nobody_to_read_what_it_says(folder.path())
 }

@@ -26,17 +26,19 @@ pub(super) struct BringUp {
     pub(super) registration_config: RegistrationConfig,
     pub(super) topics: watch::Sender<Arc<Topics>>,
     pub(super) fatal: Fatal,
+    /// Cancelled when the broker begins to stop: from then on it is no trouble to lose the registration or the metadata log.
+    pub(super) stopping: CancellationToken,
 }
 
-/// Starts the background tasks; they end with `stop`. That the metadata log ends is a failure until `stopping` is cancelled.
+/// Starts the background tasks; they end with `stop`.
 pub(super) fn start(
     tasks: &TaskTracker,
     bring_up: BringUp,
     disk: DiskWatch,
-    stopping: CancellationToken,
     stop: CancellationToken,
 ) {
-    let (metadata, fatal, token) = (bring_up.metadata.clone(), bring_up.fatal.clone(), stopping);
+    let (metadata, fatal) = (bring_up.metadata.clone(), bring_up.fatal.clone());
+    let token = bring_up.stopping.clone();
     tasks.spawn(async move {
         // Both may have come by the time this is looked at: then the broker ended its metadata itself.
         if let Some(reason) = token.run_until_cancelled(metadata.failed()).await
@@ -115,7 +117,11 @@ impl BringUp {
                 self.replicas.registered(epoch);
             }
             None => {
-                tracing::warn!("not registered any more: serving nothing until it is");
+                if self.stopping.is_cancelled() {
+                    tracing::info!("not registered any more: the broker is being stopped");
+                } else {
+                    tracing::warn!("not registered any more: serving nothing until it is");
+                }
                 self.replicas.fence();
             }
         }

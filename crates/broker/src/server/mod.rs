@@ -194,9 +194,10 @@ impl Server {
             registration_config: registration_config(&config, &bound),
             topics,
             fatal,
+            stopping: stop_clients.clone(),
         };
         services.serve(bound);
-        follow::start(&tasks, bring_up, disk, stop_clients.clone(), stop.clone());
+        follow::start(&tasks, bring_up, disk, stop.clone());
         tracing::info!(broker = %config.broker_id, data = %config.data_dir.display(), "broker started");
         Ok(Self {
             addresses,
