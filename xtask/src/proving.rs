@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::prerequisites;
-use crate::run::{Built, Profile, run};
+use crate::run::{Built, run};
 
 /// How many seeds a plain `cargo xtask sim` runs: what CI runs.
 const SEEDS: &str = "0..1000";
@@ -59,7 +59,7 @@ pub(crate) fn nightly() -> Result<()> {
 /// `cargo xtask torture`.
 pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
     prerequisites::for_build()?;
-    let built = Built::build(Profile::Dev)?;
+    let built = Built::for_tests()?;
     let mut torture = built.harness("torture")?;
     torture.args(["--minutes", &args.minutes]).args(&args.rest);
     run(torture, "the torture")
@@ -67,11 +67,11 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
 
 /// Builds the simulation and runs it. With rules that can be broken it is a build of its own, so that no feature of it reaches what is shipped.
 fn simulate(with_mutants: bool, words: &[&str]) -> Result<()> {
-    let mut build = vec!["--profile", "sim", "--package", "tidelog-sim"];
+    let mut build = vec!["--bins", "--profile", "sim", "--package", "tidelog-sim"];
     if with_mutants {
         build.extend(["--features", "mutants"]);
     }
-    let built = Built::build_bins(&build)?;
+    let built = Built::build_programs(&build)?;
     let mut simulation = Command::new(built.binary("tidelog-sim")?);
     simulation.args(words);
     run(simulation, "the simulation")

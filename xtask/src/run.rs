@@ -59,7 +59,7 @@ pub(crate) struct FullYearArgs {
 /// `cargo xtask demo`.
 pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
     prerequisites::for_build()?;
-    let built = Built::build(Profile::Release)?;
+    let built = Built::released("demo")?;
     eprintln!("demo: {} s of load, a minute in all", args.seconds);
     let seconds = args.seconds.to_string();
     let mut demo = built.harness("demo")?;
@@ -74,7 +74,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<()> {
 pub(crate) fn test(args: &TestArgs) -> Result<()> {
     prerequisites::for_build()?;
     prerequisites::for_python()?;
-    let built = Built::build(Profile::Dev)?;
+    let built = Built::for_tests()?;
     let nextest = prerequisites::runs("cargo-nextest");
     let mut tests = Command::new(env!("CARGO"));
     if nextest {
@@ -133,7 +133,7 @@ fn built_apart(nextest: bool) -> Result<()> {
 /// `cargo xtask measure`.
 pub(crate) fn measure(args: &MeasureArgs) -> Result<()> {
     prerequisites::for_build()?;
-    let built = Built::build(Profile::Release)?;
+    let built = Built::released("measure")?;
     let mut measure = built.harness("measure")?;
     measure.arg(&args.what).args(&args.rest);
     run(measure, "the measurement")
@@ -142,7 +142,7 @@ pub(crate) fn measure(args: &MeasureArgs) -> Result<()> {
 /// `cargo xtask full-year`.
 pub(crate) fn full_year(args: &FullYearArgs) -> Result<()> {
     prerequisites::for_build()?;
-    let built = Built::build(Profile::Dev)?;
+    let built = Built::for_tests()?;
     let mut year = built.harness("full-year")?;
     year.arg(&args.file).args(&args.rest);
     run(year, "the full-year run")
@@ -173,37 +173,39 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// Builds the product and the harness.
-    pub(crate) fn build(profile: Profile) -> Result<Self> {
-        profile.announce();
-        match profile {
-            Profile::Dev => Self::build_bins(&["--package", "tidelog", "--package", "tidelog-tests"]),
-            Profile::Release => {
-                let built = Self::product()?;
-                built.add_bins(&["--package", "tidelog-tests", "--release"])?;
-                Ok(built)
-            }
-        }
+    /// Builds the product and the whole harness, for tests.
+    pub(crate) fn for_tests() -> Result<Self> {
+        Profile::Dev.announce();
+        Self::build_programs(&["--bins", "--package", "tidelog", "--package", "tidelog-tests"])
+    }
+
+    /// Builds the product as people run it, and one program of the harness.
+    pub(crate) fn released(program: &str) -> Result<Self> {
+        Profile::Release.announce();
+        let built = Self::product()?;
+        eprintln!("building the program that runs it: {program}");
+        built.add_programs(&["--bin", program, "--package", "tidelog-tests", "--release"])?;
+        Ok(built)
     }
 
     /// Builds what people run, just as `cargo build --release` does: who has run one of the two finds everything compiled by the other.
     /// Built together with other packages, dependencies would get those packages' features too, and RocksDB be compiled again.
     pub(crate) fn product() -> Result<Self> {
-        Self::build_bins(&["--package", "tidelog", "--release"])
+        Self::build_programs(&["--bins", "--package", "tidelog", "--release"])
     }
 
     /// Builds the programs that these words of `cargo build` choose.
-    pub(crate) fn build_bins(words: &[&str]) -> Result<Self> {
+    pub(crate) fn build_programs(words: &[&str]) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("tidelog-xtask-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let built = Self { folder };
-        built.add_bins(words)?;
+        built.add_programs(words)?;
         Ok(built)
     }
 
-    fn add_bins(&self, words: &[&str]) -> Result<()> {
+    fn add_programs(&self, words: &[&str]) -> Result<()> {
         let output = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--bins"])
+            .args(["build", "--locked"])
             .args(words)
             .args(["--message-format", "json-render-diagnostics"])
             .stderr(Stdio::inherit())

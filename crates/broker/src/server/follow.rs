@@ -31,12 +31,7 @@ pub(super) struct BringUp {
 }
 
 /// Starts the background tasks; they end with `stop`.
-pub(super) fn start(
-    tasks: &TaskTracker,
-    bring_up: BringUp,
-    disk: DiskWatch,
-    stop: CancellationToken,
-) {
+pub(super) fn start(tasks: &TaskTracker, bring_up: BringUp, disk: DiskWatch, stop: CancellationToken) {
     let (metadata, fatal) = (bring_up.metadata.clone(), bring_up.fatal.clone());
     let token = bring_up.stopping.clone();
     tasks.spawn(async move {
