@@ -2,11 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tidelog_client::{Client, Error, ErrorKind, NewTopic, OffsetAt, OffsetReset, Record};
 use tidelog_tests::cluster::{Cluster, READY};
+use tidelog_tests::ports;
 use tidelog_tests::program::{Program, refused};
 use tidelog_tests::wait;
 
@@ -158,5 +161,74 @@ async fn bootstrap_addresses_of_two_clusters_are_refused_by_name() -> Result<()>
     // One that is down is no reason to refuse the other.
     drop(two);
     Client::builder(both).connect().await?;
+    Ok(())
+}
+
+/// Each listener of the broker advertises a door of another cluster: whoever goes there is told who sent it, and what it found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_advertised_address_where_somebody_else_answers_is_named() -> Result<()> {
+    let mut other = Cluster::start(1).await?;
+    let other = other.broker(1);
+    let doors = [
+        (other.client_address(), "belongs to cluster"),
+        (other.peer_address(), "the peer listener of broker 1"),
+        (other.http_address(), "the HTTP listener of broker 1"),
+    ];
+    let mut extra = Vec::new();
+    let mut listeners = Vec::new();
+    for (at, (door, finds)) in doors.iter().enumerate() {
+        let port = ports::reserve()?;
+        extra.push("--listen".to_owned());
+        extra.push(format!("l{at}=127.0.0.1:{}@{door}", port.get()));
+        listeners.push((port, door, finds));
+    }
+    let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
+    let mut cluster = Cluster::prepare(1, false, &extra)?;
+    cluster.start_all()?;
+    cluster.wait_ready(READY).await?;
+    Program::of(&cluster).ok(&["topic", "create", TOPIC, "-p", "1"])?;
+    for (port, door, finds) in listeners {
+        let program = Program::at(&format!("127.0.0.1:{}", port.get()));
+        for words in [
+            &["produce", TOPIC, "--timeout", "2"][..],
+            &["consume", TOPIC, "--from", "beginning"],
+            &["consume", TOPIC, "-g", GROUP],
+            &["cluster", "status"],
+        ] {
+            says(&program, words, &["broker 1", door, "that it advertises", finds])?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a command until a line of its standard error holds all of these parts.
+fn says(program: &Program, words: &[&str], parts: &[&str]) -> Result<()> {
+    let mut command = program.command(words)?;
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut running = command.spawn()?;
+    let mut input = running.stdin.take().context("no input")?;
+    // Who needs no input may have ended.
+    let _ = writeln!(input, "a line");
+    drop(input);
+    let said = BufReader::new(running.stderr.take().context("no standard error")?);
+    let (line, lines) = mpsc::channel();
+    let reader = thread::spawn(move || said.lines().map_while(Result::ok).try_for_each(|said| line.send(said)));
+    let mut heard = Vec::new();
+    let says_all = |line: &String| parts.iter().all(|part| line.contains(part));
+    while !heard.last().is_some_and(says_all) {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) => heard.push(line),
+            Err(_) => break,
+        }
+    }
+    let _ = running.kill();
+    running.wait()?;
+    // It ended: nobody holds the other end of the pipe.
+    let _ = reader.join();
+    let heard_it = heard.last().is_some_and(says_all);
+    ensure!(heard_it, "{words:?} did not say {parts:?}: {}", heard.join("\n"));
     Ok(())
 }

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::grpc::meant_for::not_for_clients;
 use crate::metrics::Detail;
 
 /// Whether the broker may be used.
@@ -63,7 +64,7 @@ fn elsewhere(request: &Request, sentence: &str) -> Response {
     let text = format!("there is no {}: {sentence}", request.uri().path());
     let kind = request.headers().get(header::CONTENT_TYPE);
     if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
-        return tonic::Status::unimplemented(text).into_http();
+        return not_for_clients(text).into_http();
     }
     (StatusCode::NOT_FOUND, format!("{text}\n")).into_response()
 }

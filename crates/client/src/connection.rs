@@ -1,7 +1,7 @@
 //! One HTTP/2 connection a broker address, made when first used and made anew by itself when it broke.
 //!
-//! Every call goes through a [`Channel`], which notes whether the broker answered ([`Reachability`]) and names call and address in the error of
-//! one that was not. Every call also says which cluster it is meant for, once the client knows: whoever serves at an address later, if it
+//! Every call goes through a [`Channel`], which notes whether a broker of the cluster answered ([`Reachability`]) and names call and address
+//! in the error of one that nobody answered. Every call also says which cluster it is meant for, once the client knows: whoever serves at an address later, if it
 //! belongs to another cluster, refuses it.
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tidelog_proto::keys;
 use tidelog_types::{BrokerId, ClusterId, HostPort};
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::codegen::{Service, http};
 use tonic::transport::Endpoint;
 
@@ -163,7 +164,10 @@ where
             let now = Instant::now();
             match outcome {
                 Ok(response) => {
-                    let notices = reachability.lock().answered(&address, now);
+                    let notices = match stranger(&response) {
+                        Some(cause) => reachability.lock().failed(&address, &cause, began, now),
+                        None => reachability.lock().answered(&address, now),
+                    };
                     tell(&notices);
                     Ok(response)
                 }
@@ -182,6 +186,21 @@ where
             }
         })
     }
+}
+
+/// Who else than a broker of the cluster, at a listener for clients, has answered; `None` if one has, whatever it said.
+fn stranger<B>(response: &http::Response<B>) -> Option<String> {
+    let headers = response.headers();
+    let is_grpc = headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if !is_grpc {
+        let status = response.status();
+        return Some(format!("what answers there is no broker (HTTP status {status})"));
+    }
+    let is_refusal = headers.contains_key(keys::OTHER_CLUSTER) || headers.contains_key(keys::NOT_FOR_CLIENTS);
+    let refusal = Status::from_header_map(headers).filter(|_| is_refusal)?;
+    Some(refusal.message().to_owned())
 }
 
 impl Unanswered {

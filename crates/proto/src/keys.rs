@@ -6,3 +6,6 @@ pub const CLUSTER_ID: &str = "tidelog-cluster-id";
 
 /// On a refusal: the broker belongs to another cluster than the call is meant for.
 pub const OTHER_CLUSTER: &str = "tidelog-other-cluster";
+
+/// On a refusal: the listener is not one for clients. Its message says where these are.
+pub const NOT_FOR_CLIENTS: &str = "tidelog-not-for-clients";

@@ -1,4 +1,4 @@
-//! Whether a call is meant for this cluster.
+//! Whether a call is meant for this cluster, and for this listener.
 //!
 //! Addresses outlive clusters: a client whose cluster is gone may reach another one at the address it knows. So clients say on every call
 //! which cluster they mean, once they know, and whoever belongs to another one refuses (Kafka's KIP-1242).
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tidelog_metadata::peer::PeerPool;
-use tidelog_proto::keys::{CLUSTER_ID, OTHER_CLUSTER};
+use tidelog_proto::keys::{CLUSTER_ID, NOT_FOR_CLIENTS, OTHER_CLUSTER};
 use tidelog_types::ClusterId;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
@@ -48,6 +48,15 @@ impl Interceptor for MeantForThisCluster {
             _ => Ok(request),
         }
     }
+}
+
+/// The refusal of a client's call at a listener that serves no clients.
+pub fn not_for_clients(sentence: impl Into<String>) -> Status {
+    let mut refusal = Status::unimplemented(sentence);
+    refusal
+        .metadata_mut()
+        .insert(NOT_FOR_CLIENTS, MetadataValue::from_static("true"));
+    refusal
 }
 
 impl MeantForThisCluster {

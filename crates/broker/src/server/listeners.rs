@@ -38,7 +38,7 @@ use crate::grpc::admin::{AdminService, AdminSettings};
 use crate::grpc::groups::GroupsService;
 use crate::grpc::leaders::Leaders;
 use crate::grpc::log::{LogService, Shared};
-use crate::grpc::meant_for::MeantForThisCluster;
+use crate::grpc::meant_for::{MeantForThisCluster, not_for_clients};
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
 use crate::partition::ReplicaManager;
@@ -204,7 +204,7 @@ impl Services {
             .add_service(self.controller.service())
             .add_service(InterceptedService::new(replication, check))
             .add_service(log);
-        let server = builder(KEEP_ALIVE).add_routes(or_sentence(services, &door));
+        let server = builder(KEEP_ALIVE).add_routes(or_sentence(services, &door, not_for_clients));
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             if let Err(error) = server
@@ -243,7 +243,7 @@ impl Services {
             .add_service(AdminServer::new(admin))
             .add_service(GroupsServer::new(groups))
             .add_service(health);
-        let services = or_sentence(with_reflection(services), &door);
+        let services = or_sentence(with_reflection(services), &door, Status::unimplemented);
         let server = builder(CLIENT_KEEP_ALIVE)
             .layer(InterceptorLayer::new(check))
             .add_routes(services);
@@ -354,11 +354,11 @@ fn with_reflection(services: Routes) -> Routes {
 }
 
 /// The services, and for every call of another one the listener's sentence.
-fn or_sentence(services: Routes, door: &Arc<Door>) -> Routes {
+fn or_sentence(services: Routes, door: &Arc<Door>, refusal: fn(String) -> Status) -> Routes {
     let door = Arc::clone(door);
     let other = async move |request: axum::extract::Request| {
         let text = format!("there is no {}: {}", request.uri().path(), door.sentence());
-        Status::unimplemented(text).into_http::<axum::body::Body>()
+        refusal(text).into_http::<axum::body::Body>()
     };
     services.into_axum_router().fallback(other).into()
 }
@@ -379,7 +379,7 @@ impl PeersOnly {
 impl Interceptor for PeersOnly {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         if !is_from_broker(&request) {
-            return Err(Status::unimplemented(self.door.sentence()));
+            return Err(not_for_clients(self.door.sentence()));
         }
         self.check.call(request)
     }
