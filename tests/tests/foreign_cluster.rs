@@ -92,7 +92,7 @@ async fn a_client_whose_cluster_is_gone_joins_no_other_that_came_to_its_address(
         .map(|partition| (partition, OffsetAt::Latest));
     let ends = theirs.admin().list_offsets(ends).await?;
     ensure!(ends.values().all(|end| end.offset == 0), "{ends:?}");
-    let groups = theirs.admin().list_groups().await?;
+    let groups = theirs.admin().list_groups().await?.groups;
     ensure!(groups.is_empty(), "{groups:?}");
     Ok(())
 }
@@ -215,7 +215,11 @@ fn says(program: &Program, words: &[&str], parts: &[&str]) -> Result<()> {
     drop(input);
     let said = BufReader::new(running.stderr.take().context("no standard error")?);
     let (line, lines) = mpsc::channel();
-    let reader = thread::spawn(move || said.lines().map_while(Result::ok).try_for_each(|said| line.send(said)));
+    let reader = thread::spawn(move || {
+        said.lines()
+            .map_while(Result::ok)
+            .try_for_each(|said| line.send(said))
+    });
     let mut heard = Vec::new();
     let says_all = |line: &String| parts.iter().all(|part| line.contains(part));
     while !heard.last().is_some_and(says_all) {

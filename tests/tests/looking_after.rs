@@ -490,6 +490,26 @@ async fn a_cluster_that_has_not_formed_says_what_it_waits_for() -> Result<()> {
         5,
         &["the cluster has not formed"],
     )?;
+    refused(
+        &program.run(&["group", "list"])?,
+        5,
+        &["the cluster has not formed"],
+    )?;
+    refused(
+        &program.run(&["group", "lag"])?,
+        5,
+        &["the cluster has not formed"],
+    )?;
+    for words in [
+        &["produce", "orders", "--timeout", "2"][..],
+        &["consume", "orders", "--from", "beginning", "--timeout", "2"],
+    ] {
+        refused(
+            &program.run(words)?,
+            3,
+            &["\"orders\"", "the cluster has not formed"],
+        )?;
+    }
     Ok(())
 }
 

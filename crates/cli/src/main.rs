@@ -22,6 +22,7 @@ mod interrupt;
 mod logging;
 mod output;
 mod probe;
+mod standing;
 mod stderr;
 mod suggest;
 mod waiting;

@@ -75,7 +75,7 @@ pub(crate) async fn group_error(admin: &Admin, name: &str, error: Error) -> anyh
     }
     let looked = tokio::time::timeout(LOOK_TIMEOUT, admin.clone().timeout(LOOK_TIMEOUT).list_groups()).await;
     let names: Vec<String> = match looked {
-        Ok(Ok(groups)) => groups.into_iter().map(|group| group.group_id).collect(),
+        Ok(Ok(listed)) => listed.groups.into_iter().map(|group| group.group_id).collect(),
         Ok(Err(_)) | Err(_) => Vec::new(),
     };
     let hint = hint(name, names.iter().map(String::as_str), "tidelog group list");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tidelog_client::{Client, ErrorCode, TopicPartition};
 
 use crate::exit::{Exit, Failure};
+use crate::standing::stale;
 use crate::suggest::near;
 use crate::tell;
 
@@ -67,44 +68,37 @@ pub(crate) async fn for_topic(
         }
     };
     let mut found = std::pin::pin!(tokio::time::timeout_at(deadline, found));
-    let mut told = None;
     let found = tokio::select! {
         biased;
         found = &mut found => found,
         () = tokio::time::sleep(PATIENCE.min(within)) => {
-            let missing = missing(client, topic).await;
-            match &missing {
-                Some(missing) => tell!("tidelog: waiting up to {} s: {missing}", within.as_secs()),
-                None => tell!("tidelog: waiting up to {} s for topic {topic}", within.as_secs()),
-            }
-            told = missing;
+            let why = match look_for(client, topic).await {
+                Looked::Missing(why) | Looked::Unsure(why) => why,
+                Looked::There => format!("topic {topic:?} is there, its partitions are not yet"),
+            };
+            tell!("tidelog: waiting up to {} s: {why}", within.as_secs());
             found.await
         }
     };
     match found {
         Ok(Ok(partitions)) => Ok(partitions),
         Ok(Err(error)) if !is_unknown(&error) => Err(error.into()),
-        _ => Err(not_there(client, topic, told, within).await.into()),
+        _ => Err(not_there(client, topic, within).await.into()),
     }
 }
 
-async fn not_there(client: &Client, topic: &str, told: Option<String>, within: Duration) -> Failure {
-    let missing = match told {
-        Some(missing) => Some(missing),
-        None => missing(client, topic).await,
-    };
-    match missing {
-        Some(missing) => Failure::new(
+async fn not_there(client: &Client, topic: &str, within: Duration) -> Failure {
+    let unanswered = format!("no broker told of topic {topic:?} within {} s", within.as_secs());
+    match look_for(client, topic).await {
+        Looked::Missing(missing) => Failure::new(
             Exit::NotFound,
             format!(
                 "{}: {missing}; `tidelog topic list` lists those that exist, `tidelog topic create {topic}` makes it",
                 ErrorCode::UnknownTopicOrPartition
             ),
         ),
-        None => Failure::new(
-            Exit::Unreachable,
-            format!("no broker told of topic {topic:?} within {} s", within.as_secs()),
-        ),
+        Looked::Unsure(why) => Failure::new(Exit::Unreachable, format!("{unanswered}: {why}")),
+        Looked::There => Failure::new(Exit::Unreachable, unanswered),
     }
 }
 
@@ -112,24 +106,34 @@ fn is_unknown(error: &tidelog_client::Error) -> bool {
     error.code() == Some(ErrorCode::UnknownTopicOrPartition)
 }
 
-/// That the topic does not exist, with a name that is meant perhaps; `None` if it exists or nobody
-/// says so.
-pub(crate) async fn missing(client: &Client, topic: &str) -> Option<String> {
+/// What the cluster says of a topic.
+pub(crate) enum Looked {
+    There,
+    /// It does not exist; the sentence names one that is meant perhaps.
+    Missing(String),
+    /// Nobody answers who would know; the sentence says why.
+    Unsure(String),
+}
+
+/// Asks the cluster whether a topic exists.
+pub(crate) async fn look_for(client: &Client, topic: &str) -> Looked {
     let admin = client.admin().timeout(LOOK);
-    let listed = tokio::time::timeout(LOOK, admin.list_topics(false)).await;
-    let names: Vec<String> = listed
-        .ok()?
-        .ok()?
-        .topics
-        .into_iter()
-        .map(|topic| topic.name)
-        .collect();
+    let listed = match tokio::time::timeout(LOOK, admin.list_topics(false)).await {
+        Ok(Ok(listed)) => listed,
+        Ok(Err(error)) => return Looked::Unsure(error.to_string()),
+        Err(_) => return Looked::Unsure(format!("nobody listed topics within {} s", LOOK.as_secs())),
+    };
+    let names: Vec<String> = listed.topics.into_iter().map(|topic| topic.name).collect();
     if names.iter().any(|name| name == topic) {
-        return None;
+        return Looked::There;
+    }
+    // Who is cut off may not have heard of it yet.
+    if let Some(why) = stale(listed.answered_by.as_ref()) {
+        return Looked::Unsure(why);
     }
     let meant = match near(topic, names.iter().map(String::as_str)) {
         Some(near) => format!("; did you mean {near:?}?"),
         None => String::new(),
     };
-    Some(format!("no topic {topic:?}{meant}"))
+    Looked::Missing(format!("no topic {topic:?}{meant}"))
 }

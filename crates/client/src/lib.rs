@@ -82,8 +82,9 @@ pub use tidelog_types::{
 
 pub use admin::{
     Admin, BrokerDescription, BrokerFigures, BrokerStanding, ClusterDescription, CommittedOffset,
-    ConfigChange, ConfigSource, CreatedTopic, GroupCoordinator, GroupDescription, GroupListing, GroupMember,
-    NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicListing, TopicListings,
+    ConfigChange, ConfigSource, CreatedTopic, GroupCoordinator, GroupDescription, GroupListing,
+    GroupListings, GroupMember, NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicListing,
+    TopicListings,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{

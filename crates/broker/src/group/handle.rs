@@ -12,7 +12,7 @@ use tidelog_group::{
     GroupSummary, Join, MemberEpoch, MemberId, NamedOffset, OffsetToCommit, StreamId, Subscription, Topics,
 };
 use tidelog_types::{
-    ErrorCode, GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition,
+    ErrorCode, GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition, TopicName,
     coordinator_partition,
 };
 use tokio::runtime::Handle;
@@ -234,12 +234,15 @@ impl<L: OffsetsLog> Groups<L> {
         after: Option<GroupId>,
         max: usize,
     ) -> Result<Vec<GroupSummary>, PartitionError> {
-        let shards: Vec<ShardHandle> = self.inner.shards.read().values().cloned().collect();
+        let shards = self.inner.shards.read().clone();
         let mut groups = Vec::new();
-        for shard in shards {
-            check_phase(&shard)?;
+        for (partition, shard) in shards {
             let after = after.clone();
-            groups.extend(read(&shard, move |coordinator| coordinator.list(after.as_ref(), max)).await?);
+            let listed = async {
+                check_phase(&shard)?;
+                read(&shard, move |coordinator| coordinator.list(after.as_ref(), max)).await
+            };
+            groups.extend(listed.await.map_err(|error| list_lacks(partition, &error))?);
         }
         groups.sort_by(|a, b| a.group.cmp(&b.group));
         groups.truncate(max);
@@ -290,6 +293,19 @@ fn progress(mut figures: GroupFigures, coordinator: &Coordinator) -> GroupFigure
         });
     }
     figures
+}
+
+/// Nobody asked for one group, so the sentence cannot be about one.
+fn list_lacks(partition: PartitionIndex, error: &PartitionError) -> PartitionError {
+    let why = match error.code {
+        ErrorCode::CoordinatorLoadInProgress => "this broker is still reading",
+        _ => "this broker has just ceased to coordinate",
+    };
+    let message = format!(
+        "the groups of {}-{partition}, which {why}, cannot be listed: ask again in a moment",
+        TopicName::CONSUMER_OFFSETS
+    );
+    PartitionError::new(error.code, message)
 }
 
 fn check_phase(shard: &ShardHandle) -> Result<(), PartitionError> {

@@ -104,7 +104,7 @@ fn topics(typed: &OsStr) -> Vec<CompletionCandidate> {
 
 fn groups(typed: &OsStr) -> Vec<CompletionCandidate> {
     candidates(typed, async |client| {
-        let groups = client.admin().list_groups().await?;
+        let groups = client.admin().list_groups().await?.groups;
         Ok(groups.into_iter().map(|group| group.group_id).collect())
     })
 }

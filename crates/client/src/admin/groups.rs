@@ -7,7 +7,8 @@ use tidelog_types::{ErrorCode, TopicId, TopicName, TopicPartition};
 use tokio::time::Instant;
 
 use super::{
-    ATTEMPT, Admin, CommittedOffset, GroupCoordinator, GroupDescription, GroupListing, LAGGING, Tries,
+    ATTEMPT, Admin, CommittedOffset, GroupCoordinator, GroupDescription, GroupListing, GroupListings,
+    LAGGING, Tries,
 };
 use crate::connection::Channel;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,17 +16,22 @@ use crate::wire::Refusal;
 use crate::wire::groups::{self as wire, Committer, MAX_OFFSETS_PER_REQUEST, OffsetToCommit};
 
 impl Admin {
-    /// All groups, by id: every broker is asked for those that it coordinates, so all of them must answer.
-    pub async fn list_groups(&self) -> Result<Vec<GroupListing>> {
+    /// All groups, by id: every broker is asked for those that it coordinates, so all of them must answer. Which brokers there are is told
+    /// by one that is in contact with its cluster if there is one: [`GroupListings::answered_by`] says whether it was.
+    pub async fn list_groups(&self) -> Result<GroupListings> {
+        let cluster = self.describe_cluster().await?;
         let mut groups = Vec::new();
-        for broker in self.describe_cluster().await?.brokers {
+        for broker in cluster.brokers {
             if broker.alive && !broker.address.is_empty() {
                 groups.extend(self.groups_of(&broker.address).await?);
             }
         }
         groups.sort_unstable_by(|a, b| a.group_id.cmp(&b.group_id));
         groups.dedup_by(|a, b| a.group_id == b.group_id);
-        Ok(groups)
+        Ok(GroupListings {
+            groups,
+            answered_by: cluster.answered_by,
+        })
     }
 
     async fn groups_of(&self, address: &str) -> Result<Vec<GroupListing>> {

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 pub use self::types::{
     BrokerDescription, BrokerFigures, BrokerStanding, ClusterDescription, CommittedOffset, ConfigChange,
-    ConfigSource, CreatedTopic, GroupCoordinator, GroupDescription, GroupListing, GroupMember, NewTopic,
-    PartitionDescription, TopicConfig, TopicDescription, TopicListing, TopicListings,
+    ConfigSource, CreatedTopic, GroupCoordinator, GroupDescription, GroupListing, GroupListings, GroupMember,
+    NewTopic, PartitionDescription, TopicConfig, TopicDescription, TopicListing, TopicListings,
 };
 use crate::client::Client;
 use crate::connection::Channel;

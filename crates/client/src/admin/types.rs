@@ -300,6 +300,15 @@ pub struct GroupListing {
     pub members: u32,
 }
 
+/// The groups of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupListings {
+    /// By id.
+    pub groups: Vec<GroupListing>,
+    /// How the broker that told which brokers there are stands to its cluster; `None` if it is older than that it tells.
+    pub answered_by: Option<BrokerStanding>,
+}
+
 /// The broker that coordinates a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupCoordinator {

@@ -7,11 +7,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tidelog_client::ClusterDescription;
 
-use super::standing::stale;
 use crate::args::{ConnectFlags, OutputFlag, OutputFormat};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::probe;
+use crate::standing::stale;
 
 /// How long the health check waits for each step; the containers' check gives it two seconds in all.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -126,9 +126,9 @@ fn troubles(cluster: &ClusterDescription) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::standing::tests::standing;
     use super::super::status::tests::cluster;
     use super::*;
+    use crate::standing::tests::standing;
 
     #[test]
     fn every_trouble_is_named() {

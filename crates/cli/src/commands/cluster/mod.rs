@@ -1,14 +1,12 @@
 //! `tidelog cluster`
 
 mod health;
-mod standing;
 mod status;
 
 use anyhow::Result;
 use clap::Subcommand;
 
 use super::{Effect, until_answered};
-pub(crate) use standing::refuse_stale;
 
 /// `tidelog cluster …`
 #[derive(Debug, Subcommand)]

@@ -10,9 +10,9 @@ use indicatif::{BinaryBytes, HumanDuration};
 use serde::Serialize;
 use tidelog_client::{Admin, BrokerDescription, BrokerFigures, ClusterDescription};
 
-use super::standing::refuse_stale;
 use crate::args::{ConnectFlags, OutputFlag, OutputFormat};
 use crate::output::{self, Columns, join, or_dash};
+use crate::standing::refuse_stale;
 
 /// How long one broker may take to tell of itself: there is something to show without it.
 const FIGURES_TIMEOUT: Duration = Duration::from_secs(1);
@@ -222,8 +222,8 @@ fn brokers(cluster: &ShownCluster, wide: bool) -> Columns {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::standing::tests::standing;
     use super::*;
+    use crate::standing::tests::standing;
 
     pub(in super::super) fn cluster() -> ClusterDescription {
         let broker = |id| BrokerDescription {

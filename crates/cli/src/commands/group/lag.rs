@@ -11,6 +11,7 @@ use super::describe::{ShownOffset, progress};
 use super::ends::{concerned, ends};
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::output::{self, Columns, or_dash};
+use crate::standing::refuse_stale;
 use crate::suggest;
 
 /// Flags of `tidelog group lag`.
@@ -55,7 +56,8 @@ async fn described(admin: &Admin, names: &[String]) -> Result<Vec<GroupDescripti
     let all = names.is_empty();
     let names = if all {
         let listed = admin.list_groups().await?;
-        listed.into_iter().map(|group| group.group_id).collect()
+        refuse_stale(listed.answered_by.as_ref())?;
+        listed.groups.into_iter().map(|group| group.group_id).collect()
     } else {
         names.to_vec()
     };

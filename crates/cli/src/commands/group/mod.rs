@@ -14,6 +14,7 @@ use super::each::Each;
 use super::{Effect, until_answered};
 use crate::args::{ConnectFlags, OutputFlag};
 use crate::output::{self, Columns};
+use crate::standing::refuse_stale;
 use crate::suggest;
 
 /// `tidelog group …`
@@ -87,9 +88,9 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 
 async fn list(flags: &ListFlags) -> Result<()> {
     let admin = flags.connect.admin().await?;
-    let shown: Vec<ShownListing> = admin
-        .list_groups()
-        .await?
+    let listed = admin.list_groups().await?;
+    let shown: Vec<ShownListing> = listed
+        .groups
         .into_iter()
         .map(|group| ShownListing {
             group: group.group_id,
@@ -107,7 +108,8 @@ async fn list(flags: &ListFlags) -> Result<()> {
             ]);
         }
         columns
-    })
+    })?;
+    Ok(refuse_stale(listed.answered_by.as_ref())?)
 }
 
 async fn delete(flags: &DeleteFlags) -> Result<()> {

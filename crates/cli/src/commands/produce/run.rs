@@ -17,7 +17,8 @@ use super::input::InputFlags;
 use super::lines::Source;
 use super::tally::Tally;
 use crate::exit::{Exit, Failure};
-use crate::{interrupt, tell, waiting};
+use crate::waiting::{self, Looked};
+use crate::{interrupt, tell};
 
 /// Most records whose acknowledgement is awaited at a time.
 const MAX_AWAITED: usize = 10_000;
@@ -238,12 +239,12 @@ impl<'a> Run<'a> {
         }
         // Where there is such a topic, it lacks a partition that a record named, or it is another
         // one under the name: further records may be taken.
-        match waiting::missing(&self.sending.client, self.sending.topic).await {
-            Some(missing) => {
+        match waiting::look_for(&self.sending.client, self.sending.topic).await {
+            Looked::Missing(missing) => {
                 let text = format!("{}: {missing}", ErrorCode::UnknownTopicOrPartition);
                 Err(Failure::new(Exit::NotFound, text).into())
             }
-            None => Ok(()),
+            Looked::There | Looked::Unsure(_) => Ok(()),
         }
     }
 

@@ -9,8 +9,8 @@ use serde::Serialize;
 use tidelog_client::{ConfigSource, PartitionDescription, TopicConfig, TopicDescription};
 
 use crate::args::{ConnectFlags, OutputFlag};
-use crate::commands::cluster::refuse_stale;
 use crate::output::{self, Columns, join, or_dash};
+use crate::standing::refuse_stale;
 use crate::suggest;
 
 /// Flags of `tidelog topic describe`.

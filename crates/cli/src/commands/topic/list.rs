@@ -6,8 +6,8 @@ use serde::Serialize;
 use tidelog_client::TopicListing;
 
 use crate::args::{ConnectFlags, OutputFlag};
-use crate::commands::cluster::refuse_stale;
 use crate::output::{self, Columns};
+use crate::standing::refuse_stale;
 
 /// Flags of `tidelog topic list`.
 #[derive(Debug, Args)]

@@ -40,10 +40,10 @@ fn rounded(since: Duration) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in super::super) fn standing(stale: bool, since: Option<Duration>) -> BrokerStanding {
+    pub(crate) fn standing(stale: bool, since: Option<Duration>) -> BrokerStanding {
         BrokerStanding {
             broker_id: 3,
             since_contact: since,
