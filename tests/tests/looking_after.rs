@@ -513,6 +513,37 @@ async fn a_cluster_that_has_not_formed_says_what_it_waits_for() -> Result<()> {
     Ok(())
 }
 
+/// It answers, and what it answers is that nobody decides; within the time that the caller has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_without_a_majority_refuses_changes_in_time() -> Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    let program = Program::of(&cluster);
+    program.ok(&["topic", "create", "orders"])?;
+    let alone = Program::at(&cluster.broker(3).client_address());
+    cluster.broker(1).kill()?;
+    cluster.broker(2).kill()?;
+    for words in [
+        &["topic", "create", "payments", "--timeout", "3"][..],
+        &["topic", "delete", "orders", "--yes", "--timeout", "3"],
+        &[
+            "topic",
+            "alter",
+            "orders",
+            "-c",
+            "max.message.bytes=1000",
+            "--timeout",
+            "3",
+        ],
+    ] {
+        refused(
+            &alone.run(words)?,
+            3,
+            &["no metadata leader took the command", "nothing was changed"],
+        )?;
+    }
+    Ok(())
+}
+
 #[test]
 fn dev_may_serve_elsewhere_and_says_how_to_go_on() -> Result<()> {
     let folder = tempfile::tempdir()?;

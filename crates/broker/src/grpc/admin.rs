@@ -20,11 +20,11 @@ use uuid::Uuid;
 use super::about::AboutBroker;
 use super::leaders::{Leaders, unknown_topic};
 use super::page::Page;
-use super::{Listener, proposal_refused};
+use super::{Listener, deadline, proposal_refused};
 use crate::config::{TopicDefaults, Voter};
 use tell::{Held, described, effective_configs, foreign_token, topic_summary, topics_of};
 
-/// How long a change of metadata may take to commit.
+/// How long a change of metadata may take to commit, if its caller waits that long.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default and longest wait for a new topic's leaders.
 const MAX_CREATE_WAIT: Duration = Duration::from_secs(30);
@@ -72,9 +72,9 @@ impl AdminService {
         }
     }
 
-    async fn propose(&self, command: Command) -> Result<Outcome, PartitionError> {
+    async fn propose(&self, command: Command, within: Duration) -> Result<Outcome, PartitionError> {
         self.metadata
-            .propose(command, PROPOSE_TIMEOUT)
+            .propose(command, within)
             .await
             .map_err(proposal_refused)
     }
@@ -82,7 +82,9 @@ impl AdminService {
     async fn create(
         &self,
         request: v1::CreateTopicRequest,
+        within: Duration,
     ) -> Result<v1::CreateTopicResponse, PartitionError> {
+        let deadline = Instant::now() + within;
         let name = topic_name(&request.name)?;
         let image = self.metadata.image();
         let replication_factor = match request.replication_factor {
@@ -105,7 +107,9 @@ impl AdminService {
         if request.validate_only {
             return validate_only(&image, command);
         }
-        let outcome = self.propose(Command::CreateTopic(command)).await?;
+        let outcome = self
+            .propose(Command::CreateTopic(command), within.min(PROPOSE_TIMEOUT))
+            .await?;
         let Accepted::TopicCreated {
             topic_id,
             partitions,
@@ -118,6 +122,7 @@ impl AdminService {
             0 => MAX_CREATE_WAIT,
             ms => Duration::from_millis(ms.into()).min(MAX_CREATE_WAIT),
         };
+        let wait = wait.min(deadline.saturating_duration_since(Instant::now()));
         self.wait_until_served(topic_id, outcome.index, wait).await?;
         Ok(v1::CreateTopicResponse {
             error: None,
@@ -165,14 +170,14 @@ impl AdminService {
         }
     }
 
-    async fn delete(&self, name: &str) -> Result<MetadataIndex, PartitionError> {
+    async fn delete(&self, name: &str, within: Duration) -> Result<MetadataIndex, PartitionError> {
         let name = topic_name(name)?;
         let image = self.metadata.image();
         let topic = image
             .topic_by_name(&name)
             .ok_or_else(|| unknown_topic(name.as_str()))?;
         let outcome = self
-            .propose(Command::DeleteTopic(DeleteTopic { topic_id: topic.id }))
+            .propose(Command::DeleteTopic(DeleteTopic { topic_id: topic.id }), within)
             .await?;
         outcome.result?;
         Ok(outcome.index)
@@ -181,6 +186,7 @@ impl AdminService {
     async fn alter_configs(
         &self,
         request: v1::AlterTopicConfigsRequest,
+        within: Duration,
     ) -> Result<MetadataIndex, PartitionError> {
         let name = topic_name(&request.name)?;
         let image = self.metadata.image();
@@ -197,7 +203,7 @@ impl AdminService {
             outcome.result?;
             return Ok(image.index);
         }
-        let outcome = self.propose(command).await?;
+        let outcome = self.propose(command, within).await?;
         outcome.result?;
         Ok(outcome.index)
     }
@@ -310,7 +316,8 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::CreateTopicRequest>,
     ) -> Result<Response<v1::CreateTopicResponse>, Status> {
-        let answer = self.create(request.into_inner()).await;
+        let within = deadline::within(request.metadata(), MAX_CREATE_WAIT);
+        let answer = self.create(request.into_inner(), within).await;
         Ok(Response::new(answer.unwrap_or_else(|error| {
             v1::CreateTopicResponse {
                 error: Some(error.into()),
@@ -323,8 +330,9 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::DeleteTopicRequest>,
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
+        let within = deadline::within(request.metadata(), PROPOSE_TIMEOUT);
         Ok(Response::new(
-            match self.delete(&request.into_inner().name).await {
+            match self.delete(&request.into_inner().name, within).await {
                 Ok(index) => v1::DeleteTopicResponse {
                     error: None,
                     metadata_index: index.0,
@@ -341,7 +349,8 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::AlterTopicConfigsRequest>,
     ) -> Result<Response<v1::AlterTopicConfigsResponse>, Status> {
-        let (error, index) = match self.alter_configs(request.into_inner()).await {
+        let within = deadline::within(request.metadata(), PROPOSE_TIMEOUT);
+        let (error, index) = match self.alter_configs(request.into_inner(), within).await {
             Ok(index) => (None, index),
             Err(error) => (Some(error.into()), MetadataIndex(0)),
         };

@@ -3,6 +3,7 @@
 //! - [`log`]: Produce, Fetch, ListOffsets, InitProducer
 //! - [`admin`]: topics and the cluster
 //! - [`about`]: what a broker tells of itself
+//! - [`deadline`]: how long a call may take
 //! - [`groups`]: consumer groups
 //! - [`leaders`]: what other services ask partitions' leaders
 //! - [`meant_for`]: whether a call is meant for this cluster
@@ -10,6 +11,7 @@
 
 pub mod about;
 pub mod admin;
+mod deadline;
 pub mod groups;
 pub mod leaders;
 pub mod log;
