@@ -22,6 +22,8 @@ pub(super) struct Reader {
     id: ReaderId,
     epoch: Option<LeaderEpoch>,
     position: Option<Offset>,
+    /// Where the log begins, as the broker told that was asked for its ends: the next leader may not have heard of that trim yet.
+    begins: Offset,
     asked: Option<Question<()>>,
     ask_at: Duration,
     /// What is left to be visited, the next one last, by a reader that visits.
@@ -52,6 +54,7 @@ impl Reader {
             id: ReaderId(context.fresh() as u32),
             epoch: None,
             position: None,
+            begins: Offset::ZERO,
             asked: None,
             ask_at: Duration::ZERO,
             visit: None,
@@ -170,6 +173,7 @@ impl Reader {
 
     fn found_ends(&mut self, start: Offset, end: Offset, epoch: LeaderEpoch, context: &mut Context) {
         self.epoch = self.epoch.max(Some(epoch));
+        self.begins = start;
         if let Some(audit) = &mut self.audit {
             audit.bounds = Some((start, end));
             audit.records.clear();
@@ -204,7 +208,7 @@ impl Reader {
                 from,
                 next,
                 records,
-                log_start,
+                log_start: log_start.max(self.begins),
             });
         }
         self.position = Some(next);
