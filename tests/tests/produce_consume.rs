@@ -249,6 +249,15 @@ fn from_beyond_the_end(program: &Program) -> Result<()> {
         "{}",
         stderr(&beyond)
     );
+    for words in [
+        &["consume", "few", "-p", "9", "--from", "beginning"][..],
+        &["produce", "few", "-p", "9"],
+    ] {
+        refused_at_last(
+            &program.run(words)?,
+            &["topic few has 1 partition(s), and none of number 9"],
+        )?;
+    }
     let inside = program.run(&["consume", "few", "--from", "1", "--until-end"])?;
     assert_eq!(
         (inside.stdout.as_slice(), stderr(&inside).as_str()),
@@ -356,6 +365,14 @@ fn topics_by_expression(program: &Program) -> Result<()> {
     assert_eq!(in_group.lines().count(), 2, "{in_group}");
     let none = ["consume", "--topic-regex", "nothing.*", "--from", "beginning"];
     refused(&program.run(&none)?, 4, &["nothing.*", "topic list"])?;
+    // A group waits for what may come, unless it is told to end.
+    let none_yet = program.run(&[&none[..], &["-g", "later", "--until-end"]].concat())?;
+    ensure!(none_yet.status.success(), "{}", stderr(&none_yet));
+    ensure!(
+        stderr(&none_yet).contains("no topic matches nothing.* now"),
+        "{}",
+        stderr(&none_yet)
+    );
     Ok(())
 }
 

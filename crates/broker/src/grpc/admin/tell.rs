@@ -8,6 +8,7 @@ use tidelog_cluster::image::{ClusterImage, TopicImage};
 use tidelog_proto::v1;
 use tidelog_types::{BrokerId, ErrorCode, PartitionError, PartitionRegistration, TopicName};
 
+use super::topic_name;
 use crate::grpc::leaders::unknown_topic;
 use crate::grpc::page::Page;
 
@@ -96,6 +97,10 @@ pub(super) fn topics_of(
             image.topics_by_name(after.as_ref()).map(topic_metadata),
         )
     } else {
+        // The answer repeats each name, and as the token of the next page too.
+        if let Some(long) = request.topics.iter().find(|name| name.len() > TopicName::MAX_LEN) {
+            topic_name(long)?;
+        }
         let mut named = HashSet::new();
         let names = request.topics.iter().filter(|name| named.insert(name.as_str()));
         let mut names: Vec<_> = names.collect();

@@ -56,6 +56,38 @@ async fn a_topic_of_many_partitions_is_described_in_pages() {
     server.shutdown().await;
 }
 
+/// The answer would repeat it in three places.
+#[tokio::test]
+async fn a_name_of_mebibytes_is_not_told_back() {
+    let (server, channel, _dir) = broker().await;
+    let long = "y".repeat(3 << 20);
+    let mut admin = AdminClient::new(channel.clone());
+    let request = v1::MetadataRequest {
+        topics: vec!["a".to_owned(), long.clone()],
+        ..Default::default()
+    };
+    let answer = admin.metadata(request).await.unwrap().into_inner();
+    let described = v1::DescribeTopicRequest {
+        name: long,
+        page: None,
+    };
+    let described = admin.describe_topic(described).await.unwrap().into_inner();
+    for (error, code) in [
+        (answer.error, ErrorCode::InvalidTopicException),
+        (described.error, ErrorCode::UnknownTopicOrPartition),
+    ] {
+        let error = error.unwrap();
+        assert_eq!(error.code, code.number());
+        assert!(
+            error.message.contains("1 to 249") && error.message.len() < 500,
+            "{}",
+            error.message
+        );
+    }
+    assert_eq!((answer.topics, described.name), (vec![], String::new()));
+    server.shutdown().await;
+}
+
 #[tokio::test]
 async fn metadata_are_told_in_pages_of_all_topics_and_of_named_ones() {
     let (server, channel, _dir) = broker().await;

@@ -46,7 +46,7 @@ pub(crate) struct Flags {
     instance_id: Option<String>,
     /// Where to begin: beginning, latest, an offset, @2026-11-30T14:00Z, @2026-11-30, @ and milliseconds
     /// since 1970, or -1h for an hour ago. A group goes on where it committed, and needs this only where
-    /// it committed nothing
+    /// it committed nothing: beginning or latest, since an offset is one partition's
     #[arg(
         long,
         value_name = "WHERE",

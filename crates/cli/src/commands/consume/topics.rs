@@ -40,6 +40,9 @@ impl TopicFlags {
             let matching = matching(client, connect, subscribed).await?;
             if !in_group {
                 say_which(subscribed, &matching)?;
+            } else if matching.is_empty() {
+                let regex = subscribed.regex().unwrap_or_default();
+                tell!("tidelog: no topic matches {regex} now; `tidelog topic list` shows all");
             }
             topics.extend(matching);
         }
@@ -60,13 +63,7 @@ impl TopicFlags {
         let one = |number: &u32| {
             let wanted = PartitionIndex(*number);
             let found = there.iter().find(|partition| partition.partition == wanted);
-            let missing = || {
-                let text = format!(
-                    "topic {topic} has {} partition(s), and none of number {wanted}",
-                    there.len()
-                );
-                Failure::new(Exit::NotFound, text)
-            };
+            let missing = || waiting::no_partition(topic, there.len(), *number);
             Ok(found.cloned().ok_or_else(missing)?)
         };
         self.partition.iter().map(one).collect()

@@ -37,7 +37,7 @@ pub(super) struct InputFlags {
     null_marker: Option<Bytes>,
     /// The partition, instead of the one that a line of JSON names or that the key chooses
     #[arg(short, long, value_name = "N")]
-    partition: Option<u32>,
+    pub(super) partition: Option<u32>,
     /// The timestamp of every record instead of a line's or the present: milliseconds since 1970,
     /// @2026-11-30T14:00Z, @2026-11-30, or -1h for an hour ago
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = timestamp)]

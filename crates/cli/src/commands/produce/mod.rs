@@ -152,10 +152,15 @@ async fn produce(flags: &Flags, signalled: CancellationToken) -> Result<()> {
     Run::new(sending).run(&signalled).await
 }
 
-/// That the topic exists is found out before the first line is sent.
+/// That the topic and the partition exist is found out before the first line is sent.
 async fn prepare(flags: &Flags) -> Result<(Client, Producer)> {
     let client = flags.connect.client().await?;
-    waiting::for_topic(&client, &flags.topic, flags.connect.timeout()).await?;
+    let partitions = waiting::for_topic(&client, &flags.topic, flags.connect.timeout()).await?;
+    if let Some(wanted) = flags.input.partition
+        && partitions.iter().all(|there| there.partition.0 != wanted)
+    {
+        return Err(waiting::no_partition(&flags.topic, partitions.len(), wanted).into());
+    }
     let producer = producer(flags, &client).await?;
     Ok((client, producer))
 }
