@@ -17,18 +17,22 @@
 //! - [`placement`]: which brokers hold a new topic's replicas
 //! - [`configs`]: topic configs by Kafka's names
 //! - [`session`]: a broker's own session, as it sees it. Soft state of that broker
+//! - [`duties`]: whom the metadata leader fences. Soft state of that broker
 //! - [`sessions`]: who is alive, as the metadata leader sees it. Soft state of one broker, not of the log
 
 pub mod change;
 pub mod command;
 pub mod configs;
 pub mod decide;
+pub mod duties;
 pub mod election;
 pub mod image;
 pub mod outcome;
 pub mod placement;
 pub mod session;
 pub mod sessions;
+#[cfg(test)]
+mod testing;
 
 pub use change::Change;
 pub use command::Command;

@@ -108,19 +108,17 @@ impl SessionTable {
         }
     }
 
-    /// The brokers to fence for their silence. They stay in the table until [`SessionTable::follow`] sees them fenced, so a
-    /// proposal that failed is made again.
-    pub fn expired(&self, now: Duration) -> Vec<BrokerIncarnation> {
-        self.last_heard
-            .iter()
-            .filter(|(_, last)| now.saturating_sub(**last) >= self.timeout)
-            .map(|(incarnation, _)| *incarnation)
-            .collect()
+    /// Whether the broker is registered so and unfenced, as far as [`SessionTable::follow`] was told.
+    pub fn has(&self, incarnation: BrokerIncarnation) -> bool {
+        self.last_heard.contains_key(&incarnation)
     }
 
-    /// When the next session ends if nothing more is heard.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        self.last_heard.values().min().map(|last| *last + self.timeout)
+    /// When each broker is to be fenced for its silence, if nothing more is heard of it. It stays in the table until
+    /// [`SessionTable::follow`] sees it fenced.
+    pub fn deadlines(&self) -> impl Iterator<Item = (BrokerIncarnation, Duration)> {
+        self.last_heard
+            .iter()
+            .map(|(incarnation, last)| (*incarnation, *last + self.timeout))
     }
 }
 
@@ -179,44 +177,19 @@ impl RefusalCounter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tidelog_types::{BrokerEpoch, BrokerId, DirectoryId};
-
     use super::Dial::{Connected, Refused, Unclear};
     use super::Verdict::{DialAgain, Fence, LeaveToSession};
     use super::*;
-    use crate::change::Change;
-    use crate::image::{BrokerImage, MetadataIndex};
+    use crate::testing::{self, incarnation};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn incarnation(broker: u32, epoch: u64) -> BrokerIncarnation {
-        BrokerIncarnation {
-            broker: BrokerId::new(broker).unwrap(),
-            epoch: BrokerEpoch(epoch),
-        }
+    fn image(brokers: &[(BrokerIncarnation, bool)]) -> ClusterImage {
+        testing::image(1, brokers)
     }
 
-    fn image(brokers: &[(BrokerIncarnation, bool)]) -> ClusterImage {
-        let mut image = ClusterImage::default();
-        let changes: Vec<_> = brokers
-            .iter()
-            .map(|(incarnation, fenced)| {
-                Change::Broker(Arc::new(BrokerImage {
-                    id: incarnation.broker,
-                    epoch: incarnation.epoch,
-                    directory: DirectoryId::from_slice(&[7; 16]).unwrap(),
-                    fenced: *fenced,
-                    draining: false,
-                    peer_address: String::new(),
-                    listeners: Vec::new(),
-                    feature_level: 1,
-                }))
-            })
-            .collect();
-        image.replay(MetadataIndex(1), &changes);
-        image
+    fn deadlines(table: &SessionTable) -> Vec<(BrokerIncarnation, Duration)> {
+        table.deadlines().collect()
     }
 
     #[test]
@@ -226,10 +199,10 @@ mod tests {
         let mut table =
             SessionTable::granted(SESSION_TIMEOUT, &image(&[(one, false), (two, false)]), started);
         table.heard(one, started + SECOND);
-        assert_eq!(table.next_deadline(), Some(started + 6 * SECOND));
-        assert_eq!(table.expired(started + Duration::from_millis(5999)), []);
-        assert_eq!(table.expired(started + 6 * SECOND), [two]);
-        assert_eq!(table.expired(started + 7 * SECOND), [one, two]);
+        assert_eq!(
+            deadlines(&table),
+            [(one, started + 7 * SECOND), (two, started + 6 * SECOND)]
+        );
     }
 
     #[test]
@@ -237,10 +210,11 @@ mod tests {
         let (old, new) = (incarnation(1, 5), incarnation(1, 9));
         let mut table = SessionTable::granted(SESSION_TIMEOUT, &image(&[(old, false)]), SECOND);
         table.follow(&image(&[(new, true)]), SECOND);
-        assert_eq!(table.next_deadline(), None, "a fenced broker has none");
+        assert_eq!(deadlines(&table), [], "a fenced broker has none");
         table.follow(&image(&[(new, false)]), 5 * SECOND);
         table.heard(old, 20 * SECOND);
-        assert_eq!(table.expired(11 * SECOND), [new]);
+        assert_eq!(deadlines(&table), [(new, 11 * SECOND)]);
+        assert!(table.has(new) && !table.has(old));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! One metadata leadership: sessions judged, brokers fenced, from the election to its end.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tidelog_cluster::Command;
 use tidelog_cluster::command::BrokerIncarnation;
-use tidelog_cluster::sessions::SessionTable;
-use tidelog_cluster::{ClusterImage, Command};
+use tidelog_cluster::duties::{DIAL_TIMEOUT, DialOf, Duties, Duty, Ground};
+use tidelog_cluster::sessions::Dial;
 use tidelog_metadata::Metadata;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -16,15 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use super::ControllerConfig;
 use super::service::SessionEvent;
-use super::suspicion::refuses_connections;
 use super::upkeep;
 
 /// How long a proposal of the controller may take; what it wanted is looked at again then.
 pub(super) const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How soon a fencing that could not be proposed is tried again.
-const RETRY: Duration = Duration::from_millis(200);
-/// How long after a dial that was not refused a suspect is dialled again.
-const DIAL_AGAIN: Duration = Duration::from_millis(100);
 /// With nobody to fence, when to look again.
 const IDLE: Duration = Duration::from_hours(1);
 
@@ -67,13 +63,15 @@ pub(super) struct Leadership {
     metadata: Metadata,
     config: ControllerConfig,
     started: Instant,
-    /// Brokers that are being fenced: one proposal each.
-    fencing: Arc<Mutex<BTreeSet<BrokerIncarnation>>>,
-    /// Brokers whose stream broke and that were not heard of since: one dialling task each.
-    suspects: Arc<Mutex<BTreeSet<BrokerIncarnation>>>,
     tasks: TaskTracker,
     /// Ends the tasks of this leadership.
     ended: CancellationToken,
+}
+
+/// A duty that is done.
+enum Done {
+    Dialled(DialOf, Dial),
+    Fenced(BrokerIncarnation, Ground),
 }
 
 impl Leadership {
@@ -87,46 +85,41 @@ impl Leadership {
             metadata,
             config,
             started: Instant::now(),
-            fencing: Arc::default(),
-            suspects: Arc::default(),
             tasks,
             ended,
         }
     }
 
-    /// Keeps sessions until it is dropped, or nobody can report to it any more.
+    /// Does what [`Duties`] asks for until it is dropped, or nobody can report to it any more.
     async fn lead(&self, events: &mut mpsc::Receiver<SessionEvent>) {
         let mut images = self.metadata.subscribe();
         let image = Arc::clone(&images.borrow_and_update());
-        let mut sessions = SessionTable::granted(self.config.session_timeout, &image, self.now());
-        self.dial_everybody(&image);
+        let timeout = self.config.session_timeout;
+        let mut duties = Duties::begin(self.metadata.broker(), timeout, &image, self.now());
         self.spawn(upkeep::run(self.metadata.clone(), self.config.balance_interval));
-        let mut retry_at = self.started;
+        let mut under_way = FuturesUnordered::new();
         loop {
-            let deadline = sessions
-                .next_deadline()
-                .map_or(self.started + self.now() + IDLE, |at| self.started + at);
+            while let Some(duty) = duties.advance(self.now()) {
+                under_way.push(self.perform(duty));
+            }
+            let wake = duties.next_wake().unwrap_or_else(|| self.now() + IDLE);
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(SessionEvent::Heard(broker)) => {
-                        sessions.heard(broker, self.now());
-                        self.suspects.lock().remove(&broker);
-                    }
-                    Some(SessionEvent::Broken(broker)) => self.suspect(broker),
+                    Some(SessionEvent::Heard(broker)) => duties.heard(broker, self.now()),
+                    Some(SessionEvent::Broken(broker)) => duties.broken(broker, self.now()),
                     None => return,
                 },
                 changed = images.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    sessions.follow(&images.borrow_and_update(), self.now());
+                    duties.follow(&images.borrow_and_update(), self.now());
                 }
-                () = sleep_until(deadline.max(retry_at)) => {
-                    for broker in sessions.expired(self.now()) {
-                        self.fence(broker, "it was silent for a whole session");
-                    }
-                    retry_at = Instant::now() + RETRY;
-                }
+                Some(done) = under_way.next() => match done {
+                    Done::Dialled(dial, outcome) => duties.dialled(dial, outcome, self.now()),
+                    Done::Fenced(broker, ground) => duties.fencing_ended(broker, ground, self.now()),
+                },
+                () = sleep_until(self.started + wake) => {}
             }
         }
     }
@@ -135,48 +128,17 @@ impl Leadership {
         self.started.elapsed()
     }
 
-    /// A new leader does not know whose streams broke with its predecessor: it dials every broker.
-    fn dial_everybody(&self, image: &ClusterImage) {
-        for broker in image
-            .brokers
-            .values()
-            .filter(|broker| !broker.fenced && broker.id != self.metadata.broker())
-        {
-            self.suspect(BrokerIncarnation {
-                broker: broker.id,
-                epoch: broker.epoch,
-            });
-        }
-    }
-
-    /// Dials a broker until nothing listens there, which fences it, or it is heard again. A dying process may lose its
-    /// connections a moment before its listener: one dial that connects proves nothing.
-    fn suspect(&self, broker: BrokerIncarnation) {
-        if !self.metadata.image().is_unfenced_as(broker) || !self.suspects.lock().insert(broker) {
-            return;
-        }
-        let (metadata, suspects) = (self.metadata.clone(), Arc::clone(&self.suspects));
-        self.spawn(async move {
-            while suspects.lock().contains(&broker) && metadata.image().is_unfenced_as(broker) {
-                if refuses_connections(metadata.peers(), broker.broker).await {
-                    propose_fencing(&metadata, broker, "its process is gone: connections are refused").await;
-                }
-                tokio::time::sleep(DIAL_AGAIN).await;
+    async fn perform(&self, duty: Duty) -> Done {
+        match duty {
+            Duty::Dial(dial) => {
+                let peers = self.metadata.peers();
+                Done::Dialled(dial, peers.dial(dial.broker.broker, DIAL_TIMEOUT).await)
             }
-            suspects.lock().remove(&broker);
-        });
-    }
-
-    /// Fences a broker, unless that is under way.
-    fn fence(&self, broker: BrokerIncarnation, why: &'static str) {
-        if !self.fencing.lock().insert(broker) {
-            return;
+            Duty::Fence(broker, ground) => {
+                propose_fencing(&self.metadata, broker, ground).await;
+                Done::Fenced(broker, ground)
+            }
         }
-        let (metadata, fencing) = (self.metadata.clone(), Arc::clone(&self.fencing));
-        self.spawn(async move {
-            propose_fencing(&metadata, broker, why).await;
-            fencing.lock().remove(&broker);
-        });
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -187,7 +149,11 @@ impl Leadership {
     }
 }
 
-async fn propose_fencing(metadata: &Metadata, broker: BrokerIncarnation, why: &str) {
+async fn propose_fencing(metadata: &Metadata, broker: BrokerIncarnation, ground: Ground) {
+    let why = match ground {
+        Ground::Silent => "it was silent for a whole session",
+        Ground::Refuses => "its process is gone: connections are refused",
+    };
     tracing::warn!(broker = %broker.broker, epoch = %broker.epoch, why, "fencing a broker");
     match metadata
         .propose(Command::FenceBroker(broker), PROPOSE_TIMEOUT)

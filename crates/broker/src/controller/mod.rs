@@ -27,7 +27,6 @@
 //! ```
 //!
 //! - `leadership`: one metadata leadership, from election to its end
-//! - `suspicion`: dialling a broker whose stream broke
 //! - `upkeep`: the internal topic, the balance of leaderships
 //! - `service`: the metadata leader's end of the session streams
 //! - `registration`, `session`, `status`: the broker's end
@@ -37,7 +36,6 @@ mod registration;
 mod service;
 mod session;
 mod status;
-mod suspicion;
 mod upkeep;
 
 #[cfg(test)]

@@ -1,10 +1,5 @@
-use std::sync::Arc;
-
-use tidelog_types::DirectoryId;
-
 use super::*;
-use crate::change::Change;
-use crate::image::BrokerImage;
+use crate::testing;
 
 const TIMEOUT: Duration = Duration::from_secs(6);
 const EPOCH: BrokerEpoch = BrokerEpoch(7);
@@ -26,19 +21,11 @@ fn ms(ms: u64) -> Duration {
 
 /// The metadata up to an index, with this broker in them.
 fn image(index: u64, epoch: BrokerEpoch, fenced: bool) -> ClusterImage {
-    let broker = BrokerImage {
-        id: me(),
+    let known = BrokerIncarnation {
         epoch,
-        directory: DirectoryId::from_slice(&[7; 16]).unwrap(),
-        fenced,
-        draining: false,
-        peer_address: String::new(),
-        listeners: Vec::new(),
-        feature_level: 1,
+        ..incarnation()
     };
-    let mut image = ClusterImage::default();
-    image.replay(MetadataIndex(index), &[Change::Broker(Arc::new(broker))]);
-    image
+    testing::image(index, &[(known, fenced)])
 }
 
 fn answer(stale_epoch: bool, fenced: bool) -> HeartbeatAnswer {

@@ -12,11 +12,11 @@ use tidelog_replica::IsrProposal;
 use tidelog_types::{TopicId, TopicIdPartition};
 
 use super::Process;
-use super::controller::Ground;
 use crate::context::Context;
 use crate::message::{Address, Message, Proposed, Site};
 use crate::raft::Payload;
 use crate::recorder::digest_of;
+use tidelog_cluster::duties::Ground;
 
 /// How long to wait before a leader that did not take the proposal is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
