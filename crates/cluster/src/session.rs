@@ -8,6 +8,8 @@
 //!
 //! Time is passed in as the duration since any fixed moment.
 
+mod heartbeats;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use tidelog_types::{BrokerEpoch, BrokerId};
 use crate::command::BrokerIncarnation;
 use crate::image::{ClusterImage, MetadataIndex};
 use crate::sessions::HeartbeatAnswer;
+
+pub use heartbeats::Heartbeats;
 
 /// How soon a proposal that failed is made again, unless the metadata leader changes sooner.
 pub const RETRY: Duration = Duration::from_millis(100);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tidelog_cluster::session::Heartbeats;
 use tidelog_cluster::sessions::HeartbeatAnswer;
 use tidelog_metadata::Metadata;
 use tidelog_metadata::peer::Lane;
@@ -9,7 +10,7 @@ use tidelog_proto::internal::v1 as pb;
 use tidelog_proto::internal::v1::controller_client::ControllerClient;
 use tidelog_types::{BrokerEpoch, BrokerId};
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::sleep_until;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -20,12 +21,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Heartbeats under way to one metadata leader.
 pub(super) struct SessionStream {
-    heartbeats: mpsc::Sender<pb::SessionRequest>,
+    requests: mpsc::Sender<pb::SessionRequest>,
     answers: Streaming<pb::SessionResponse>,
-    ticks: tokio::time::Interval,
-    sequence: u64,
-    /// The last one sent and not answered. With one under way no other is sent: its answer would say nothing earlier.
-    unanswered: Option<Instant>,
+    opened: Instant,
+    heartbeats: Heartbeats,
 }
 
 /// What happened on the stream.
@@ -46,9 +45,9 @@ impl SessionStream {
     /// Opens a stream to the metadata leader.
     pub(super) async fn open(metadata: &Metadata, leader: BrokerId, interval: Duration) -> Option<Self> {
         let channel = metadata.peers().channel(leader, Lane::Control).ok()?;
-        let (heartbeats, requests) = mpsc::channel(HEARTBEAT_QUEUE);
+        let (requests, sent) = mpsc::channel(HEARTBEAT_QUEUE);
         let mut client = ControllerClient::new(channel);
-        let open = client.session(ReceiverStream::new(requests));
+        let open = client.session(ReceiverStream::new(sent));
         let answers = match tokio::time::timeout(OPEN_TIMEOUT, open).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {
@@ -57,40 +56,35 @@ impl SessionStream {
             }
             Err(_) => return None,
         };
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Some(Self {
-            heartbeats,
+            requests,
             answers,
-            ticks,
-            sequence: 0,
-            unanswered: None,
+            opened: Instant::now(),
+            heartbeats: Heartbeats::new(interval, Duration::ZERO),
         })
     }
 
     /// Sends heartbeats until there is news. Safe to drop and call again.
     pub(super) async fn news(&mut self, epoch: BrokerEpoch, metadata: &Metadata) -> SessionNews {
         loop {
+            let wake = self.heartbeats.next_wake();
+            let due = self.opened + wake.unwrap_or_default();
             tokio::select! {
                 answer = self.answers.message() => {
                     let Ok(Some(answer)) = answer else { return SessionNews::Broken };
-                    if answer.sequence != self.sequence {
-                        continue;
-                    }
-                    if let Some(sent) = self.unanswered.take() {
+                    if let Some(sent) = self.heartbeats.answered(answer.sequence) {
                         let answer = HeartbeatAnswer { stale_epoch: answer.stale_epoch, fenced: answer.fenced };
-                        return SessionNews::Answered { sent, answer };
+                        return SessionNews::Answered { sent: self.opened + sent, answer };
                     }
                 }
-                _ = self.ticks.tick(), if self.unanswered.is_none() => {
-                    self.sequence += 1;
+                () = sleep_until(due.into()), if wake.is_some() => {
+                    let Some(sequence) = self.heartbeats.beat(self.opened.elapsed()) else { continue };
                     let heartbeat = pb::SessionRequest {
                         broker_epoch: epoch.0,
                         metadata_index: metadata.applied_index().0,
-                        sequence: self.sequence,
+                        sequence,
                     };
-                    self.unanswered = Some(Instant::now());
-                    if self.heartbeats.try_send(heartbeat).is_err() {
+                    if self.requests.try_send(heartbeat).is_err() {
                         return SessionNews::Broken;
                     }
                 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidelog_cluster::command::{BrokerIncarnation, RegisterBroker};
-use tidelog_cluster::session::{BrokerSession, Loss, RETRY, Step};
+use tidelog_cluster::session::{BrokerSession, Heartbeats, Loss, RETRY, Step};
 use tidelog_cluster::sessions::HeartbeatAnswer;
 use tidelog_cluster::{Accepted, Command};
 use tidelog_types::{BrokerEpoch, BrokerId};
@@ -38,10 +38,8 @@ struct Stream {
     leader: BrokerId,
     open_by: Duration,
     is_open: bool,
-    sequence: u64,
-    /// When the heartbeat that is not answered yet was sent, by this process's own clock.
-    unanswered: Option<Duration>,
-    beat_at: Duration,
+    /// By this process's own clock.
+    heartbeats: Heartbeats,
 }
 
 impl Registration {
@@ -206,11 +204,9 @@ impl Process {
         let local = self.local(context);
         match (&mut self.registration.stream, leader) {
             (Some(stream), _) => {
-                if stream.is_open && stream.unanswered.is_none() && stream.beat_at <= now {
-                    stream.sequence += 1;
-                    stream.unanswered = Some(local);
-                    stream.beat_at = now + context.config.heartbeat;
-                    let sequence = stream.sequence;
+                if stream.is_open
+                    && let Some(sequence) = stream.heartbeats.beat(local)
+                {
                     context.say(stream.handle, Message::Heartbeat { epoch, sequence });
                 }
             }
@@ -227,9 +223,7 @@ impl Process {
                     leader,
                     open_by: now + OPEN_TIMEOUT,
                     is_open: false,
-                    sequence: 0,
-                    unanswered: None,
-                    beat_at: now,
+                    heartbeats: Heartbeats::new(context.config.heartbeat, local),
                 });
             }
             (None, _) => {}
@@ -262,10 +256,7 @@ impl Process {
         let Some(stream) = &mut self.registration.stream else {
             return;
         };
-        if stream.sequence != sequence {
-            return;
-        }
-        let Some(sent) = stream.unanswered.take() else {
+        let Some(sent) = stream.heartbeats.answered(sequence) else {
             return;
         };
         let answer = HeartbeatAnswer {
