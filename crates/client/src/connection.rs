@@ -1,8 +1,8 @@
 //! One HTTP/2 connection a broker address, made when first used and made anew by itself when it broke.
 //!
 //! Every call goes through a [`Channel`], which notes whether a broker of the cluster answered ([`Reachability`]) and names call and address
-//! in the error of one that nobody answered. Every call also says which cluster it is meant for, once the client knows: whoever serves at an address later, if it
-//! belongs to another cluster, refuses it.
+//! in the error of one that nobody answered. Every call also says which cluster it is meant for, once the client knows: whoever serves at an
+//! address later, if it belongs to another cluster, refuses it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;

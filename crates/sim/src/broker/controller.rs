@@ -20,7 +20,9 @@ use crate::raft::ELECTION_MAX;
 
 /// How long a proposal of the controller may take.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often missing topics are looked for.
 const RETRY: Duration = Duration::from_millis(200);
+
 /// One metadata leadership.
 pub(super) struct Controller {
     term: u64,
