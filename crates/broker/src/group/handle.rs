@@ -26,9 +26,6 @@ use super::shard::{
 };
 use crate::metrics::{GroupFigures, GroupProgress};
 
-/// How long a commit or deletion may wait for replication.
-const REPLICATE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The coordinators of this broker. Cheap to clone.
 pub struct Groups<L> {
     inner: Arc<Inner<L>>,
@@ -171,13 +168,14 @@ impl<L: OffsetsLog> Groups<L> {
         })
     }
 
-    /// Commits offsets; answers when they are replicated, with the partitions that were refused. REQUEST_TIMED_OUT says that they may
-    /// or may not have been committed.
+    /// Commits offsets; answers when they are replicated, with the partitions that were refused. Where
+    /// that takes longer than `within`, REQUEST_TIMED_OUT says that it may or may not have happened.
     pub async fn commit(
         &self,
         group: GroupId,
         member: Option<(MemberId, MemberEpoch)>,
         offsets: Vec<OffsetToCommit>,
+        within: Duration,
     ) -> Result<Vec<CommitFailure>, PartitionError> {
         let shard = self.shard(&group)?;
         let (done, answer) = oneshot::channel();
@@ -192,11 +190,11 @@ impl<L: OffsetsLog> Groups<L> {
             .send(request)
             .await
             .map_err(|_| not_coordinator())?;
-        replicated(answer).await
+        replicated(answer, within).await
     }
 
-    /// Deletes an empty group; answers when that is replicated.
-    pub async fn delete(&self, group: GroupId) -> Result<(), PartitionError> {
+    /// Deletes an empty group; answers when that is replicated, or after `within`, as a commit does.
+    pub async fn delete(&self, group: GroupId, within: Duration) -> Result<(), PartitionError> {
         let shard = self.shard(&group)?;
         let (done, answer) = oneshot::channel();
         shard
@@ -204,7 +202,7 @@ impl<L: OffsetsLog> Groups<L> {
             .send(Request::Delete { group, done })
             .await
             .map_err(|_| not_coordinator())?;
-        replicated(answer).await
+        replicated(answer, within).await
     }
 
     /// Committed offsets; for a member fenced as a commit is.
@@ -316,14 +314,17 @@ fn check_phase(shard: &ShardHandle) -> Result<(), PartitionError> {
     }
 }
 
-async fn replicated<T>(answer: oneshot::Receiver<Result<T, PartitionError>>) -> Result<T, PartitionError> {
-    match tokio::time::timeout(REPLICATE_TIMEOUT, answer).await {
+async fn replicated<T>(
+    answer: oneshot::Receiver<Result<T, PartitionError>>,
+    within: Duration,
+) -> Result<T, PartitionError> {
+    match tokio::time::timeout(within, answer).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(not_coordinator()),
         Err(_) => {
             let message = format!(
                 "not replicated within {} ms; it may or may not have happened: ask again",
-                REPLICATE_TIMEOUT.as_millis()
+                within.as_millis()
             );
             Err(PartitionError::new(ErrorCode::RequestTimedOut, message))
         }

@@ -120,7 +120,7 @@ impl Rig {
     ) -> JoinHandle<Result<Vec<CommitFailure>, PartitionError>> {
         let (groups, group) = (self.groups.clone(), group.parse().unwrap());
         let offsets = vec![offset_to_commit(offset)];
-        tokio::spawn(async move { groups.commit(group, member, offsets).await })
+        tokio::spawn(async move { groups.commit(group, member, offsets, PATIENCE).await })
     }
 
     async fn committed(&self) -> Result<Option<u64>, ErrorCode> {
@@ -185,6 +185,18 @@ async fn a_new_leader_serves_only_once_everything_before_it_is_replicated() {
     rig.log.release(rig.partition);
     rig.served().await;
     assert_eq!(rig.committed().await, Ok(Some(21)));
+}
+
+#[tokio::test]
+async fn what_is_not_replicated_in_the_callers_time_is_answered_so() {
+    let rig = Rig::serving().await;
+    rig.log.hold(rig.partition);
+    let within = Duration::from_millis(50);
+    let offsets = vec![offset_to_commit(1)];
+    let committed = rig.groups.commit(rig.group.clone(), None, offsets, within).await;
+    let refused = committed.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::RequestTimedOut);
+    assert!(refused.message.contains("50 ms"), "{}", refused.message);
 }
 
 /// G12: what is read is what stays.
@@ -351,7 +363,7 @@ async fn g12_a_read_behind_a_commit_that_found_the_leadership_gone_is_not_answer
     rig.log.fence_by_append(rig.partition);
     let commit = rig
         .groups
-        .commit(rig.group.clone(), None, vec![offset_to_commit(2)]);
+        .commit(rig.group.clone(), None, vec![offset_to_commit(2)], PATIENCE);
     let (committed, read) = tokio::join!(commit, rig.committed());
     assert!(committed.unwrap_err().code.is_retriable());
     let told = read.expect_err("what is read may be another leader's past");

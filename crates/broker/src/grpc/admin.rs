@@ -84,7 +84,7 @@ impl AdminService {
         request: v1::CreateTopicRequest,
         within: Duration,
     ) -> Result<v1::CreateTopicResponse, PartitionError> {
-        let deadline = Instant::now() + within;
+        let until = Instant::now() + within;
         let name = topic_name(&request.name)?;
         let image = self.metadata.image();
         let replication_factor = match request.replication_factor {
@@ -122,7 +122,7 @@ impl AdminService {
             0 => MAX_CREATE_WAIT,
             ms => Duration::from_millis(ms.into()).min(MAX_CREATE_WAIT),
         };
-        let wait = wait.min(deadline.saturating_duration_since(Instant::now()));
+        let wait = wait.min(until.saturating_duration_since(Instant::now()));
         self.wait_until_served(topic_id, outcome.index, wait).await?;
         Ok(v1::CreateTopicResponse {
             error: None,

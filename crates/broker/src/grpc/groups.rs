@@ -7,6 +7,7 @@ mod tests;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tidelog_cluster::image::ClusterImage;
@@ -23,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Listener;
+use super::{Listener, deadline};
 use crate::group::{Groups, OffsetsLog, ReplicaLog, Session};
 
 /// Most groups one FindCoordinator may name.
 const MAX_GROUPS_PER_REQUEST: usize = 1_000;
+/// How long a commit or deletion may wait for replication, if its caller waits that long.
+const REPLICATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The newest cluster image.
 pub type Images = Arc<dyn Fn() -> Arc<ClusterImage> + Send + Sync>;
@@ -98,11 +101,12 @@ impl<L: OffsetsLog> GroupsService<L> {
     async fn do_commit(
         &self,
         request: v1::CommitRequest,
+        within: Duration,
     ) -> Result<Vec<tidelog_group::CommitFailure>, PartitionError> {
         let group = convert::group_id(&request.group_id)?;
         let member = convert::member(&request.member_id, request.member_epoch)?;
         let offsets = convert::offsets_to_commit(request.offsets)?;
-        self.groups.commit(group, member, offsets).await
+        self.groups.commit(group, member, offsets, within).await
     }
 
     async fn do_offsets(&self, request: v1::OffsetsRequest) -> Result<v1::OffsetsResponse, PartitionError> {
@@ -288,9 +292,10 @@ impl<L: OffsetsLog> GroupsApi for GroupsService<L> {
         &self,
         request: Request<v1::CommitRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
+        let within = deadline::within(request.metadata(), REPLICATE_TIMEOUT);
         let request = request.into_inner();
         let group = request.group_id.clone();
-        Ok(Response::new(match self.do_commit(request).await {
+        Ok(Response::new(match self.do_commit(request, within).await {
             Ok(failures) => v1::CommitResponse {
                 error: None,
                 failures: failures.into_iter().map(convert::failure).collect(),
@@ -355,9 +360,10 @@ impl<L: OffsetsLog> GroupsApi for GroupsService<L> {
         &self,
         request: Request<v1::DeleteGroupRequest>,
     ) -> Result<Response<v1::DeleteGroupResponse>, Status> {
+        let within = deadline::within(request.metadata(), REPLICATE_TIMEOUT);
         let group = request.into_inner().group_id;
         let deleted = match convert::group_id(&group) {
-            Ok(id) => self.groups.delete(id).await,
+            Ok(id) => self.groups.delete(id, within).await,
             Err(error) => Err(error),
         };
         let error = deleted.err().map(|error| self.refusal(&group, error));

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::leaders::unknown_topic;
 use super::producer_ids::{self, ProducerIds};
-use super::{Listener, page, topic_id};
+use super::{Listener, deadline, page, topic_id};
 use crate::metrics::Metrics;
 use crate::partition::{OffsetQuery, ReplicaManager};
 
@@ -162,6 +162,7 @@ impl LogService {
     async fn new_producer(
         &self,
         request: v1::InitProducerRequest,
+        within: Duration,
     ) -> Result<v1::InitProducerResponse, PartitionError> {
         let given_away = self.shared.metadata.image().next_producer_id.0;
         if let Some(raised) = producer_ids::raised(&request, given_away)? {
@@ -176,7 +177,7 @@ impl LogService {
             broker: replicas.local(),
             epoch,
         };
-        let id = self.shared.producer_ids.next(broker).await?;
+        let id = self.shared.producer_ids.next(broker, within).await?;
         Ok(v1::InitProducerResponse {
             error: None,
             producer_id: id.0,
@@ -280,7 +281,8 @@ impl Log for LogService {
         &self,
         request: Request<v1::InitProducerRequest>,
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
-        let answer = self.new_producer(request.into_inner()).await;
+        let within = deadline::within(request.metadata(), producer_ids::TIMEOUT);
+        let answer = self.new_producer(request.into_inner(), within).await;
         Ok(Response::new(answer.unwrap_or_else(|error| {
             v1::InitProducerResponse {
                 error: Some(self.refusal(error)),

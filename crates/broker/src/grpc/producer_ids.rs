@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use tidelog_cluster::command::{BrokerIncarnation, Command};
 use tidelog_cluster::outcome::Accepted;
-use tidelog_metadata::Metadata;
+use tidelog_metadata::{Metadata, ProposeError};
 use tidelog_proto::v1;
 use tidelog_types::{ErrorCode, PartitionError, ProducerId};
 use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
 
 use super::proposal_refused;
 
-/// How long reserving a block may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long reserving a block may take, if its caller waits that long.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Hands out producer ids, each once in the cluster's life. What is left of a block when the broker stops is never used.
 pub struct ProducerIds {
@@ -30,16 +31,24 @@ impl ProducerIds {
     }
 
     /// The next id; reserves a block where the last one is used up.
-    pub async fn next(&self, broker: BrokerIncarnation) -> Result<ProducerId, PartitionError> {
-        // The lock is held while a block is reserved, so that a crowd of new producers reserves one block and not one each.
-        let mut block = self.block.lock().await;
+    pub async fn next(
+        &self,
+        broker: BrokerIncarnation,
+        within: Duration,
+    ) -> Result<ProducerId, PartitionError> {
+        let deadline = Instant::now() + within;
+        // The lock is held while a block is reserved, so that a crowd of new producers reserves one
+        // block and not one each.
+        let Ok(mut block) = timeout_at(deadline, self.block.lock()).await else {
+            return Err(proposal_refused(ProposeError::NoLeader(within)));
+        };
         if let Some(id) = block.next() {
             return Ok(ProducerId(id));
         }
         let command = Command::AllocateProducerIds(broker);
         let outcome = self
             .metadata
-            .propose(command, TIMEOUT)
+            .propose(command, deadline.saturating_duration_since(Instant::now()))
             .await
             .map_err(proposal_refused)?;
         let Accepted::ProducerIdsAllocated { first, count } = outcome.result? else {
@@ -93,7 +102,53 @@ pub(super) fn raised(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use tidelog_metadata::peer::PeerPool;
+    use tidelog_metadata::{MetadataConfig, RaftConfig};
+    use tidelog_types::{BrokerEpoch, BrokerId, DirectoryId};
+    use uuid::Uuid;
+
     use super::*;
+
+    /// Of the voters one runs: nobody leads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn without_a_metadata_leader_each_caller_is_refused_in_its_own_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = |broker| BrokerId::new(broker).unwrap();
+        let voters: BTreeMap<_, _> = (1..=3).map(|at| (id(at), format!("127.0.0.1:{at}"))).collect();
+        let config = MetadataConfig {
+            broker: id(1),
+            directory: DirectoryId(Uuid::new_v4()),
+            cluster: None,
+            path: folder.path().join("metadata"),
+            voters: voters.clone(),
+            peer_address: voters[&id(1)].clone(),
+            raft: RaftConfig::default(),
+        };
+        let peers = PeerPool::new(id(1), voters);
+        let metadata = Metadata::start(config, peers).await.unwrap();
+        let ids = ProducerIds::new(metadata.clone());
+        let broker = BrokerIncarnation {
+            broker: id(1),
+            epoch: BrokerEpoch(1),
+        };
+        let patient = ids.next(broker, Duration::from_secs(30));
+        let hasty = async {
+            // The other holds the lock by now, and would for all of its time.
+            tokio::task::yield_now().await;
+            ids.next(broker, Duration::from_millis(100)).await
+        };
+        let refused = tokio::select! {
+            biased;
+            id = patient => panic!("{id:?} comes first"),
+            refused = hasty => refused.unwrap_err(),
+        };
+        assert_eq!(refused.code, ErrorCode::RequestTimedOut);
+        let refused = ids.next(broker, Duration::from_millis(100)).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::RequestTimedOut);
+        metadata.shutdown().await;
+    }
 
     fn ask(producer_id: Option<u64>, producer_epoch: Option<u32>) -> Result<Option<(u64, u32)>, ErrorCode> {
         let request = v1::InitProducerRequest {
