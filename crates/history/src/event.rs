@@ -167,7 +167,8 @@ pub enum What {
         next: Offset,
         /// What is there.
         records: Vec<ReadRecord>,
-        /// The log start offset, of the answer or as the reader was told before: what lies below is gone by right.
+        /// The log start offset: the answer's, or a higher one that the reader was told before. Records
+        /// below it are gone by right.
         log_start: Offset,
     },
     /// After healing, a reader read the partition from its start to its end: this is all of it.

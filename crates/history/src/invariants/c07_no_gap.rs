@@ -1,4 +1,5 @@
-//! C7: a reader is handed offsets that rise, and every one of them: only what lies below the log start may be missing.
+//! C7: a reader is handed offsets that rise, and every one of them: only what lies below the log start
+//! may be missing, and a log start that a reader was told is one that a replica had by then.
 
 use tidelog_types::{Offset, TopicIdPartition};
 
@@ -14,7 +15,7 @@ pub(super) struct NoGap {
 }
 
 impl Check for NoGap {
-    fn before(&mut self, moment: &Moment<'_>, _world: &World) -> Verdict {
+    fn before(&mut self, moment: &Moment<'_>, world: &World) -> Verdict {
         match moment.what {
             What::Read {
                 reader,
@@ -24,6 +25,7 @@ impl Check for NoGap {
                 records,
                 log_start,
             } => {
+                begun(world, *partition, *log_start)?;
                 let reached = self.positions.entry((*reader, *partition));
                 let reached = reached.or_insert((*from, moment.position));
                 let (expected, before) = *reached;
@@ -43,10 +45,27 @@ impl Check for NoGap {
                 log_start,
                 end,
                 records,
-            } => complete(Offset::ZERO, *end, *log_start, records)
-                .map_err(|message| format!("reading {partition} to its end: {message}")),
+            } => {
+                begun(world, *partition, *log_start)?;
+                complete(Offset::ZERO, *end, *log_start, records)
+                    .map_err(|message| format!("reading {partition} to its end: {message}"))
+            }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether some replica's log began there, or further on. Where the history shows no replicas, as that
+/// of real processes, nobody can tell.
+fn begun(world: &World, partition: TopicIdPartition, log_start: Offset) -> Verdict {
+    let shown = world
+        .partition(partition)
+        .filter(|known| !known.replicas.is_empty());
+    match shown.map(|known| known.log_start) {
+        Some(furthest) if log_start > furthest => Err(format!(
+            "a reader was told that {partition} begins at {log_start}, and no replica of it begins after {furthest}"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -106,6 +125,14 @@ pub(super) fn cases() -> super::tests::Cases {
                 "reading to the end leaves one out",
                 with(vec![read_to_end(0, 2, &[(1, 11)])]),
             ),
+            (
+                "the log start that explains the gap is no replica's",
+                with(vec![
+                    recovered(1, 0, vec![entry(0, 1, &[10, 11, 12, 13])]),
+                    trimmed(1, 1),
+                    read_from_start(1, 0, 3, &[(2, 12)], 2),
+                ]),
+            ),
         ],
         good: vec![
             (
@@ -122,6 +149,14 @@ pub(super) fn cases() -> super::tests::Cases {
                     read_from_start(1, 0, 3, &[(2, 12)], 2),
                     read_to_end(2, 3, &[(2, 12)]),
                     read_from_start(1, 3, 3, &[], 2),
+                ]),
+            ),
+            (
+                "a replica was trimmed up to the log start that explains the gap",
+                with(vec![
+                    recovered(1, 0, vec![entry(0, 1, &[10, 11, 12, 13])]),
+                    trimmed(1, 2),
+                    read_from_start(1, 0, 3, &[(2, 12)], 2),
                 ]),
             ),
             (
