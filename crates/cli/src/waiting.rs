@@ -102,7 +102,7 @@ async fn not_there(client: &Client, topic: &str, within: Duration) -> Failure {
     }
 }
 
-/// The refusal of a partition that a topic of so many does not have.
+/// The topic has no partition of this number.
 pub(crate) fn no_partition(topic: &str, partitions: usize, wanted: u32) -> Failure {
     let text = format!("topic {topic} has {partitions} partition(s), and none of number {wanted}");
     Failure::new(Exit::NotFound, text)

@@ -46,7 +46,8 @@ pub(super) struct Run<'a> {
     /// Read, and not yet handed to the producer.
     unsent: u64,
     tally: Tally,
-    /// A record failed because its topic is gone, and nobody looked yet whether another has its name.
+    /// A record failed because its topic is gone. Another topic may have the name by now: nobody has
+    /// looked yet.
     topic_in_doubt: bool,
 }
 
