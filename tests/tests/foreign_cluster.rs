@@ -164,7 +164,8 @@ async fn bootstrap_addresses_of_two_clusters_are_refused_by_name() -> Result<()>
     Ok(())
 }
 
-/// Each listener of the broker advertises a door of another cluster: whoever goes there is told who sent it, and what it found.
+/// A broker advertises addresses where another cluster's client, peer and HTTP listeners answer. Commands
+/// name the broker, the address, and what answers there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_advertised_address_where_somebody_else_answers_is_named() -> Result<()> {
     let mut other = Cluster::start(1).await?;

@@ -1,8 +1,11 @@
 //! One HTTP/2 connection a broker address, made when first used and made anew by itself when it broke.
 //!
-//! Every call goes through a [`Channel`], which notes whether a broker of the cluster answered ([`Reachability`]) and names call and address
-//! in the error of one that nobody answered. Every call also says which cluster it is meant for, once the client knows: whoever serves at an
-//! address later, if it belongs to another cluster, refuses it.
+//! Every call goes through a [`Channel`]:
+//!
+//! 1. It notes whether a broker of the cluster answered ([`Reachability`]).
+//! 2. Its error names call and address where nobody answered.
+//! 3. It tells the broker which cluster the call is meant for, once the client knows. A broker of
+//!    another cluster refuses the call.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
@@ -188,7 +191,8 @@ where
     }
 }
 
-/// Who else than a broker of the cluster, at a listener for clients, has answered; `None` if one has, whatever it said.
+/// What has answered, if it is no broker of the cluster at a listener for clients. Whatever such a broker
+/// says, a refusal too, is `None` here.
 fn stranger<B>(response: &http::Response<B>) -> Option<String> {
     let headers = response.headers();
     let is_grpc = headers

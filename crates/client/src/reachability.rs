@@ -1,6 +1,7 @@
 //! Which brokers answer, and what is worth a line in the log about it. No I/O and no clock.
 //!
-//! 1. Every call over a connection says here how it ended: answered, whatever the answer, or not.
+//! 1. Every call over a connection says here how it ended: a broker of the cluster answered, whatever it
+//!    said, or nobody did. An answer of somebody else, such as another cluster's broker, counts as none.
 //! 2. An address that was thought to answer and does not is told once, with its broker and the cause; that it answers again, once, too.
 //!    Each is told at once, but an address is not told as lost twice within [`LOST_AT_MOST_EVERY`].
 //! 3. While nobody answers, that is told every [`SILENCE_EVERY`], with all addresses.

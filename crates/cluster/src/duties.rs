@@ -1,11 +1,13 @@
-//! Whom the metadata leader fences: the duties of one metadata leadership towards the other brokers.
+//! Whom the metadata leader fences: the duties of one leadership towards the other brokers.
 //!
-//! 1. *Silence* is judged by time: who sends no heartbeat for a session's length is fenced ([`SessionTable`]).
-//! 2. *Death* is judged by connection. A broker whose stream broke is a suspect: it is dialled again and again until nothing listens there
-//!    ([`RefusalCounter`]), which fences it, or it is heard. A dying process may lose its connections a moment before its listener, so one
-//!    dial that connects proves nothing.
-//! 3. A suspect is also who is unfenced and was never heard in this leadership: its stream may have broken with the leader before, and would
-//!    never break here.
+//! 1. *Silence* is judged by time: a broker that sends no heartbeat for a session's length is fenced
+//!    ([`SessionTable`]).
+//! 2. *Death* is judged by connection. A broker whose stream broke is a suspect. A suspect is dialled
+//!    again and again until it is heard, or nothing listens there ([`RefusalCounter`]), which fences it.
+//!    One dial that connects proves nothing: a dying process may lose its connections a moment before
+//!    its listener.
+//! 3. A broker that is unfenced and was never heard in this leadership is a suspect, too. Its stream may
+//!    have broken with the leader before, and would never break here.
 //! 4. A fencing that failed is proposed again while its ground lasts.
 //!
 //! Time is passed in as the duration since any fixed moment.
@@ -21,7 +23,7 @@ use crate::sessions::{Dial, REFUSAL_WINDOW, REFUSALS_TO_FENCE, RefusalCounter, S
 
 /// How long one dial may take. A host that refuses does so at once.
 pub const DIAL_TIMEOUT: Duration = Duration::from_millis(150);
-/// How long after a dial that was not refused, or a fencing that was proposed, a suspect is dialled again.
+/// A suspect is dialled again so long after a dial that was not refused, or a fencing that ended.
 const DIAL_AGAIN: Duration = Duration::from_millis(100);
 /// How soon a silent broker is fenced again where that failed.
 const RETRY: Duration = Duration::from_millis(200);
@@ -58,9 +60,10 @@ pub struct Duties {
     me: BrokerId,
     table: SessionTable,
     suspects: BTreeMap<BrokerIncarnation, Suspect>,
-    /// Brokers that were heard or suspected here. Of the others' streams nothing is known.
+    /// Brokers that were heard or suspected in this leadership.
     met: BTreeSet<BrokerIncarnation>,
-    /// Who is being fenced for its silence: `None` while that is under way, else when to propose it again.
+    /// Brokers that are fenced for their silence: `None` while that is under way, else when to propose it
+    /// again.
     silent: BTreeMap<BrokerIncarnation, Option<Duration>>,
 }
 
@@ -132,7 +135,8 @@ impl Suspect {
 }
 
 impl Duties {
-    /// Of the broker `me` from now on. Every unfenced broker has a fresh session, of this length, and is a suspect.
+    /// The duties of broker `me`, which leads from now on. Every unfenced broker has a fresh session of
+    /// this length, and is a suspect.
     pub fn begin(me: BrokerId, timeout: Duration, image: &ClusterImage, now: Duration) -> Self {
         let mut duties = Self {
             me,
@@ -224,7 +228,8 @@ impl Duties {
         dials.chain(self.silences().map(|(_, at)| at)).min()
     }
 
-    /// Who is to be fenced for its silence when, unless it is heard before; without those who are being fenced.
+    /// When each broker is fenced for its silence if it is not heard before. Those whose fencing is under
+    /// way are left out.
     fn silences(&self) -> impl Iterator<Item = (BrokerIncarnation, Duration)> {
         self.table.deadlines().filter_map(|(broker, deadline)| {
             let at = match self.silent.get(&broker) {

@@ -200,8 +200,8 @@ impl BrokerSession {
         }
     }
 
-    /// This registration was unfenced, by the entry with this index. What is said of an earlier registration changes nothing, here
-    /// and below.
+    /// This registration was unfenced, by the entry with this index. Here and below, news of an earlier
+    /// registration changes nothing.
     pub fn unfenced(&mut self, incarnation: BrokerIncarnation, index: MetadataIndex) {
         if let Some(registered) = self.registered_as(incarnation) {
             registered.unfencing = Unfencing::At(index);

@@ -108,12 +108,12 @@ impl SessionTable {
         }
     }
 
-    /// Whether the broker is registered so and unfenced, as far as [`SessionTable::follow`] was told.
+    /// Whether the broker is registered so and unfenced, by the newest image that was followed.
     pub fn has(&self, incarnation: BrokerIncarnation) -> bool {
         self.last_heard.contains_key(&incarnation)
     }
 
-    /// When each broker is to be fenced for its silence, if nothing more is heard of it. It stays in the table until
+    /// When each broker's session ends if nothing more is heard of it. A broker stays in the table until
     /// [`SessionTable::follow`] sees it fenced.
     pub fn deadlines(&self) -> impl Iterator<Item = (BrokerIncarnation, Duration)> {
         self.last_heard

@@ -26,7 +26,8 @@ pub(super) struct BringUp {
     pub(super) registration_config: RegistrationConfig,
     pub(super) topics: watch::Sender<Arc<Topics>>,
     pub(super) fatal: Fatal,
-    /// Cancelled when the broker begins to stop: from then on it is no trouble to lose the registration or the metadata log.
+    /// Cancelled when the broker begins to stop. It loses its registration and its metadata log then,
+    /// and neither is worth a warning.
     pub(super) stopping: CancellationToken,
 }
 

@@ -16,8 +16,9 @@ use crate::wire::Refusal;
 use crate::wire::groups::{self as wire, Committer, MAX_OFFSETS_PER_REQUEST, OffsetToCommit};
 
 impl Admin {
-    /// All groups, by id: every broker is asked for those that it coordinates, so all of them must answer. Which brokers there are is told
-    /// by one that is in contact with its cluster if there is one: [`GroupListings::answered_by`] says whether it was.
+    /// All groups, by id. Every broker is asked for those that it coordinates, so all of them must
+    /// answer. The list of brokers comes from one that is in contact with its cluster, if there is one:
+    /// [`GroupListings::answered_by`] says whether it was.
     pub async fn list_groups(&self) -> Result<GroupListings> {
         let cluster = self.describe_cluster().await?;
         let mut groups = Vec::new();

@@ -305,7 +305,7 @@ pub struct GroupListing {
 pub struct GroupListings {
     /// By id.
     pub groups: Vec<GroupListing>,
-    /// How the broker that told which brokers there are stands to its cluster; `None` if it is older than that it tells.
+    /// How the broker that listed the brokers stands to its cluster; `None` if it is too old to tell.
     pub answered_by: Option<BrokerStanding>,
 }
 

@@ -1,8 +1,9 @@
-//! When a broker sends heartbeats on one session stream, and which of them an answer is of.
+//! When a broker sends heartbeats on one session stream, and which heartbeat an answer belongs to.
 
 use std::time::Duration;
 
-/// The heartbeats of one stream. With one under way no other is sent: its answer would say nothing earlier.
+/// The heartbeats of one stream. While one is unanswered no other is sent: its answer would not come
+/// earlier.
 #[derive(Debug, Clone, Copy)]
 pub struct Heartbeats {
     interval: Duration,

@@ -169,7 +169,7 @@ fn an_answer_about_an_earlier_registration_changes_nothing() {
         Some(Step::Unfence(incarnation()))
     );
     assert_eq!(session.unfencing_refused(earlier), None);
-    // A retry would be due by then, and an image without the broker would be one of a later fencing.
+    // Had they counted, it would retry by then, and take the image for one of a later fencing.
     session.unfencing_failed(earlier, ms(2));
     session.unfenced(earlier, MetadataIndex(8));
     assert_eq!(session.advance(ms(2) + RETRY, &image(8, EPOCH, true)), None);

@@ -22,7 +22,8 @@ pub(super) struct Reader {
     id: ReaderId,
     epoch: Option<LeaderEpoch>,
     position: Option<Offset>,
-    /// Where the log begins, as the broker told that was asked for its ends: the next leader may not have heard of that trim yet.
+    /// Where the log begins, by the broker that was asked for its ends. The next leader may not have heard
+    /// of that trim yet.
     begins: Offset,
     asked: Option<Question<()>>,
     ask_at: Duration,
