@@ -31,7 +31,10 @@ const TOLD: [(&str, &[&str]); 4] = [
     ("sim", &["sim"]),
     ("broker", &["broker"]),
     ("client", &["client"]),
-    ("pure", &["cluster", "group", "producer", "replica"]),
+    (
+        "pure",
+        &["cluster", "coordinator", "group", "producer", "replica"],
+    ),
 ];
 
 /// How many lines of Rust, tests included, the simulation, the drivers and the pure crates have: rules move from the first three to

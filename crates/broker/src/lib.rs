@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod controller;
+pub mod coordinator;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod group;

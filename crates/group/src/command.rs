@@ -75,19 +75,19 @@ pub enum Command {
         /// Which.
         group: GroupId,
     },
-    /// Members were silent, or too slow in giving partitions up. From [`crate::Coordinator::due`].
+    /// Members were silent, or too slow in giving partitions up. Due by itself.
     Expire {
         /// Of which group.
         group: GroupId,
         /// Who.
         members: Vec<MemberId>,
     },
-    /// Topics changed that concern the group. From [`crate::Coordinator::due`].
+    /// Topics changed that concern the group. Due by itself.
     TopicsChanged {
         /// Which.
         group: GroupId,
     },
-    /// The group has offsets that have reached their age. From [`crate::Coordinator::due`].
+    /// The group has offsets that have reached their age. Due by itself.
     ExpireOffsets {
         /// Which.
         group: GroupId,
@@ -150,21 +150,25 @@ pub struct CommitFailure {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use = "a decision is only a proposal until it is applied"]
 pub struct Decision {
-    /// For the log, all of them or none.
+    /// For the log: in one batch, unless the decision may be cut.
     pub records: Vec<Record>,
     /// For the world, after the high watermark has covered the records.
     pub effects: Vec<Effect>,
+    /// Its records may be appended in several batches, of which the later ones may be lost. Deletions and expiries are so:
+    /// a part of them is a state that a client may see, and they are unbounded. Every other decision fits a batch, by the
+    /// limits of groups and of the cluster.
+    pub may_be_cut: bool,
     pub(crate) sessions: Vec<SessionChange>,
     pub(crate) group: Option<GroupId>,
 }
 
 impl Decision {
-    /// The first records alone, without any effect: what is left of a decision too large for one batch whose rest the log
-    /// refused. Only deletions and expiries are that large, and theirs may be cut anywhere.
-    pub fn first_records(mut self, count: usize) -> Self {
+    /// The first records alone, without any effect.
+    pub(crate) fn first_records(mut self, count: usize) -> Self {
         self.records.truncate(count);
         Self {
             records: self.records,
+            may_be_cut: true,
             ..Self::default()
         }
     }

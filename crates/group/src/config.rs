@@ -1,4 +1,4 @@
-//! Settings of every group of a coordinator, and the time.
+//! Settings of every group of a coordinator.
 
 use std::time::Duration;
 
@@ -26,13 +26,4 @@ impl Default for GroupConfig {
             max_members: MAX_MEMBERS_PER_GROUP,
         }
     }
-}
-
-/// The time, on both of the clocks that a coordinator needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Since an arbitrary start; never goes back. Sessions run by it.
-    pub monotonic: Duration,
-    /// Milliseconds since 1970, by the coordinator's clock. Persisted moments are of it.
-    pub wall_ms: i64,
 }

@@ -20,24 +20,24 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_coordinator::{Machine, Now, Refusal, Refused};
 use tidelog_types::{GroupId, Offset, PartitionError, TopicId, TopicIdPartition, TopicPartition};
 
-use crate::command::{Command, Decision, Effect};
-use crate::config::{GroupConfig, Now};
+use crate::command::{Command, Decision, Effect, Reply};
+use crate::config::GroupConfig;
 use crate::decide::{self, Context};
 use crate::errors;
-use crate::ids::{GroupEpoch, MemberEpoch, MemberId};
+use crate::ids::{GroupEpoch, MemberEpoch, MemberId, RequestId};
 use crate::limits::{EXPIRY_CHECK_INTERVAL, RETRY_AFTER};
 use crate::record::{CommittedOffset, MemberValue, Partitions, Record};
+use crate::refusals;
 use crate::sessions::{SessionChange, Sessions};
 use crate::state::{GroupPhase, State};
 use crate::topics::Topics;
 
 /// The coordinator of one partition of `__consumer_offsets`, for one leadership.
 ///
-/// The driver's loop: `replay` the log, `start`; then for each command `decide`, append the decision's records, `apply` it with the
-/// offset where they ended (or, if the log refused them, drop it and answer the refusal; `postpone` what came from `due`);
-/// whenever the high watermark moves, `advance` and perform the effects.
+/// It is a [`Machine`], and [`tidelog_coordinator::Turn`] drives it.
 #[derive(Debug)]
 pub struct Coordinator {
     config: GroupConfig,
@@ -83,92 +83,6 @@ impl Coordinator {
         }
     }
 
-    /// Takes in one record of the log, in offset order, before [`Self::start`].
-    pub fn replay(&mut self, record: &Record) {
-        self.committed.replay(record);
-    }
-
-    /// Everything below `end` was replayed and is below the high watermark: from now on it decides. Every member gets a fresh
-    /// session.
-    pub fn start(&mut self, end: Offset, now: Now) {
-        self.latest = self.committed.clone();
-        (self.end, self.high_watermark) = (end, end);
-        let expires = now.monotonic + self.config.session_timeout;
-        for (id, group) in self.latest.groups() {
-            for (member, value) in group.members() {
-                self.sessions.grant(id, member, expires);
-                if !group.current(member).revoking.is_empty() {
-                    let by = Some(now.monotonic + value.max_poll_interval);
-                    self.sessions
-                        .apply(id, SessionChange::RevokeBy(member.clone(), by), expires);
-                }
-            }
-            self.upkeep.topics_changed.insert(id.clone());
-        }
-        self.upkeep
-            .topics_changed
-            .extend(self.latest.groups_with_offsets().cloned());
-        self.upkeep.next_check = now.monotonic + EXPIRY_CHECK_INTERVAL;
-    }
-
-    /// Decides a command against everything appended so far. Changes nothing.
-    pub fn decide(&self, command: &Command, now: Now) -> Decision {
-        decide::decide(self.context(now), command)
-    }
-
-    /// Takes a decision in, its records being in the log up to `end`; `None` for a decision without records.
-    pub fn apply(&mut self, decision: Decision, end: Option<Offset>, now: Now) {
-        assert_eq!(
-            decision.records.is_empty(),
-            end.is_none(),
-            "an end offset belongs to appended records"
-        );
-        if let Some(end) = end {
-            assert!(
-                end > self.end,
-                "appended records end at {end}, not after {}",
-                self.end
-            );
-            self.end = end;
-        }
-        for record in &decision.records {
-            self.latest.replay(record);
-        }
-        if let Some(group) = decision.group {
-            let expires = now.monotonic + self.config.session_timeout;
-            for change in decision.sessions {
-                if change == SessionChange::TopicsSeen {
-                    self.upkeep.topics_changed.remove(&group);
-                }
-                self.sessions.apply(&group, change, expires);
-            }
-        }
-        if !decision.records.is_empty() || !decision.effects.is_empty() {
-            let (records, effects) = (decision.records, decision.effects);
-            self.pending.push_back(Pending {
-                end: self.end,
-                records,
-                effects,
-            });
-        }
-    }
-
-    /// The high watermark is here: what it covers is committed, and its effects may be performed.
-    pub fn advance(&mut self, high_watermark: Offset) -> Vec<Effect> {
-        self.high_watermark = self.high_watermark.max(high_watermark);
-        let mut effects = Vec::new();
-        while let Some(pending) = self
-            .pending
-            .pop_front_if(|pending| pending.end <= self.high_watermark)
-        {
-            for record in &pending.records {
-                self.committed.replay(record);
-            }
-            effects.extend(pending.effects);
-        }
-        effects
-    }
-
     /// Topics changed. What follows for groups comes from [`Self::due`].
     pub fn set_topics(&mut self, topics: Arc<Topics>) {
         let before = std::mem::replace(&mut self.topics, topics);
@@ -186,60 +100,6 @@ impl Coordinator {
         let lost = |id: &&GroupId| self.latest.offsets(id).any(|(p, _)| !self.topics.contains(*p));
         let bereft: Vec<GroupId> = self.latest.groups_with_offsets().filter(lost).cloned().collect();
         self.upkeep.topics_changed.extend(bereft);
-    }
-
-    /// The next command that is due by itself. Ask until `None`: each must be applied or postponed before the next.
-    pub fn due(&mut self, now: Now) -> Option<Command> {
-        if let Some((group, members)) = self.sessions.due(now.monotonic) {
-            return Some(Command::Expire { group, members });
-        }
-        if now.monotonic >= self.upkeep.topics_not_before
-            && let Some(group) = self.upkeep.topics_changed.first()
-        {
-            return Some(Command::TopicsChanged { group: group.clone() });
-        }
-        if now.monotonic >= self.upkeep.next_check {
-            self.upkeep.next_check = now.monotonic + EXPIRY_CHECK_INTERVAL;
-            self.upkeep.to_expire = self.expired_groups(now);
-        }
-        self.upkeep
-            .to_expire
-            .pop_first()
-            .map(|group| Command::ExpireOffsets { group })
-    }
-
-    /// A command from [`Self::due`] whose decision could not be appended comes up again a little later.
-    pub fn postpone(&mut self, command: &Command, now: Now) {
-        let until = now.monotonic + RETRY_AFTER;
-        match command {
-            Command::Expire { group, members } => {
-                for member in members {
-                    self.sessions.postpone(group, member, until);
-                }
-            }
-            Command::TopicsChanged { .. } => self.upkeep.topics_not_before = until,
-            // Age waits for the next check.
-            _ => {}
-        }
-    }
-
-    /// When to ask [`Self::due`] next, at the latest.
-    pub fn next_deadline(&self) -> Duration {
-        let topics = (!self.upkeep.topics_changed.is_empty()).then_some(self.upkeep.topics_not_before);
-        let check = if self.upkeep.to_expire.is_empty() {
-            self.upkeep.next_check
-        } else {
-            Duration::ZERO
-        };
-        [self.sessions.next_deadline(), topics]
-            .into_iter()
-            .flatten()
-            .fold(check, Duration::min)
-    }
-
-    /// How many decisions wait for the high watermark.
-    pub fn pending_count(&self) -> usize {
-        self.pending.len()
     }
 
     /// The replicated state.
@@ -354,6 +214,201 @@ impl Coordinator {
             sessions: &self.sessions,
             now,
         }
+    }
+}
+
+impl Machine for Coordinator {
+    type Command = Command;
+    type Record = Record;
+    type Decision = Decision;
+    type Effect = Effect;
+
+    fn replay(&mut self, record: &Record) {
+        self.committed.replay(record);
+    }
+
+    fn start(&mut self, end: Offset, now: Now) {
+        self.latest = self.committed.clone();
+        (self.end, self.high_watermark) = (end, end);
+        let expires = now.monotonic + self.config.session_timeout;
+        for (id, group) in self.latest.groups() {
+            for (member, value) in group.members() {
+                self.sessions.grant(id, member, expires);
+                if !group.current(member).revoking.is_empty() {
+                    let by = Some(now.monotonic + value.max_poll_interval);
+                    self.sessions
+                        .apply(id, SessionChange::RevokeBy(member.clone(), by), expires);
+                }
+            }
+            self.upkeep.topics_changed.insert(id.clone());
+        }
+        self.upkeep
+            .topics_changed
+            .extend(self.latest.groups_with_offsets().cloned());
+        self.upkeep.next_check = now.monotonic + EXPIRY_CHECK_INTERVAL;
+    }
+
+    fn decide(&self, command: &Command, now: Now) -> Decision {
+        decide::decide(self.context(now), command)
+    }
+
+    fn records(decision: &Decision) -> &[Record] {
+        &decision.records
+    }
+
+    fn may_be_cut(decision: &Decision) -> bool {
+        decision.may_be_cut
+    }
+
+    fn first_records(decision: Decision, count: usize) -> Decision {
+        decision.first_records(count)
+    }
+
+    fn apply(&mut self, decision: Decision, end: Option<Offset>, now: Now) {
+        assert_eq!(
+            decision.records.is_empty(),
+            end.is_none(),
+            "an end offset belongs to appended records"
+        );
+        if let Some(end) = end {
+            assert!(
+                end > self.end,
+                "appended records end at {end}, not after {}",
+                self.end
+            );
+            self.end = end;
+        }
+        for record in &decision.records {
+            self.latest.replay(record);
+        }
+        if let Some(group) = decision.group {
+            let expires = now.monotonic + self.config.session_timeout;
+            for change in decision.sessions {
+                if change == SessionChange::TopicsSeen {
+                    self.upkeep.topics_changed.remove(&group);
+                }
+                self.sessions.apply(&group, change, expires);
+            }
+        }
+        if !decision.records.is_empty() || !decision.effects.is_empty() {
+            let (records, effects) = (decision.records, decision.effects);
+            self.pending.push_back(Pending {
+                end: self.end,
+                records,
+                effects,
+            });
+        }
+    }
+
+    fn advance(&mut self, high_watermark: Offset) -> Vec<Effect> {
+        self.high_watermark = self.high_watermark.max(high_watermark);
+        let mut effects = Vec::new();
+        while let Some(pending) = self
+            .pending
+            .pop_front_if(|pending| pending.end <= self.high_watermark)
+        {
+            for record in &pending.records {
+                self.committed.replay(record);
+            }
+            effects.extend(pending.effects);
+        }
+        effects
+    }
+
+    fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn due(&mut self, now: Now) -> Option<Command> {
+        if let Some((group, members)) = self.sessions.due(now.monotonic) {
+            return Some(Command::Expire { group, members });
+        }
+        if now.monotonic >= self.upkeep.topics_not_before
+            && let Some(group) = self.upkeep.topics_changed.first()
+        {
+            return Some(Command::TopicsChanged { group: group.clone() });
+        }
+        if now.monotonic >= self.upkeep.next_check {
+            self.upkeep.next_check = now.monotonic + EXPIRY_CHECK_INTERVAL;
+            self.upkeep.to_expire = self.expired_groups(now);
+        }
+        self.upkeep
+            .to_expire
+            .pop_first()
+            .map(|group| Command::ExpireOffsets { group })
+    }
+
+    fn postpone(&mut self, command: &Command, now: Now) {
+        let until = now.monotonic + RETRY_AFTER;
+        match command {
+            Command::Expire { group, members } => {
+                for member in members {
+                    self.sessions.postpone(group, member, until);
+                }
+            }
+            Command::TopicsChanged { .. } => self.upkeep.topics_not_before = until,
+            // Age waits for the next check.
+            _ => {}
+        }
+    }
+
+    fn next_deadline(&self) -> Duration {
+        let topics = (!self.upkeep.topics_changed.is_empty()).then_some(self.upkeep.topics_not_before);
+        let check = if self.upkeep.to_expire.is_empty() {
+            self.upkeep.next_check
+        } else {
+            Duration::ZERO
+        };
+        [self.sessions.next_deadline(), topics]
+            .into_iter()
+            .flatten()
+            .fold(check, Duration::min)
+    }
+
+    fn refused(command: &Command, error: PartitionError) -> Refused<Self> {
+        let stream = match command {
+            Command::Commit { request, .. } => return reply(*request, Reply::Committed(Err(error))),
+            Command::Delete { request, .. } => return reply(*request, Reply::Deleted(Err(error))),
+            Command::Join { stream, .. }
+            | Command::Heartbeat { stream, .. }
+            | Command::Revoked { stream, .. }
+            | Command::Subscribe { stream, .. }
+            | Command::Leave { stream, .. }
+            | Command::Disconnected { stream } => *stream,
+            Command::Expire { .. } | Command::TopicsChanged { .. } | Command::ExpireOffsets { .. } => {
+                return Refused {
+                    effects: Vec::new(),
+                    then: None,
+                };
+            }
+        };
+        // The member resumes with what it owns, which says again what was lost here.
+        let error = Some(error);
+        Refused {
+            effects: vec![Effect::End { stream, error }],
+            then: Some(Command::Disconnected { stream }),
+        }
+    }
+
+    fn unheard(effect: &Effect) -> Option<Command> {
+        match effect {
+            Effect::Joined { stream, .. }
+            | Effect::Assign { stream, .. }
+            | Effect::HeartbeatAnswer { stream, .. } => Some(Command::Disconnected { stream: *stream }),
+            // A stream that ends is known to; a request whose asker is gone leaves nothing behind.
+            Effect::End { .. } | Effect::Reply { .. } => None,
+        }
+    }
+
+    fn refusal(why: Refusal) -> PartitionError {
+        refusals::refusal(why)
+    }
+}
+
+fn reply(request: RequestId, reply: Reply) -> Refused<Coordinator> {
+    Refused {
+        effects: vec![Effect::Reply { request, reply }],
+        then: None,
     }
 }
 

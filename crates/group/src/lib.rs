@@ -11,7 +11,7 @@
 //!    holds. The others follow as their holders acknowledge, or are removed for silence (G14).
 //! 4. Every commit carries the member epoch; any other than the member's own is refused (G13).
 //!
-//! How it is built: [`Coordinator::decide`] looks and proposes, as data: [`Record`]s for the log and [`Effect`]s for the
+//! How it is built: `Coordinator::decide` looks and proposes, as data: [`Record`]s for the log and [`Effect`]s for the
 //! world. [`State::replay`] is the only thing that changes replicated state. What is decided builds on everything
 //! appended so far; what is *told* (answers, pushes, reads) waits until the high watermark covers it. See
 //! [`Coordinator`] for how the two meet.
@@ -23,8 +23,7 @@
 //! - [`command`]: what goes in and what comes out
 //! - [`decide`]: one file a kind of command
 //! - [`assignor`]: who gets which partitions
-//! - [`loading`]: when a replay is complete
-//! - [`leadership`]: what a refusal of the log means for the coordinator, and for whoever asked it
+//! - `refusals`: why a coordinator does not serve, in words
 //! - [`sessions`]: streams and deadlines; soft state that dies with this coordinator
 //! - [`topics`], [`subscription`]: what can be assigned, and who wants it
 
@@ -35,10 +34,9 @@ pub mod coordinator;
 pub mod decide;
 mod errors;
 pub mod ids;
-pub mod leadership;
 pub mod limits;
-pub mod loading;
 pub mod record;
+mod refusals;
 pub mod sessions;
 pub mod state;
 pub mod subscription;
@@ -49,12 +47,11 @@ mod tests;
 
 pub use assignor::AssignorName;
 pub use command::{Command, CommitFailure, Decision, Effect, Join, OffsetToCommit, Reply};
-pub use config::{GroupConfig, Now};
+pub use config::GroupConfig;
 pub use coordinator::{Coordinator, GroupDescription, GroupSummary, MemberDescription, NamedOffset};
 pub use ids::{
     AssignmentVersion, GroupEpoch, InstanceId, InvalidId, MemberEpoch, MemberId, RequestId, StreamId,
 };
-pub use loading::{LoadStep, Loading};
 pub use record::{CommittedOffset, CurrentAssignment, GroupValue, MemberValue, Partitions, Record};
 pub use state::{Group, GroupPhase, State};
 pub use subscription::Subscription;

@@ -184,16 +184,17 @@ pub enum What {
     },
 
     // ---- groups ----------------------------------------------------------------------------------------------------
-    /// A commit is sent. The requests of one history rise in the order in which they are sent.
+    /// A commit is sent, or the deletion of a group: each of its partitions is an event. The requests of one history rise
+    /// in the order in which they are sent.
     CommitBegan {
-        /// Which request.
+        /// Number of the request.
         request: Request,
-        /// For which group.
+        /// The group that commits, or is deleted.
         group: Name,
-        /// Of which partition.
+        /// The partition whose offset changes.
         partition: TopicIdPartition,
-        /// What.
-        offset: Offset,
+        /// The offset; `None` if the group is deleted and with it what it committed.
+        offset: Option<Offset>,
     },
     /// What the sender of [`What::CommitBegan`] learned.
     CommitEnded {

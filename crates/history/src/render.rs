@@ -130,11 +130,18 @@ impl What {
                 group,
                 partition,
                 offset,
-            } => write!(
-                f,
-                "request {} commits offset {offset} of {partition} for group {group:?}",
-                request.0
-            ),
+            } => match offset {
+                Some(offset) => write!(
+                    f,
+                    "request {} commits offset {offset} of {partition} for group {group:?}",
+                    request.0
+                ),
+                None => write!(
+                    f,
+                    "request {} deletes group {group:?} with its offset of {partition}",
+                    request.0
+                ),
+            },
             Self::CommitEnded { request, result } => {
                 let result = match result {
                     CommitResult::Acknowledged => "acknowledged",

@@ -158,7 +158,17 @@ pub(crate) fn commit(request: u64, offset: u64) -> What {
         request: Request(request),
         group: name("g"),
         partition: p0(),
-        offset: Offset(offset),
+        offset: Some(Offset(offset)),
+    }
+}
+
+/// The deletion of the group.
+pub(crate) fn delete(request: u64) -> What {
+    What::CommitBegan {
+        request: Request(request),
+        group: name("g"),
+        partition: p0(),
+        offset: None,
     }
 }
 

@@ -114,7 +114,7 @@ fn history(operations: &[Operation], forgotten: Option<usize>) -> Vec<Event> {
             request,
             group: group(),
             partition,
-            offset: Offset(offset),
+            offset: Some(Offset(offset)),
         };
         let ended = |result| What::CommitEnded { request, result };
         let (began, end) = match operation.kind {

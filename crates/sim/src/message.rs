@@ -155,6 +155,7 @@ pub(crate) enum Ask {
         member: Option<(MemberId, MemberEpoch)>,
         offsets: Vec<OffsetToCommit>,
     },
+    DeleteGroup(GroupId),
     Offsets {
         group: GroupId,
         member: Option<(MemberId, MemberEpoch)>,

@@ -52,6 +52,12 @@ pub struct Seen {
     pub commits: u64,
     /// Commits of members that were no longer what they took themselves for, refused.
     pub zombie_commits: u64,
+    /// Decisions of coordinators of which the log took a part and refused the rest.
+    pub cut_decisions: u64,
+    /// Members that were cut off because they did not read what they were told.
+    pub slow_members: u64,
+    /// Groups that were deleted.
+    pub deleted_groups: u64,
     /// Produces refused for too small an ISR.
     pub under_min_isr: u64,
     /// Log starts that were moved.
@@ -106,6 +112,9 @@ impl Seen {
             ("members removed", &mut self.members_removed),
             ("commits", &mut self.commits),
             ("commits refused", &mut self.zombie_commits),
+            ("decisions of coordinators cut", &mut self.cut_decisions),
+            ("slow members cut off", &mut self.slow_members),
+            ("groups deleted", &mut self.deleted_groups),
             ("log starts moved", &mut self.trims),
             ("changes of min.insync.replicas", &mut self.alterations),
         ]

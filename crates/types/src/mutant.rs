@@ -60,6 +60,12 @@ pub enum Mutant {
     ResendUnderNewSequence,
     /// C3: a producer says of a batch that may have been written that it was not.
     DenyDoubt,
+    /// G12: a coordinator tells what a decision leads to once its records are appended, not once they are replicated.
+    TellBeforeReplicated,
+    /// G12: a coordinator that loads anew in its leadership leaves out what it appended before.
+    ForgetOwnAppends,
+    /// G12: a coordinator takes in records that its log refused.
+    ApplyWhatWasRefused,
 }
 
 /// Whether that rule is broken in what this thread does.
@@ -106,7 +112,7 @@ mod switched {
 
     impl Mutant {
         /// Every one of them.
-        pub const ALL: [Self; 26] = [
+        pub const ALL: [Self; 29] = [
             Self::AcknowledgeBeforeSync,
             Self::CountUnsyncedLeader,
             Self::ResumeOldEpoch,
@@ -133,6 +139,9 @@ mod switched {
             Self::ForgetDoubt,
             Self::ResendUnderNewSequence,
             Self::DenyDoubt,
+            Self::TellBeforeReplicated,
+            Self::ForgetOwnAppends,
+            Self::ApplyWhatWasRefused,
         ];
 
         /// Its name on a command line. The prefix is what a program that was built without mutants is searched for.
@@ -164,6 +173,9 @@ mod switched {
                 Self::ForgetDoubt => "mutant:forget-doubt",
                 Self::ResendUnderNewSequence => "mutant:resend-under-new-sequence",
                 Self::DenyDoubt => "mutant:deny-doubt",
+                Self::TellBeforeReplicated => "mutant:tell-before-replicated",
+                Self::ForgetOwnAppends => "mutant:forget-own-appends",
+                Self::ApplyWhatWasRefused => "mutant:apply-what-was-refused",
             }
         }
 

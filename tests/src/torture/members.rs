@@ -277,7 +277,7 @@ async fn commit(
                 request,
                 group: GROUP.into(),
                 partition: shared.topic.named(partition.partition.0),
-                offset: Offset(*offset),
+                offset: Some(Offset(*offset)),
             })
         })
         .collect();

@@ -1,68 +1,47 @@
-//! What the rest of the broker holds: the shards of the partitions that are led here.
+//! What the rest of the broker asks of groups.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
-use tidelog_group::leadership::{not_coordinator, still_loading};
+use tidelog_coordinator::{Machine as _, Refusal};
 use tidelog_group::{
     AssignmentVersion, Command, CommitFailure, Coordinator, Effect, GroupConfig, GroupDescription,
     GroupSummary, Join, MemberEpoch, MemberId, NamedOffset, OffsetToCommit, StreamId, Subscription, Topics,
 };
 use tidelog_types::{
-    ErrorCode, GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition, TopicName,
-    coordinator_partition,
+    ErrorCode, GroupId, PartitionError, PartitionIndex, TopicIdPartition, TopicName, coordinator_partition,
 };
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::log::OffsetsLog;
-use super::shard::{
-    Leadership, MAX_WAITING_EVENTS, MAX_WAITING_REQUESTS, Phase, Request, Shard, SharedPhase,
-};
+use super::audience::Request;
+use super::kind::GroupKind;
+use crate::coordinator::{Runtime, ShardHandle, StateLog};
 use crate::metrics::{GroupFigures, GroupProgress};
 
-/// The coordinators of this broker. Cheap to clone.
+/// Most events that wait for one member's stream.
+const MAX_WAITING_EVENTS: usize = 64;
+
+/// The groups that this broker coordinates. Cheap to clone.
 pub struct Groups<L> {
-    inner: Arc<Inner<L>>,
+    runtime: Runtime<GroupKind, L>,
+    next_stream: Arc<AtomicU64>,
 }
 
 impl<L> Clone for Groups<L> {
     fn clone(&self) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
+            runtime: self.runtime.clone(),
+            next_stream: Arc::clone(&self.next_stream),
         }
     }
 }
 
-struct Inner<L> {
-    log: Arc<L>,
-    config: GroupConfig,
-    topics: watch::Receiver<Arc<Topics>>,
-    shards: RwLock<BTreeMap<PartitionIndex, ShardHandle>>,
-    next_stream: AtomicU64,
-    runtime: Handle,
-    tasks: TaskTracker,
-    /// The broker stops: every shard ends.
-    cancel: CancellationToken,
-}
-
-#[derive(Clone)]
-struct ShardHandle {
-    epoch: LeaderEpoch,
-    phase: Arc<SharedPhase>,
-    requests: mpsc::Sender<Request>,
-    /// This leadership is over.
-    cancel: CancellationToken,
-}
-
-impl<L: OffsetsLog> Groups<L> {
-    /// Without any shard yet. Must be called within a tokio runtime. `topics` must be at least as new as every leadership that
-    /// [`Self::lead`] is told of.
+impl<L: StateLog> Groups<L> {
+    /// Without any group yet. Must be called within a tokio runtime. `topics` must be at least as new as every leadership that
+    /// [`Self::runtime`] is told of.
     pub fn new(
         log: Arc<L>,
         config: GroupConfig,
@@ -70,100 +49,41 @@ impl<L: OffsetsLog> Groups<L> {
         tasks: TaskTracker,
         cancel: CancellationToken,
     ) -> Self {
-        let inner = Inner {
-            log,
-            config,
-            topics,
-            shards: RwLock::default(),
-            next_stream: AtomicU64::new(1),
-            runtime: Handle::current(),
-            tasks,
-            cancel,
-        };
         Self {
-            inner: Arc::new(inner),
+            runtime: Runtime::new(GroupKind { config }, log, topics, tasks, cancel),
+            next_stream: Arc::new(AtomicU64::new(1)),
         }
     }
 
-    /// This broker leads a partition of `__consumer_offsets` since its log ended at `start_offset`. Quick, never blocks; an older
-    /// epoch than the one known is ignored.
-    pub fn lead(&self, partition: PartitionIndex, epoch: LeaderEpoch, start_offset: Offset) {
-        let mut shards = self.inner.shards.write();
-        if shards.get(&partition).is_some_and(|shard| shard.epoch >= epoch) {
-            return;
-        }
-        if let Some(before) = shards.remove(&partition) {
-            before.cancel.cancel();
-        }
-        let (sender, requests) = mpsc::channel(MAX_WAITING_REQUESTS);
-        let handle = ShardHandle {
-            epoch,
-            phase: Arc::default(),
-            requests: sender,
-            cancel: self.inner.cancel.child_token(),
-        };
-        let shard = Shard {
-            log: Arc::clone(&self.inner.log),
-            leadership: Leadership {
-                partition,
-                epoch,
-                start_offset,
-            },
-            config: self.inner.config.clone(),
-            requests,
-            topics: self.inner.topics.clone(),
-            phase: Arc::clone(&handle.phase),
-            cancel: handle.cancel.clone(),
-        };
-        self.inner.tasks.spawn_on(shard.run(), &self.inner.runtime);
-        shards.insert(partition, handle);
-    }
-
-    /// This broker does not lead a partition any more. Quick, never blocks.
-    pub fn resign(&self, partition: PartitionIndex) {
-        if let Some(shard) = self.inner.shards.write().remove(&partition) {
-            shard.cancel.cancel();
-        }
-    }
-
-    /// How many groups' partitions are coordinated here and loaded.
-    pub fn serving_count(&self) -> usize {
-        self.inner
-            .shards
-            .read()
-            .values()
-            .filter(|shard| shard.phase.get() == Phase::Serving)
-            .count()
+    /// The coordinators, to tell of this broker's leaderships.
+    pub fn runtime(&self) -> &Runtime<GroupKind, L> {
+        &self.runtime
     }
 
     /// Settings of every group.
     pub fn config(&self) -> &GroupConfig {
-        &self.inner.config
+        &self.runtime.kind().config
     }
 
     /// The topics that groups are assigned.
     pub fn topics(&self) -> Arc<Topics> {
-        Arc::clone(&self.inner.topics.borrow())
+        self.runtime.view()
     }
 
-    /// Opens a session: joins, or resumes. Its events say how that went.
-    pub async fn join(&self, join: Join) -> Result<Session, PartitionError> {
+    /// Opens a member's stream: joins, or resumes. Its events say how that went.
+    pub async fn join(&self, join: Join) -> Result<MemberStream, PartitionError> {
         let shard = self.shard(&join.group)?;
-        let stream = StreamId(self.inner.next_stream.fetch_add(1, Ordering::Relaxed));
+        let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let (sender, events) = mpsc::channel(MAX_WAITING_EVENTS);
         let request = Request::Join {
             stream,
             join: Box::new(join),
             events: sender,
         };
-        shard
-            .requests
-            .send(request)
-            .await
-            .map_err(|_| not_coordinator())?;
-        Ok(Session {
+        shard.ask(request).await?;
+        Ok(MemberStream {
             stream,
-            requests: shard.requests,
+            shard,
             events: Some(events),
         })
     }
@@ -185,11 +105,7 @@ impl<L: OffsetsLog> Groups<L> {
             offsets,
             done,
         };
-        shard
-            .requests
-            .send(request)
-            .await
-            .map_err(|_| not_coordinator())?;
+        shard.ask(request).await?;
         replicated(answer, within).await
     }
 
@@ -197,11 +113,7 @@ impl<L: OffsetsLog> Groups<L> {
     pub async fn delete(&self, group: GroupId, within: Duration) -> Result<(), PartitionError> {
         let shard = self.shard(&group)?;
         let (done, answer) = oneshot::channel();
-        shard
-            .requests
-            .send(Request::Delete { group, done })
-            .await
-            .map_err(|_| not_coordinator())?;
+        shard.ask(Request::Delete { group, done }).await?;
         replicated(answer, within).await
     }
 
@@ -232,12 +144,11 @@ impl<L: OffsetsLog> Groups<L> {
         after: Option<GroupId>,
         max: usize,
     ) -> Result<Vec<GroupSummary>, PartitionError> {
-        let shards = self.inner.shards.read().clone();
         let mut groups = Vec::new();
-        for (partition, shard) in shards {
+        for (partition, shard) in self.runtime.shards() {
             let after = after.clone();
             let listed = async {
-                check_phase(&shard)?;
+                shard.check()?;
                 read(&shard, move |coordinator| coordinator.list(after.as_ref(), max)).await
             };
             groups.extend(listed.await.map_err(|error| list_lacks(partition, &error))?);
@@ -249,11 +160,10 @@ impl<L: OffsetsLog> Groups<L> {
 
     /// How far the groups of this broker are. Of partitions that are not loaded yet nothing is told.
     pub async fn figures(&self) -> GroupFigures {
-        let shards: Vec<ShardHandle> = self.inner.shards.read().values().cloned().collect();
         let mut figures = GroupFigures::default();
-        for shard in shards {
+        for shard in self.runtime.shards().into_values() {
             let rest = figures.rest();
-            if shard.phase.get() == Phase::Serving
+            if shard.check().is_ok()
                 && let Ok(more) = read(&shard, move |coordinator| progress(rest, coordinator)).await
             {
                 figures.add(more);
@@ -262,16 +172,8 @@ impl<L: OffsetsLog> Groups<L> {
         figures
     }
 
-    fn shard(&self, group: &GroupId) -> Result<ShardHandle, PartitionError> {
-        let shard = self
-            .inner
-            .shards
-            .read()
-            .get(&coordinator_partition(group))
-            .cloned();
-        let shard = shard.ok_or_else(not_coordinator)?;
-        check_phase(&shard)?;
-        Ok(shard)
+    fn shard(&self, group: &GroupId) -> Result<ShardHandle<GroupKind>, PartitionError> {
+        self.runtime.shard(coordinator_partition(group))
     }
 }
 
@@ -306,12 +208,8 @@ fn list_lacks(partition: PartitionIndex, error: &PartitionError) -> PartitionErr
     PartitionError::new(error.code, message)
 }
 
-fn check_phase(shard: &ShardHandle) -> Result<(), PartitionError> {
-    match shard.phase.get() {
-        Phase::Serving => Ok(()),
-        Phase::Loading => Err(still_loading()),
-        Phase::Ended => Err(not_coordinator()),
-    }
+fn not_here() -> PartitionError {
+    Coordinator::refusal(Refusal::NotHere)
 }
 
 async fn replicated<T>(
@@ -320,7 +218,7 @@ async fn replicated<T>(
 ) -> Result<T, PartitionError> {
     match tokio::time::timeout(within, answer).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(not_coordinator()),
+        Ok(Err(_)) => Err(not_here()),
         Err(_) => {
             let message = format!(
                 "not replicated within {} ms; it may or may not have happened: ask again",
@@ -332,27 +230,23 @@ async fn replicated<T>(
 }
 
 async fn read<T: Send + 'static>(
-    shard: &ShardHandle,
+    shard: &ShardHandle<GroupKind>,
     read: impl FnOnce(&Coordinator) -> T + Send + 'static,
 ) -> Result<T, PartitionError> {
     let (done, answer) = oneshot::channel();
     let read = Box::new(move |coordinator: &Coordinator| drop(done.send(read(coordinator))));
-    shard
-        .requests
-        .send(Request::Read(read))
-        .await
-        .map_err(|_| not_coordinator())?;
-    answer.await.map_err(|_| not_coordinator())
+    shard.ask(Request::Read(read)).await?;
+    answer.await.map_err(|_| not_here())
 }
 
-/// One member's stream. Whoever holds it ends it with [`Session::disconnected`] when the stream breaks.
-pub struct Session {
+/// One member's stream, to be ended with [`MemberStream::disconnected`] when it breaks.
+pub struct MemberStream {
     stream: StreamId,
-    requests: mpsc::Sender<Request>,
+    shard: ShardHandle<GroupKind>,
     events: Option<mpsc::Receiver<Effect>>,
 }
 
-impl Session {
+impl MemberStream {
     /// What the coordinator tells the member. To be taken once; the last event is an `End`, unless the stream breaks.
     pub fn take_events(&mut self) -> Option<mpsc::Receiver<Effect>> {
         self.events.take()
@@ -406,6 +300,6 @@ impl Session {
     }
 
     async fn send(&self, command: Command) -> bool {
-        self.requests.send(Request::Stream(command)).await.is_ok()
+        self.shard.ask(Request::Stream(command)).await.is_ok()
     }
 }

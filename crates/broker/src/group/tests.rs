@@ -16,9 +16,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handle::{Groups, Session};
-use super::log::OffsetsLog as _;
-use super::memory_log::MemoryLog;
+use super::handle::{Groups, MemberStream};
+use crate::coordinator::StateLog as _;
+use crate::coordinator::memory_log::MemoryLog;
 
 /// Longest wait for a condition before a test fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,12 +76,14 @@ impl Rig {
 
     fn elect(&self, epoch: u32) {
         let start = self.log.elect(self.partition, epoch);
-        self.groups.lead(self.partition, LeaderEpoch(epoch), start);
+        self.groups
+            .runtime()
+            .lead(self.partition, LeaderEpoch(epoch), start);
     }
 
     async fn served(&self) {
         let served = async {
-            while self.groups.serving_count() == 0 {
+            while self.groups.runtime().shard(self.partition).is_err() {
                 tokio::task::yield_now().await;
             }
         };
@@ -90,7 +92,7 @@ impl Rig {
             .expect("the shard never served");
     }
 
-    async fn join(&self, member: &str) -> (Session, mpsc::Receiver<Effect>) {
+    async fn join(&self, member: &str) -> (MemberStream, mpsc::Receiver<Effect>) {
         let join = Join {
             group: self.group.clone(),
             member: member.parse().unwrap(),
@@ -161,7 +163,7 @@ async fn who_leads_nothing_coordinates_nothing() {
     rig.elect(1);
     rig.served().await;
     assert_eq!(rig.committed().await, Ok(None));
-    rig.groups.resign(rig.partition);
+    rig.groups.runtime().resign(rig.partition);
     assert_eq!(rig.committed().await, Err(ErrorCode::NotCoordinator));
 }
 
@@ -258,7 +260,7 @@ async fn losing_the_leadership_ends_every_stream() {
     let (_session, mut events) = rig.join("a").await;
     assert!(matches!(next(&mut events).await, Effect::Joined { .. }));
     assert!(matches!(next(&mut events).await, Effect::Assign { .. }));
-    rig.groups.resign(rig.partition);
+    rig.groups.runtime().resign(rig.partition);
     let end = next(&mut events).await;
     assert!(matches!(end, Effect::End { error: Some(e), .. } if e.code == ErrorCode::NotCoordinator));
     assert_eq!(events.recv().await, None);

@@ -25,7 +25,8 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Listener, deadline};
-use crate::group::{Groups, OffsetsLog, ReplicaLog, Session};
+use crate::coordinator::{ReplicaLog, StateLog};
+use crate::group::{Groups, MemberStream};
 
 /// Most groups one FindCoordinator may name.
 const MAX_GROUPS_PER_REQUEST: usize = 1_000;
@@ -54,7 +55,7 @@ impl<L> Clone for GroupsService<L> {
     }
 }
 
-impl<L: OffsetsLog> GroupsService<L> {
+impl<L: StateLog> GroupsService<L> {
     /// For one listener.
     pub fn new(groups: Groups<L>, images: Images, listener: Listener, tasks: TaskTracker) -> Self {
         Self {
@@ -92,7 +93,7 @@ impl<L: OffsetsLog> GroupsService<L> {
         self.listener.refusal(&image, error)
     }
 
-    async fn open(&self, join: v1::Join, host: String) -> Result<Session, PartitionError> {
+    async fn open(&self, join: v1::Join, host: String) -> Result<MemberStream, PartitionError> {
         let fresh = uuid::Uuid::new_v4().to_string();
         let join = convert::join(join, fresh, host, &self.groups.topics())?;
         self.groups.join(join).await
@@ -209,7 +210,7 @@ fn leader(image: &ClusterImage, group: &GroupId) -> Option<(BrokerId, LeaderEpoc
 type Events = Pin<Box<dyn Stream<Item = Result<v1::SessionEvent, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl<L: OffsetsLog> GroupsApi for GroupsService<L> {
+impl<L: StateLog> GroupsApi for GroupsService<L> {
     type SessionStream = Events;
 
     async fn find_coordinator(
@@ -371,11 +372,11 @@ impl<L: OffsetsLog> GroupsApi for GroupsService<L> {
     }
 }
 
-impl<L: OffsetsLog> GroupsService<L> {
+impl<L: StateLog> GroupsService<L> {
     /// A member's messages, until its stream or its coordinator is gone. An error is the member's own mistake.
     async fn pump(
         &self,
-        session: &Session,
+        session: &MemberStream,
         mut requests: Streaming<v1::SessionRequest>,
     ) -> Result<(), PartitionError> {
         use v1::session_request::Request as Said;

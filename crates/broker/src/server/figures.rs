@@ -13,7 +13,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::disk::DiskHandle;
-use crate::group::{Groups, ReplicaLog};
+use crate::coordinator::ReplicaLog;
+use crate::group::Groups;
 use crate::grpc::PartitionCounts;
 use crate::grpc::leaders::{Leaders, LogBounds};
 use crate::http::Figures;

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 
 use super::disk::DiskHandle;
 use crate::controller::Registration;
-use crate::group::{Groups, ReplicaLog, follow_roles};
+use crate::coordinator::ReplicaLog;
+use crate::group::Groups;
 use crate::partition::Hooks;
 
 /// How long an ISR change may take to commit before its fate counts as unknown.
@@ -61,7 +62,7 @@ pub(super) fn hooks(
         }),
         role_changed: Arc::new(move |change| {
             if let Some(groups) = groups.read().as_ref() {
-                follow_roles(groups, &images.image(), change);
+                groups.runtime().follow_role(&images.image(), change);
             }
         }),
         fatal: Arc::new(move |error| fatal.fail(error.to_string())),

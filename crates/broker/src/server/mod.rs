@@ -33,7 +33,7 @@ use tidelog_metadata::peer::{Lane, PeerPool};
 use tidelog_metadata::{Metadata, MetadataConfig, RaftConfig};
 use tidelog_replica::Settings;
 use tidelog_storage::{OpenError, RocksOptions, RocksStore, StoreError, create_dir_durably};
-use tidelog_types::DirectoryId;
+use tidelog_types::{DirectoryId, TopicName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,7 +44,8 @@ pub use addresses::Addresses;
 
 use crate::config::Config;
 use crate::controller::{Controller, ControllerConfig, Registration, RegistrationConfig};
-use crate::group::{Groups, ReplicaLog, topics_of};
+use crate::coordinator::ReplicaLog;
+use crate::group::{Groups, topics_of};
 use crate::grpc::about::{AboutBroker, DiskSpace};
 use crate::grpc::admin::AdminSettings;
 use crate::http::Health;
@@ -398,7 +399,11 @@ fn start_groups(
 ) -> (watch::Sender<Arc<Topics>>, Groups<ReplicaLog>) {
     let (topics, topics_view) = watch::channel(Arc::new(topics_of(&metadata.image())));
     let images = metadata.clone();
-    let log = ReplicaLog::new(Arc::clone(replicas), Arc::new(move || images.image()));
+    let log = ReplicaLog::new(
+        Arc::clone(replicas),
+        Arc::new(move || images.image()),
+        TopicName::consumer_offsets(),
+    );
     let config = group_config(config);
     let groups = Groups::new(Arc::new(log), config, topics_view, tasks.clone(), stop_clients);
     (topics, groups)

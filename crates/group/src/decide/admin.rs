@@ -27,6 +27,7 @@ pub(super) fn delete(context: Context<'_>, request: RequestId, group: &GroupId) 
     Decision {
         records,
         effects,
+        may_be_cut: true,
         ..Decision::default()
     }
 }

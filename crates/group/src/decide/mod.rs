@@ -10,8 +10,10 @@ mod upkeep;
 pub(crate) use commit::check_committer;
 pub(crate) use upkeep::has_anything_expired;
 
+use tidelog_coordinator::Now;
+
 use crate::command::{Command, Decision};
-use crate::config::{GroupConfig, Now};
+use crate::config::GroupConfig;
 use crate::sessions::Sessions;
 use crate::state::State;
 use crate::topics::Topics;

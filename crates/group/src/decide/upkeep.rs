@@ -1,6 +1,6 @@
 //! What happens by itself: silence, changed topics, age.
 
-use tidelog_types::{ErrorCode, GroupId, PartitionError};
+use tidelog_types::{ErrorCode, GroupId, PartitionError, TopicIdPartition};
 
 use super::Context;
 use super::draft::Draft;
@@ -31,22 +31,33 @@ pub(super) fn expire_members(context: Context<'_>, group: &GroupId, members: &[M
 /// that: a topic it does not hold was deleted.
 pub(super) fn topics_changed(context: Context<'_>, group: &GroupId) -> Decision {
     let mut draft = Draft::new(context, group);
-    draft.note(SessionChange::TopicsSeen);
     if draft.group.member_count() > 0 {
         draft.retarget(true);
         draft.reconcile();
     }
+    let gone = offsets_of_deleted_topics(context, group);
+    if draft.has_records() && !gone.is_empty() {
+        // The group is still due: its offsets follow, as a decision that may be cut.
+        return draft.finish();
+    }
+    draft.note(SessionChange::TopicsSeen);
     let mut decision = draft.finish();
+    decision.may_be_cut = !gone.is_empty();
+    decision.records.extend(gone);
+    decision
+}
+
+fn offsets_of_deleted_topics(context: Context<'_>, group: &GroupId) -> Vec<Record> {
     let gone = context
         .state
         .offsets(group)
         .filter(|(partition, _)| !context.topics.contains(**partition));
-    decision.records.extend(gone.map(|(partition, _)| Record::Offset {
+    let removal = |(partition, _): (&TopicIdPartition, &CommittedOffset)| Record::Offset {
         group: group.clone(),
         partition: *partition,
         value: None,
-    }));
-    decision
+    };
+    gone.map(removal).collect()
 }
 
 pub(super) fn expire_offsets(context: Context<'_>, group: &GroupId) -> Decision {
@@ -71,6 +82,7 @@ pub(super) fn expire_offsets(context: Context<'_>, group: &GroupId) -> Decision 
     }
     Decision {
         records,
+        may_be_cut: true,
         ..Decision::default()
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_coordinator::{Machine as _, Now};
 use tidelog_types::{GroupId, Offset, PartitionIndex, TopicId, TopicIdPartition, TopicName};
 
 use crate::*;

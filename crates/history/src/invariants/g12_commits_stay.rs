@@ -1,5 +1,7 @@
 //! G12: committed offsets behave like one register that is read and written at once.
 //!
+//! The deletion of a group is a commit of nothing for each of its partitions.
+//!
 //! Each commit takes effect at some moment after it began: an acknowledged one before its acknowledgement, one of unknown fate whenever,
 //! or never. An answer is wrong if every commit of its offset was certainly overwritten before the question was asked: some other
 //! commit began after that one had taken effect, and had itself taken effect by then. So of the past two numbers are enough: the latest
@@ -25,7 +27,8 @@ pub(super) struct CommitsStay {
 struct Register {
     /// The latest beginning of a commit that is in effect for certain.
     overwritten_before: Option<usize>,
-    offsets: Map<Offset, Candidates>,
+    /// By what was committed; `None` is nothing.
+    offsets: Map<Option<Offset>, Candidates>,
 }
 
 /// The commits of one offset.
@@ -39,7 +42,7 @@ struct Candidates {
 
 struct Commit {
     key: (Name, TopicIdPartition),
-    offset: Offset,
+    offset: Option<Offset>,
     began: usize,
     /// The answer that proved it.
     proven_by: Option<usize>,
@@ -110,8 +113,9 @@ impl CommitsStay {
             (CommitResult::Refused, Some(proof)) => {
                 let (group, partition) = &commit.key;
                 return Err(format!(
-                    "the commit of offset {} of {partition} for group {group} (#{}) is refused, and #{proof} answered with it",
-                    commit.offset, commit.began
+                    "the commit of {} of {partition} for group {group} (#{}) is refused, and #{proof} answered with it",
+                    told(commit.offset),
+                    commit.began
                 ));
             }
             (CommitResult::Refused, None) => {
@@ -149,26 +153,28 @@ impl CommitsStay {
                 "group {group} is told {answer} for {partition}, and a later commit (#{by}) was in effect before it asked"
             ))
         };
-        let Some(offset) = offset else {
-            return match asked.overwritten_before {
-                Some(_) => overwritten("that nothing is committed".to_owned()),
-                None => Ok(()),
-            };
-        };
+        // Nothing is committed in the beginning.
+        if offset.is_none() && asked.overwritten_before.is_none() {
+            return Ok(());
+        }
         let register = self.registers.get(&asked.key);
         let Some(candidates) = register
             .and_then(|register| register.offsets.get(&offset))
             .filter(|candidates| candidates.effective_by.is_some() || !candidates.open.is_empty())
         else {
-            return Err(format!(
-                "group {group} is told offset {offset} for {partition}, which nobody committed"
-            ));
+            return match offset {
+                Some(_) => Err(format!(
+                    "group {group} is told {} for {partition}, which nobody committed",
+                    told(offset)
+                )),
+                None => overwritten(told(offset)),
+            };
         };
         if candidates.effective_by.is_some() && candidates.effective_by >= asked.overwritten_before {
             return Ok(());
         }
         match candidates.open[..] {
-            [] => overwritten(format!("offset {offset}")),
+            [] => overwritten(told(offset)),
             // It can be no other: so it had taken effect by now.
             [proven] => {
                 self.took_effect(proven, position);
@@ -180,6 +186,13 @@ impl CommitsStay {
             _ => Ok(()),
         }
     }
+}
+
+fn told(offset: Option<Offset>) -> String {
+    offset.map_or_else(
+        || "that nothing is committed".to_owned(),
+        |offset| format!("offset {offset}"),
+    )
 }
 
 #[cfg(test)]
@@ -203,6 +216,28 @@ pub(super) fn cases() -> super::tests::Cases {
             ),
             ("it is forgotten", history(then(two(), answers(3, None)))),
             ("nobody committed it", history(then(two(), answers(3, Some(7))))),
+            (
+                "what a deleted group committed comes back",
+                history(
+                    [
+                        &two()[..],
+                        &[delete(3), committed(3, Acknowledged)],
+                        &answers(4, Some(9)),
+                    ]
+                    .concat(),
+                ),
+            ),
+            (
+                "what was committed after a deletion is forgotten",
+                history(
+                    [
+                        &[delete(1), committed(1, Acknowledged)][..],
+                        &two(),
+                        &answers(3, None),
+                    ]
+                    .concat(),
+                ),
+            ),
             (
                 "a refused commit is answered",
                 history([&[commit(1, 5), committed(1, Refused)][..], &answers(2, Some(5))].concat()),
@@ -241,6 +276,29 @@ pub(super) fn cases() -> super::tests::Cases {
                 history(then(two(), answers(3, Some(9)))),
             ),
             ("nothing is committed yet", history(answers(1, None))),
+            (
+                "a deleted group has committed nothing",
+                history(
+                    [
+                        &two()[..],
+                        &[delete(3), committed(3, Acknowledged)],
+                        &answers(4, None),
+                    ]
+                    .concat(),
+                ),
+            ),
+            (
+                "an unknown deletion may take effect late, or never",
+                history(
+                    [
+                        &two()[..],
+                        &[delete(3), committed(3, Unknown)],
+                        &answers(4, Some(9)),
+                        &answers(5, None),
+                    ]
+                    .concat(),
+                ),
+            ),
             (
                 "an unknown commit may take effect late, or never",
                 history(

@@ -442,7 +442,7 @@ impl Run {
             request: commit,
             group: group(),
             partition: id,
-            offset: end,
+            offset: Some(end),
         });
         self.happens(What::CommitTaken {
             group: group(),

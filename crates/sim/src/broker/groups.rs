@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_cluster::ClusterImage;
-use tidelog_group::leadership::{not_coordinator, still_loading};
+use tidelog_coordinator::Leadership;
 use tidelog_group::{Command, MemberEpoch, MemberId, OffsetToCommit, RequestId, StreamId, Topic, Topics};
 use tidelog_types::{
     GroupId, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition, murmur2,
 };
 
 use super::Process;
-use super::shard::{Phase, Shard};
+use super::shard::{Shard, not_here};
 use crate::context::Context;
 use crate::message::{Address, Answer, MemberSays, Message};
 use crate::network::Handle;
@@ -51,7 +51,8 @@ impl Process {
             return;
         }
         self.resign(id, context);
-        let shard = Shard::new(id, epoch, start, Arc::clone(&self.groups.topics), context);
+        let leadership = Leadership::new(start);
+        let shard = Shard::new(id, epoch, leadership, Arc::clone(&self.groups.topics), context);
         self.groups.shards.insert(id.partition, shard);
         self.shard_soon(id, context);
     }
@@ -61,7 +62,7 @@ impl Process {
         if id.topic_id == context.config.offsets_topic.id
             && let Some(mut shard) = self.groups.shards.remove(&id.partition)
         {
-            self.end_shard(&mut shard, &not_coordinator(), context);
+            self.end_shard(&mut shard, &not_here(), context);
         }
     }
 
@@ -81,7 +82,7 @@ impl Process {
         let partitions: Vec<_> = self.groups.shards.keys().copied().collect();
         for partition in partitions {
             if let Some(shard) = self.groups.shards.get_mut(&partition) {
-                shard.coordinator.set_topics(Arc::clone(&self.groups.topics));
+                shard.set_topics(Arc::clone(&self.groups.topics));
             }
             self.shard_turn(partition, context);
         }
@@ -130,7 +131,7 @@ impl Process {
             ),
             (_, None) => return,
         };
-        self.shard_takes(partition, &command, context);
+        self.shard_takes(partition, command, context);
     }
 
     /// A member's stream broke.
@@ -139,7 +140,7 @@ impl Process {
             if let Some(shard) = self.groups.shards.get_mut(&partition) {
                 shard.streams.remove(&stream);
             }
-            self.shard_takes(partition, &Command::Disconnected { stream }, context);
+            self.shard_takes(partition, Command::Disconnected { stream }, context);
         }
     }
 
@@ -157,19 +158,34 @@ impl Process {
         if let Err(error) = self.serving_shard(partition) {
             return self.answer(asker, id, Answer::Refused(error), context);
         }
-        self.groups.next_request += 1;
-        let request = RequestId(self.groups.next_request);
-        if let Some(shard) = self.groups.shards.get_mut(&partition) {
-            let deadline = context.now + REPLICATE_TIMEOUT;
-            shard.waiters.insert(request, (asker, id, deadline));
-        }
+        let request = self.wait(partition, asker, id, context);
         let command = Command::Commit {
             request,
             group,
             member,
             offsets,
         };
-        self.shard_takes(partition, &command, context);
+        self.shard_takes(partition, command, context);
+    }
+
+    /// Deletes a group; answers when that is replicated.
+    pub(super) fn delete_group(&mut self, asker: Address, id: u64, group: GroupId, context: &mut Context) {
+        let partition = partition_of(&group, context.config.offsets_topic.partitions);
+        if let Err(error) = self.serving_shard(partition) {
+            return self.answer(asker, id, Answer::Refused(error), context);
+        }
+        let request = self.wait(partition, asker, id, context);
+        self.shard_takes(partition, Command::Delete { request, group }, context);
+    }
+
+    fn wait(&mut self, partition: PartitionIndex, asker: Address, id: u64, context: &Context) -> RequestId {
+        self.groups.next_request += 1;
+        let request = RequestId(self.groups.next_request);
+        if let Some(shard) = self.groups.shards.get_mut(&partition) {
+            let deadline = context.now + REPLICATE_TIMEOUT;
+            shard.waiters.insert(request, (asker, id, deadline));
+        }
+        request
     }
 
     /// A committed offset; for a member fenced as a commit is.
@@ -183,17 +199,17 @@ impl Process {
         let of = partition_of(group, context.config.offsets_topic.partitions);
         self.serving_shard(of)?;
         self.check_shard(of, context)?;
-        let shard = self.groups.shards.get(&of).ok_or_else(not_coordinator)?;
-        let found = shard.coordinator.offsets(group, member, Some(&[partition]))?;
+        let shard = self.groups.shards.get(&of).ok_or_else(not_here)?;
+        let found = shard
+            .turn()?
+            .machine()
+            .offsets(group, member, Some(&[partition]))?;
         Ok(Answer::Offset(found.first().map(|found| found.committed.offset)))
     }
 
     fn serving_shard(&self, partition: PartitionIndex) -> Result<(), PartitionError> {
-        match self.groups.shards.get(&partition).map(|shard| shard.phase) {
-            Some(Phase::Serving) => Ok(()),
-            Some(Phase::Loading) => Err(still_loading()),
-            Some(Phase::Ended) | None => Err(not_coordinator()),
-        }
+        let shard = self.groups.shards.get(&partition).ok_or_else(not_here)?;
+        shard.turn().map(drop)
     }
 
     fn stream_of(&self, handle: Handle) -> Option<(PartitionIndex, StreamId)> {

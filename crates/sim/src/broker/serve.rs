@@ -55,6 +55,7 @@ impl Process {
                 member,
                 offsets,
             } => self.commit(from, id, group, member, offsets, context),
+            Ask::DeleteGroup(group) => self.delete_group(from, id, group, context),
             Ask::Offsets {
                 group,
                 member,

@@ -1,15 +1,14 @@
-//! One coordinator at work: loading, serving, and ending with the leadership.
+//! One coordinator at work: the log, the time and the streams of a [`Turn`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_group::leadership::{may_pass, not_coordinator, refused};
+use tidelog_coordinator::{Leadership, LoadStep, Loading, Machine as _, Now, Refusal, Step, Turn};
 use tidelog_group::{
-    Command, Coordinator, Decision, Effect, GroupConfig, LoadStep, Loading, Now, Record, Reply, RequestId,
-    StreamId, Topics,
+    Command, Coordinator, Effect, GroupConfig, Record, Reply, RequestId, State, StreamId, Topics,
 };
-use tidelog_history::What;
+use tidelog_history::{Invariant, What};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, PartitionIndex, TopicIdPartition};
 
 use super::{Process, Timer};
@@ -18,69 +17,104 @@ use crate::message::{Address, Answer, Message};
 use crate::network::Handle;
 use crate::recorder::{Place, name};
 
-/// Shortest and longest time between attempts to load.
-const LOAD_RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Most batches that are read at a time.
-const BATCHES_AT_ONCE: usize = 64;
-
-/// How far a shard is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Loading,
-    Serving,
-    Ended,
-}
+const BATCHES_AT_ONCE: usize = 4;
+/// Most records of a decision that may be cut in one batch.
+const RECORDS_AT_ONCE: u64 = 3;
 
 /// A coordinator of one leadership.
 pub(super) struct Shard {
-    id: TopicIdPartition,
+    pub(super) id: TopicIdPartition,
     pub(super) epoch: LeaderEpoch,
-    /// Where the log ended when the leadership, or the coordinator before this one, began.
-    start: Offset,
+    leadership: Leadership,
     pub(super) phase: Phase,
-    pub(super) coordinator: Coordinator,
+    pub(super) streams: BTreeMap<StreamId, Handle>,
+    pub(super) waiters: BTreeMap<RequestId, (Address, u64, Duration)>,
+    /// Commands that came while the log had no room for the rest of a decision.
+    queue: VecDeque<Command>,
+    /// What is appended of members and not replicated.
+    members: VecDeque<(Place, What)>,
+    is_planned: bool,
+}
+
+/// How far a shard is.
+pub(super) enum Phase {
+    Loading(Box<Load>),
+    Serving(Box<Turn<Coordinator>>),
+    Ended,
+}
+
+/// A replay of the log.
+pub(super) struct Load {
+    coordinator: Coordinator,
     loading: Loading,
     step: LoadStep,
     /// Up to where the log was replayed.
     next: Offset,
-    high_watermark: Offset,
-    log_end: Offset,
-    pub(super) streams: BTreeMap<StreamId, Handle>,
-    pub(super) waiters: BTreeMap<RequestId, (Address, u64, Duration)>,
-    /// What is appended of members and not replicated.
-    members: VecDeque<(Place, What)>,
-    retry_at: Duration,
-    backoff: Duration,
-    is_planned: bool,
+    not_before: Duration,
+}
+
+impl Load {
+    fn new(leadership: &Leadership, not_before: Duration, topics: Arc<Topics>, context: &Context) -> Self {
+        let config = GroupConfig {
+            heartbeat_interval: context.config.group_heartbeat,
+            session_timeout: context.config.group_session,
+            ..GroupConfig::default()
+        };
+        let loading = leadership.load();
+        Self {
+            coordinator: Coordinator::new(config, topics),
+            step: loading.first(),
+            loading,
+            next: Offset::ZERO,
+            not_before,
+        }
+    }
 }
 
 impl Shard {
     pub(super) fn new(
         id: TopicIdPartition,
         epoch: LeaderEpoch,
-        start: Offset,
+        leadership: Leadership,
         topics: Arc<Topics>,
         context: &Context,
     ) -> Self {
+        let load = Load::new(&leadership, Duration::ZERO, topics, context);
         Self {
             id,
             epoch,
-            start,
-            phase: Phase::Loading,
-            coordinator: fresh(topics, context),
-            loading: Loading::new(start),
-            step: Loading::new(start).first(),
-            next: Offset::ZERO,
-            high_watermark: Offset::ZERO,
-            log_end: Offset::ZERO,
+            leadership,
+            phase: Phase::Loading(Box::new(load)),
             streams: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            queue: VecDeque::new(),
             members: VecDeque::new(),
-            retry_at: Duration::ZERO,
-            backoff: LOAD_RETRY.0,
             is_planned: false,
         }
     }
+
+    /// Its coordinator, once it serves.
+    pub(super) fn turn(&self) -> Result<&Turn<Coordinator>, PartitionError> {
+        match &self.phase {
+            Phase::Serving(turn) => Ok(turn),
+            Phase::Loading(_) => Err(Coordinator::refusal(Refusal::Loading)),
+            Phase::Ended => Err(not_here()),
+        }
+    }
+
+    pub(super) fn set_topics(&mut self, topics: Arc<Topics>) {
+        match &mut self.phase {
+            Phase::Loading(load) => load.coordinator.set_topics(topics),
+            Phase::Serving(turn) => turn.machine_mut().set_topics(topics),
+            Phase::Ended => {}
+        }
+    }
+}
+
+/// The refusal of a broker that does not lead.
+pub(super) fn not_here() -> PartitionError {
+    Coordinator::refusal(Refusal::NotHere)
 }
 
 impl Process {
@@ -102,21 +136,22 @@ impl Process {
             return;
         };
         shard.is_planned = false;
-        match shard.phase {
-            Phase::Loading => {
-                if shard.retry_at <= context.now {
+        match &shard.phase {
+            Phase::Loading(load) => {
+                if load.not_before <= context.now {
                     self.load(partition, context);
                 }
             }
-            Phase::Serving => {
-                if shard.coordinator.pending_count() > 0 {
+            Phase::Serving(turn) => {
+                if turn.awaits_replication() && !turn.is_appending() {
                     match self.check_shard(partition, context) {
                         Ok(high_watermark) => self.advance_shard(partition, high_watermark, context),
                         Err(error) => return self.shard_refused(partition, error, context),
                     }
                 }
-                self.run_due(partition, context);
+                self.work(partition, context);
                 self.expire_commits(partition, context);
+                self.compare_with_log(partition, context);
             }
             Phase::Ended => {}
         }
@@ -128,42 +163,42 @@ impl Process {
         partition: PartitionIndex,
         context: &Context,
     ) -> Result<Offset, PartitionError> {
-        let shard = self.groups.shards.get(&partition).ok_or_else(not_coordinator)?;
+        let shard = self.groups.shards.get(&partition).ok_or_else(not_here)?;
         let replica = &self.target(shard.id)?.replica;
         self.check_serving(context)?;
         let start = replica.earliest_offset(Some(shard.epoch))?.0;
         Ok(replica.consumer_read(Some(shard.epoch), start)?.until)
     }
 
-    /// Replays everything below where the leadership began, once the high watermark is there.
+    /// Replays everything that belongs to the state, once the high watermark is there.
     fn load(&mut self, partition: PartitionIndex, context: &mut Context) {
-        let high_watermark = match self.check_shard(partition, context) {
-            Ok(high_watermark) => high_watermark,
-            Err(error) => {
-                let topics = Arc::clone(&self.groups.topics);
-                let Some(shard) = self.groups.shards.get_mut(&partition) else {
-                    return;
-                };
-                if may_pass(&error) {
-                    shard.coordinator = fresh(topics, context);
-                    shard.loading = Loading::new(shard.start);
-                    shard.step = shard.loading.first();
-                    shard.retry_at = context.now + shard.backoff;
-                    shard.backoff = (shard.backoff * 2).min(LOAD_RETRY.1);
-                } else {
-                    shard.phase = Phase::Ended;
-                }
-                return;
-            }
-        };
+        let checked = self.check_shard(partition, context);
+        let topics = Arc::clone(&self.groups.topics);
+        let now = self.group_now(context);
         let Some(shard) = self.groups.shards.get_mut(&partition) else {
             return;
         };
+        let high_watermark = match checked {
+            Ok(high_watermark) => high_watermark,
+            Err(error) => {
+                shard.phase = match shard.leadership.load_failed(&error) {
+                    Some(pause) => {
+                        let load = Load::new(&shard.leadership, context.now + pause, topics, context);
+                        Phase::Loading(Box::new(load))
+                    }
+                    None => Phase::Ended,
+                };
+                return;
+            }
+        };
+        let Phase::Loading(load) = &mut shard.phase else {
+            return;
+        };
         loop {
-            let from = match shard.step {
+            let from = match load.step {
                 LoadStep::Ready => break,
                 LoadStep::Read(from) => from,
-                LoadStep::Wait(above) if high_watermark > above => shard.next,
+                LoadStep::Wait(above) if high_watermark > above => load.next,
                 LoadStep::Wait(_) => return,
                 LoadStep::Damaged(_) => {
                     shard.phase = Phase::Ended;
@@ -173,7 +208,7 @@ impl Process {
             let batches = self.disk.read(shard.id, from, high_watermark, BATCHES_AT_ONCE);
             for batch in &batches {
                 for (record, at) in batch.records.iter().flat_map(|records| records.iter()).zip(1..) {
-                    shard.coordinator.replay(record);
+                    load.coordinator.replay(record);
                     let place = Place {
                         partition,
                         epoch: batch.info.leader_epoch,
@@ -184,105 +219,144 @@ impl Process {
                     }
                 }
             }
-            shard.next = batches.last().map_or(from, |last| last.info.end_offset());
-            shard.step = shard.loading.read(shard.next, high_watermark);
+            load.next = batches.last().map_or(from, |last| last.info.end_offset());
+            load.step = load.loading.read(load.next, high_watermark);
         }
-        let now = self.group_now(context);
-        if let Some(shard) = self.groups.shards.get_mut(&partition) {
-            context.history.seen.coordinators += 1;
-            shard.phase = Phase::Serving;
-            shard.coordinator.start(shard.start, now);
-            (shard.high_watermark, shard.log_end) = (shard.start, shard.start);
-            shard.backoff = LOAD_RETRY.0;
-            self.run_due(partition, context);
+        context.history.seen.coordinators += 1;
+        shard.leadership.loaded();
+        let end = shard.leadership.replay_until();
+        if let Phase::Loading(load) = std::mem::replace(&mut shard.phase, Phase::Ended) {
+            shard.phase = Phase::Serving(Box::new(Turn::new(load.coordinator, end, now)));
+        }
+        self.work(partition, context);
+    }
+
+    /// A command that somebody gave: worked off now, or once there is room for what came before it.
+    pub(super) fn shard_takes(&mut self, partition: PartitionIndex, command: Command, context: &mut Context) {
+        if let Some(shard) = self.groups.shards.get_mut(&partition)
+            && shard.turn().is_ok()
+        {
+            shard.queue.push_back(command);
+            self.work(partition, context);
         }
     }
 
-    /// A command of somebody: decided, appended, applied; or refused, and nothing of it happened.
-    pub(super) fn shard_takes(
-        &mut self,
-        partition: PartitionIndex,
-        command: &Command,
-        context: &mut Context,
-    ) {
-        if self
+    fn turn_mut(&mut self, partition: PartitionIndex) -> Option<&mut Turn<Coordinator>> {
+        match &mut self.groups.shards.get_mut(&partition)?.phase {
+            Phase::Serving(turn) => Some(turn),
+            Phase::Loading(_) | Phase::Ended => None,
+        }
+    }
+
+    /// Performs steps and takes commands, until something has to come first.
+    fn work(&mut self, partition: PartitionIndex, context: &mut Context) {
+        loop {
+            if !self.perform_steps(partition, context) {
+                return;
+            }
+            let shard = self.groups.shards.get_mut(&partition);
+            let Some(command) = shard.and_then(|shard| shard.queue.pop_front()) else {
+                return;
+            };
+            if let Err(error) = self.check_shard(partition, context) {
+                return self.shard_refused(partition, error, context);
+            }
+            let now = self.group_now(context);
+            if let Some(turn) = self.turn_mut(partition) {
+                turn.take(command, now);
+            }
+        }
+    }
+
+    /// Performs steps. Whether all are done; else the rest of a decision waits for room in the log.
+    fn perform_steps(&mut self, partition: PartitionIndex, context: &mut Context) -> bool {
+        loop {
+            let now = self.group_now(context);
+            let Some(turn) = self.turn_mut(partition) else {
+                return false;
+            };
+            match turn.next(now) {
+                None => return true,
+                Some(Step::Tell(effect)) => self.tell_effect(partition, effect, context),
+                Some(Step::Append { records, as_one }) => {
+                    let most = if as_one {
+                        records.len()
+                    } else {
+                        context.random.between(1, RECORDS_AT_ONCE) as usize
+                    };
+                    let records = records[..most.min(records.len())].to_vec();
+                    self.append_some(partition, records, context);
+                    let waits = self.turn_mut(partition).is_some_and(|turn| turn.is_appending());
+                    if waits && context.random.per_mille(700) {
+                        let after = context.random.millis(1, 800);
+                        self.plan(after, Timer::Shard(partition), context);
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn append_some(&mut self, partition: PartitionIndex, records: Vec<Record>, context: &mut Context) {
+        let Some(shard) = self.groups.shards.get(&partition) else {
+            return;
+        };
+        let (id, epoch, count) = (shard.id, shard.epoch, records.len());
+        let is_rest = shard.turn().is_ok_and(Turn::has_appended_some);
+        let is_full = context.random.per_mille(if is_rest { 100 } else { 2 });
+        let appended = if is_full {
+            Err(PartitionError::new(
+                ErrorCode::DiskFull,
+                "the disk is full for a moment",
+            ))
+        } else {
+            self.append_records(id, epoch, records.clone(), context)
+        };
+        if appended.is_ok() {
+            self.note_commit(partition, context);
+        }
+        let Some(shard) = self.groups.shards.get_mut(&partition) else {
+            return;
+        };
+        let Phase::Serving(turn) = &mut shard.phase else {
+            return;
+        };
+        let end = match appended {
+            Ok(end) => end,
+            Err(error) => {
+                context.history.seen.cut_decisions += u64::from(is_rest);
+                return turn.refused(error);
+            }
+        };
+        let is_expiry = matches!(turn.under_way(), Some(Command::Expire { .. }));
+        let first = end - count as u64;
+        for (record, at) in records.iter().zip(1..) {
+            let place = Place {
+                partition,
+                epoch,
+                end: first + at,
+            };
+            if is_expiry {
+                context.history.was_silent(place);
+            }
+            shard.members.extend(of_member(record).map(|what| (place, what)));
+        }
+        turn.appended(count, end);
+    }
+
+    fn note_commit(&self, partition: PartitionIndex, context: &mut Context) {
+        let Some(turn) = self
             .groups
             .shards
             .get(&partition)
-            .is_none_or(|shard| shard.phase != Phase::Serving)
-        {
-            return;
-        }
-        if let Err(error) = self.check_shard(partition, context) {
-            self.shard_refused(partition, error, context);
-            return;
-        }
-        if let Err(error) = self.run(partition, command, context) {
-            self.refuse_command(partition, command, error, context);
-        }
-        self.run_due(partition, context);
-    }
-
-    fn run(
-        &mut self,
-        partition: PartitionIndex,
-        command: &Command,
-        context: &mut Context,
-    ) -> Result<(), PartitionError> {
-        let now = self.group_now(context);
-        let shard = self.groups.shards.get(&partition).ok_or_else(not_coordinator)?;
-        let decision = shard.coordinator.decide(command, now);
-        let (id, epoch) = (shard.id, shard.epoch);
-        let mut end = None;
-        if !decision.records.is_empty() {
-            let records = decision.records.clone();
-            let appended = self.append_records(id, epoch, records, context);
-            end = Some(appended.map_err(refused)?);
-            self.note_commit(partition, command, &decision, context);
-        }
-        let Some(shard) = self.groups.shards.get_mut(&partition) else {
-            return Err(not_coordinator());
-        };
-        if let Some(end) = end {
-            let first = end - decision.records.len() as u64;
-            for (record, at) in decision.records.iter().zip(1..) {
-                let end = first + at;
-                let place = Place {
-                    partition,
-                    epoch,
-                    end,
-                };
-                if matches!(command, Command::Expire { .. }) {
-                    context.history.was_silent(place);
-                }
-                shard.members.extend(of_member(record).map(|what| (place, what)));
-            }
-            shard.log_end = end;
-        }
-        shard.coordinator.apply(decision, end, now);
-        let high_watermark = shard.high_watermark;
-        self.advance_shard(partition, high_watermark, context);
-        Ok(())
-    }
-
-    fn note_commit(
-        &self,
-        partition: PartitionIndex,
-        command: &Command,
-        decision: &Decision,
-        context: &mut Context,
-    ) {
-        let Command::Commit { group, member, .. } = command else {
+            .and_then(|shard| shard.turn().ok())
+        else {
             return;
         };
-        let takes = decision
-            .records
-            .iter()
-            .any(|record| matches!(record, Record::Offset { .. }));
-        let Some(shard) = self.groups.shards.get(&partition).filter(|_| takes) else {
+        let Some(Command::Commit { group, member, .. }) = turn.under_way() else {
             return;
         };
-        let known = shard.coordinator.latest().group(group);
+        let known = turn.machine().latest().group(group);
         let held = member.as_ref().and_then(|(member, _)| {
             let known = known.filter(|known| known.member(member).is_some())?;
             Some(known.member_epoch(member).0)
@@ -300,23 +374,23 @@ impl Process {
         let Some(shard) = self.groups.shards.get_mut(&partition) else {
             return;
         };
-        shard.high_watermark = shard.high_watermark.max(high_watermark);
-        let covered = shard.high_watermark;
+        let Phase::Serving(turn) = &mut shard.phase else {
+            return;
+        };
+        turn.advance(high_watermark);
+        let covered = turn.high_watermark();
         while let Some((place, what)) = shard.members.pop_front_if(|(place, _)| place.end <= covered) {
             context.history.became(context.now, place, what);
         }
-        for effect in shard.coordinator.advance(covered) {
-            self.perform_group(partition, effect, context);
-        }
     }
 
-    fn perform_group(&mut self, partition: PartitionIndex, effect: Effect, context: &mut Context) {
+    fn tell_effect(&mut self, partition: PartitionIndex, effect: Effect, context: &mut Context) {
         let Some(shard) = self.groups.shards.get_mut(&partition) else {
             return;
         };
         match &effect {
             Effect::Reply { request, reply } => {
-                // Whoever gave up waiting is not told.
+                // An asker that gave up waiting is not told.
                 let Some((asker, id, _)) = shard.waiters.remove(request) else {
                     return;
                 };
@@ -339,28 +413,20 @@ impl Process {
             Effect::Joined { stream, .. }
             | Effect::Assign { stream, .. }
             | Effect::HeartbeatAnswer { stream, .. } => {
-                if let Some(handle) = shard.streams.get(stream) {
-                    context.say(*handle, Message::Coordinator(effect));
+                let Some(handle) = shard.streams.get(stream).copied() else {
+                    return;
+                };
+                // Now and then a stream is full: its member does not read it.
+                if !context.random.per_mille(2) {
+                    return context.say(handle, Message::Coordinator(effect));
                 }
-            }
-        }
-    }
-
-    fn run_due(&mut self, partition: PartitionIndex, context: &mut Context) {
-        // Bounded: what is due is applied or put off.
-        loop {
-            let now = self.group_now(context);
-            let shard = self.groups.shards.get_mut(&partition);
-            let Some(shard) = shard.filter(|shard| shard.phase == Phase::Serving) else {
-                return;
-            };
-            let Some(command) = shard.coordinator.due(now) else {
-                return;
-            };
-            if self.run(partition, &command, context).is_err()
-                && let Some(shard) = self.groups.shards.get_mut(&partition)
-            {
-                shard.coordinator.postpone(&command, now);
+                shard.streams.remove(stream);
+                if let Phase::Serving(turn) = &mut shard.phase {
+                    turn.unheard(&effect);
+                }
+                context.history.seen.slow_members += 1;
+                self.uses.remove(&handle);
+                context.close(handle);
             }
         }
     }
@@ -380,57 +446,24 @@ impl Process {
         }
     }
 
-    /// A command whose records were not taken: whoever sent it may try again.
-    fn refuse_command(
-        &mut self,
-        partition: PartitionIndex,
-        command: &Command,
-        error: PartitionError,
-        context: &mut Context,
-    ) {
-        match command {
-            Command::Commit { request, .. } | Command::Delete { request, .. } => {
-                let waiter = self
-                    .groups
-                    .shards
-                    .get_mut(&partition)
-                    .and_then(|shard| shard.waiters.remove(request));
-                if let Some((asker, id, _)) = waiter {
-                    self.answer(asker, id, Answer::Refused(error), context);
-                }
-            }
-            Command::Join { stream, .. }
-            | Command::Heartbeat { stream, .. }
-            | Command::Revoked { stream, .. }
-            | Command::Subscribe { stream, .. }
-            | Command::Leave { stream, .. }
-            | Command::Disconnected { stream } => {
-                // The member resumes with what it owns, which says again what was lost here.
-                let stream = *stream;
-                let error = Some(error);
-                self.perform_group(partition, Effect::End { stream, error }, context);
-                let _ = self.run(partition, &Command::Disconnected { stream }, context);
-            }
-            Command::Expire { .. } | Command::TopicsChanged { .. } | Command::ExpireOffsets { .. } => {}
-        }
-    }
-
     /// The log refused: the shard loads anew, or is at its end.
     fn shard_refused(&mut self, partition: PartitionIndex, error: PartitionError, context: &mut Context) {
         let Some(mut shard) = self.groups.shards.remove(&partition) else {
             return;
         };
-        let passes = may_pass(&error);
-        self.end_shard(&mut shard, &refused(error), context);
-        // What was appended in this epoch is to be replayed as well, and replicated first.
+        let mut leadership = shard.leadership;
+        let log_end = shard.turn().map_or(Offset::ZERO, Turn::log_end);
+        let loads_anew = leadership.interrupted(&error, log_end);
+        self.end_shard(&mut shard, &Coordinator::refusal(Refusal::Log(error)), context);
         let topics = Arc::clone(&self.groups.topics);
-        let mut next = Shard::new(shard.id, shard.epoch, shard.log_end, topics, context);
-        next.phase = if passes { Phase::Loading } else { Phase::Ended };
-        next.retry_at = context.now + LOAD_RETRY.0;
+        let mut next = Shard::new(shard.id, shard.epoch, leadership, topics, context);
+        if !loads_anew {
+            next.phase = Phase::Ended;
+        }
         self.groups.shards.insert(partition, next);
     }
 
-    /// It serves no more: everybody is told, and may find what it asked for done or not.
+    /// It serves no more: everybody who waits is told, and may find what it asked for done or not.
     pub(super) fn end_shard(&mut self, shard: &mut Shard, why: &PartitionError, context: &mut Context) {
         for (stream, handle) in std::mem::take(&mut shard.streams) {
             self.end_stream(handle, Some(stream), why.clone(), context);
@@ -440,7 +473,39 @@ impl Process {
         }
     }
 
-    fn group_now(&self, context: &Context) -> Now {
+    /// Now and then: what a coordinator holds is what a replay of its log gives.
+    fn compare_with_log(&self, partition: PartitionIndex, context: &mut Context) {
+        if !context.random.per_mille(10) {
+            return;
+        }
+        let Some(shard) = self.groups.shards.get(&partition) else {
+            return;
+        };
+        let Ok(turn) = shard.turn() else { return };
+        let Ok(target) = self.target(shard.id) else { return };
+        let log = target.replica.log();
+        let is_settled = !turn.is_appending()
+            && log.log_end() == turn.log_end()
+            && log.written_end() == log.log_end()
+            && self.check_shard(partition, context).is_ok();
+        if !is_settled {
+            return;
+        }
+        let mut replayed = State::default();
+        for batch in self.disk.read(shard.id, Offset::ZERO, log.log_end(), usize::MAX) {
+            for record in batch.records.iter().flat_map(|records| records.iter()) {
+                replayed.replay(record);
+            }
+        }
+        if replayed != *turn.machine().latest() {
+            let (broker, id) = (self.broker, shard.id);
+            let why =
+                format!("the coordinator of {id} on broker {broker} holds another state than its log gives");
+            context.history.fail(Invariant::G12, &why);
+        }
+    }
+
+    pub(super) fn group_now(&self, context: &Context) -> Now {
         Now {
             monotonic: self.local(context),
             // Every wall clock tells the same: offsets are kept for days, and a run lasts for minutes.
@@ -449,16 +514,7 @@ impl Process {
     }
 }
 
-fn fresh(topics: Arc<Topics>, context: &Context) -> Coordinator {
-    let config = GroupConfig {
-        heartbeat_interval: context.config.group_heartbeat,
-        session_timeout: context.config.group_session,
-        ..GroupConfig::default()
-    };
-    Coordinator::new(config, topics)
-}
-
-/// What a record says that became of a member, once it is replicated.
+/// What a record says of a member, once it is replicated.
 fn of_member(record: &Record) -> Option<What> {
     let Record::Member { group, member, value } = record else {
         return None;

@@ -492,7 +492,7 @@ impl Member {
             request,
             group: Self::group(),
             partition: id,
-            offset,
+            offset: Some(offset),
         });
         let ask = Ask::Commit {
             group: self.group.clone(),

@@ -1,6 +1,7 @@
 //! The clients of a run, each a machine of its own.
 
 mod asker;
+mod keeper;
 mod leaders;
 mod member;
 mod producer;
@@ -18,6 +19,7 @@ use crate::message::{Address, Site};
 use crate::network::Heard;
 
 use asker::Asker;
+use keeper::Keeper;
 use member::Member;
 use producer::Producer;
 use reader::Reader;
@@ -42,6 +44,7 @@ enum Client {
     Reader(Reader),
     Asker(Asker),
     Member(Member),
+    Keeper(Keeper),
 }
 
 impl Clients {
@@ -64,6 +67,8 @@ impl Clients {
             let member = Member::new(clients.next(), number);
             clients.add(Client::Member(member), context);
         }
+        let keeper = Keeper::new(clients.next());
+        clients.add(Client::Keeper(keeper), context);
         clients
     }
 
@@ -105,6 +110,7 @@ impl Clients {
             Client::Reader(reader) => reader.tick(context),
             Client::Asker(asker) => asker.tick(context),
             Client::Member(member) => member.tick(context),
+            Client::Keeper(keeper) => keeper.tick(context),
         }
     }
 
@@ -153,7 +159,7 @@ impl Clients {
             match &mut slot.client {
                 Client::Producer(producer) => producer.is_stopping = true,
                 Client::Asker(asker) => asker.is_stopping = true,
-                Client::Reader(_) | Client::Member(_) => {}
+                Client::Reader(_) | Client::Member(_) | Client::Keeper(_) => {}
             }
         }
     }
@@ -162,7 +168,7 @@ impl Clients {
     pub(crate) fn are_done_sending(&self) -> bool {
         self.slots.iter().all(|slot| match &slot.client {
             Client::Producer(producer) => producer.is_idle(),
-            Client::Reader(_) | Client::Asker(_) | Client::Member(_) => true,
+            Client::Reader(_) | Client::Asker(_) | Client::Member(_) | Client::Keeper(_) => true,
         })
     }
 
@@ -220,7 +226,7 @@ impl Clients {
     fn reader(&self, id: Option<u32>) -> Option<&Reader> {
         match &self.slots.get(id? as usize)?.client {
             Client::Reader(reader) => Some(reader),
-            Client::Producer(_) | Client::Asker(_) | Client::Member(_) => None,
+            Client::Producer(_) | Client::Asker(_) | Client::Member(_) | Client::Keeper(_) => None,
         }
     }
 
@@ -250,6 +256,7 @@ impl Client {
             Self::Reader(reader) => reader.hear(heard, context),
             Self::Asker(asker) => asker.hear(heard, context),
             Self::Member(member) => member.hear(heard, context),
+            Self::Keeper(keeper) => keeper.hear(heard, context),
         }
     }
 }

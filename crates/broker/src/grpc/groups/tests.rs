@@ -27,8 +27,8 @@ use tonic::transport::{Channel, Server};
 
 use super::super::Listener;
 use super::GroupsService;
+use crate::coordinator::memory_log::MemoryLog;
 use crate::group::Groups;
-use crate::group::memory_log::MemoryLog;
 use crate::group::tests::topics;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -113,9 +113,16 @@ impl Rig {
         );
         if leader == 1 {
             for partition in (0..CONSUMER_OFFSETS_PARTITIONS).map(PartitionIndex) {
-                groups.lead(partition, LeaderEpoch(4), log.elect(partition, 4));
+                groups
+                    .runtime()
+                    .lead(partition, LeaderEpoch(4), log.elect(partition, 4));
             }
-            while groups.serving_count() < CONSUMER_OFFSETS_PARTITIONS as usize {
+            while groups
+                .runtime()
+                .shards()
+                .values()
+                .any(|shard| shard.check().is_err())
+            {
                 tokio::task::yield_now().await;
             }
         }
@@ -537,7 +544,7 @@ async fn a_wrong_broker_names_the_right_one() {
         .into_inner();
     let ended = events.message().await.unwrap().unwrap().event;
     assert!(matches!(ended, Some(Event::Ended(error)) if error.leader == Some(right)));
-    assert_eq!(rig.groups.serving_count(), 0);
+    assert!(rig.groups.runtime().shards().is_empty());
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! [`OffsetsLog`] over this broker's replicas.
+//! [`StateLog`] over this broker's replicas.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tidelog_types::{
 };
 use tokio::sync::Notify;
 
-use super::log::{OffsetsLog, ReadRecords};
+use super::log::{ReadRecords, StateLog};
 use crate::partition::{
     Acks, DiskUse, FetchSpec, OffsetQuery, Partition, PartitionFetch, Produce, ReplicaManager,
 };
@@ -18,26 +18,29 @@ use crate::partition::{
 /// The newest cluster image.
 pub(crate) type Images = Arc<dyn Fn() -> Arc<ClusterImage> + Send + Sync>;
 
-/// The replicas of `__consumer_offsets` on this broker.
+/// The replicas of a state topic on this broker.
 pub struct ReplicaLog {
     replicas: Arc<ReplicaManager>,
     images: Images,
+    topic: TopicName,
 }
 
 impl ReplicaLog {
     /// Over these replicas. The topic's id is looked up in the newest image.
-    pub fn new(replicas: Arc<ReplicaManager>, images: Images) -> Self {
-        Self { replicas, images }
+    pub fn new(replicas: Arc<ReplicaManager>, images: Images, topic: TopicName) -> Self {
+        Self {
+            replicas,
+            images,
+            topic,
+        }
     }
 
     fn partition(&self, partition: PartitionIndex) -> Result<Arc<Partition>, PartitionError> {
         let image = (self.images)();
-        let topic = image
-            .topic_by_name(&TopicName::consumer_offsets())
-            .ok_or_else(|| {
-                let message = "the topic __consumer_offsets does not exist yet";
-                PartitionError::new(ErrorCode::NotLeaderOrFollower, message)
-            })?;
+        let topic = image.topic_by_name(&self.topic).ok_or_else(|| {
+            let message = format!("the topic {} does not exist yet", self.topic);
+            PartitionError::new(ErrorCode::NotLeaderOrFollower, message)
+        })?;
         self.replicas.target(TopicIdPartition {
             topic_id: topic.id,
             partition,
@@ -45,7 +48,7 @@ impl ReplicaLog {
     }
 }
 
-impl OffsetsLog for ReplicaLog {
+impl StateLog for ReplicaLog {
     fn check(&self, partition: PartitionIndex, epoch: LeaderEpoch) -> Result<(), PartitionError> {
         self.partition(partition)?.high_watermark(epoch).map(drop)
     }

@@ -1,4 +1,4 @@
-//! An [`OffsetsLog`] in memory for tests: replication can be held back, appends refused, leadership taken away.
+//! A [`StateLog`] in memory for tests: replication can be held back, appends refused, leadership taken away.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tidelog_record::Batch;
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, PartitionIndex};
 use tokio::sync::Notify;
 
-use super::log::{OffsetsLog, ReadRecords};
+use super::log::{ReadRecords, StateLog};
 
 #[derive(Default)]
 pub(crate) struct MemoryLog {
@@ -118,7 +118,7 @@ impl MemoryLog {
     }
 }
 
-impl OffsetsLog for MemoryLog {
+impl StateLog for MemoryLog {
     fn check(&self, partition: PartitionIndex, epoch: LeaderEpoch) -> Result<(), PartitionError> {
         self.led(partition, epoch, |_| Ok(()))
     }

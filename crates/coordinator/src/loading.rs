@@ -1,7 +1,8 @@
 //! How far a partition must be replayed before its coordinator serves (G12).
 //!
-//! Everything below where the leadership began (the leader-epoch start offset) belongs to the state: nothing is appended in this epoch before
-//! the coordinator does so itself. And it must be committed: the state answers clients, and what is not committed yet may be lost.
+//! Everything below where the leadership began (the leader-epoch start offset) belongs to the state: nothing is appended
+//! in this epoch before the coordinator does so itself. And it must be committed: the state answers clients, and what is
+//! not committed yet may be lost.
 
 use tidelog_types::Offset;
 use tidelog_types::mutant::{self, Mutant};
@@ -9,7 +10,7 @@ use tidelog_types::mutant::{self, Mutant};
 /// A replay under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loading {
-    start_offset: Offset,
+    end: Offset,
     next: Offset,
 }
 
@@ -20,24 +21,29 @@ pub enum LoadStep {
     Read(Offset),
     /// What is left is not committed yet: wait until the high watermark is above this, then read on.
     Wait(Offset),
-    /// Everything was replayed: [`crate::Coordinator::start`].
+    /// Everything was replayed: [`crate::Turn::new`].
     Ready,
-    /// The partition ends there, before where the leadership began, and all of it is committed: it lacks records.
+    /// The partition ends there, below where it must reach, and all of it is committed: it lacks records.
     Damaged(Offset),
 }
 
 impl Loading {
-    /// A replay of a partition from its start, for a leadership that began at `start_offset`.
-    pub const fn new(start_offset: Offset) -> Self {
+    /// A replay of a partition from its start, for a state that reaches up to `end`.
+    pub const fn new(end: Offset) -> Self {
         Self {
-            start_offset,
+            end,
             next: Offset::ZERO,
         }
     }
 
+    /// Up to where the log belongs to the state.
+    pub const fn end(&self) -> Offset {
+        self.end
+    }
+
     /// The first step.
     pub fn first(&self) -> LoadStep {
-        if self.next >= self.start_offset {
+        if self.next >= self.end {
             LoadStep::Ready
         } else {
             LoadStep::Read(self.next)
@@ -48,11 +54,11 @@ impl Loading {
     pub fn read(&mut self, next: Offset, high_watermark: Offset) -> LoadStep {
         let got_nothing = next <= self.next;
         self.next = self.next.max(next);
-        if self.next >= self.start_offset || mutant::is_on(Mutant::ServeBeforeReplayed) {
+        if self.next >= self.end || mutant::is_on(Mutant::ServeBeforeReplayed) {
             LoadStep::Ready
         } else if !got_nothing {
             LoadStep::Read(self.next)
-        } else if high_watermark < self.start_offset {
+        } else if high_watermark < self.end {
             LoadStep::Wait(high_watermark)
         } else {
             LoadStep::Damaged(self.next)

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use tidelog_record::Batch;
 use tidelog_types::{LeaderEpoch, Offset, PartitionError, PartitionIndex};
 
-/// The partitions of `__consumer_offsets` that this broker leads.
+/// The partitions of a state topic that this broker leads.
 ///
 /// Every call names the leader epoch it is for: once that leadership is over, each of them fails, with NOT_LEADER_OR_FOLLOWER
 /// or FENCED_LEADER_EPOCH. So a shard that has not heard yet that it was deposed appends nothing and reads nothing.
-pub trait OffsetsLog: Send + Sync + 'static {
+pub trait StateLog: Send + Sync + 'static {
     /// Whether this broker still serves as the leader of this epoch, as far as it knows. Cheap: asked for every request, so that
     /// one that was deposed or cut off does not answer the past as the present.
     fn check(&self, partition: PartitionIndex, epoch: LeaderEpoch) -> Result<(), PartitionError>;

@@ -1,24 +1,23 @@
-//! Replaying a partition into a coordinator.
+//! Replaying a partition into a machine.
 
-use tidelog_group::{Coordinator, LoadStep, Loading};
+use tidelog_coordinator::{LoadStep, Loading, Machine as _};
 use tidelog_record::{Batch, DEFAULT_OPENED_BYTES};
-use tidelog_types::{ErrorCode, Offset, PartitionError};
+use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, PartitionIndex};
 
-use super::codec;
-use super::log::OffsetsLog;
-use super::shard::Leadership;
+use super::kind::Kind;
+use super::log::StateLog;
 
 /// How much is read at a time, bytes.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// Replays everything below where the leadership began, and waits until the high watermark is there ([`Loading`]).
-pub(super) async fn load<L: OffsetsLog>(
+/// Replays what belongs to the state, and waits until the high watermark covers it.
+pub(super) async fn load<K: Kind, L: StateLog>(
     log: &L,
-    leadership: &Leadership,
-    coordinator: &mut Coordinator,
+    partition: PartitionIndex,
+    epoch: LeaderEpoch,
+    mut loading: Loading,
+    machine: &mut K::Machine,
 ) -> Result<(), PartitionError> {
-    let (partition, epoch) = (leadership.partition, leadership.epoch);
-    let mut loading = Loading::new(leadership.start_offset);
     let mut step = loading.first();
     let mut next = Offset::ZERO;
     loop {
@@ -29,21 +28,26 @@ pub(super) async fn load<L: OffsetsLog>(
                 log.high_watermark_above(partition, epoch, above).await?;
             }
             LoadStep::Damaged(end) => {
+                let topic = K::state_topic();
                 return Err(damaged(format!(
-                    "__consumer_offsets-{partition} ends at {end} and should end at {}",
-                    leadership.start_offset
+                    "{topic}-{partition} ends at {end} and should end at {}",
+                    loading.end()
                 )));
             }
         }
         let read = log.read(partition, epoch, next, READ_BYTES).await?;
         for bytes in &read.batches {
-            replay(bytes.clone(), next, coordinator)?;
+            replay::<K>(bytes.clone(), next, machine)?;
         }
         step = loading.read(read.next.max(next), read.high_watermark);
     }
 }
 
-fn replay(bytes: bytes::Bytes, from: Offset, coordinator: &mut Coordinator) -> Result<(), PartitionError> {
+fn replay<K: Kind>(
+    bytes: bytes::Bytes,
+    from: Offset,
+    machine: &mut K::Machine,
+) -> Result<(), PartitionError> {
     let batch = Batch::framed(bytes).map_err(damaged)?;
     let records = batch.open(DEFAULT_OPENED_BYTES).map_err(damaged)?;
     for record in &records {
@@ -53,15 +57,16 @@ fn replay(bytes: bytes::Bytes, from: Offset, coordinator: &mut Coordinator) -> R
             continue;
         }
         let Some(key) = record.key else { continue };
-        match codec::decode(key, record.value).map_err(damaged)? {
-            Some(record) => coordinator.replay(&record),
+        match K::decode(key, record.value).map_err(damaged)? {
+            Some(record) => machine.replay(&record),
             None => tracing::warn!(offset = %record.offset, "skipped a record that only newer brokers know"),
         }
     }
     Ok(())
 }
 
-/// Damage is never skipped: a group without an offset that it was acknowledged would read from elsewhere, silently.
+/// Damage is never skipped: a coordinator without a record that was acknowledged would answer wrongly, and nothing would
+/// show it.
 fn damaged(what: impl std::fmt::Display) -> PartitionError {
     PartitionError::new(ErrorCode::CorruptMessage, format!("{what}"))
 }
