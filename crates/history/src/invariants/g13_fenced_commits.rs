@@ -26,25 +26,3 @@ impl Check for FencedCommits {
         }
     }
 }
-
-#[cfg(test)]
-pub(super) fn cases() -> super::tests::Cases {
-    use crate::script::*;
-    let taken = |member: Option<u32>, held| {
-        history([What::CommitTaken {
-            group: name("g"),
-            member: member.map(|epoch| (name("m"), epoch)),
-            held,
-        }])
-    };
-    super::tests::Cases {
-        bad: vec![
-            ("of an older epoch", taken(Some(3), Some(4))),
-            ("of a removed member", taken(Some(3), None)),
-        ],
-        good: vec![
-            ("of a member in its epoch", taken(Some(4), Some(4))),
-            ("of a consumer that is no member", taken(None, None)),
-        ],
-    }
-}

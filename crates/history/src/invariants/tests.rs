@@ -1,5 +1,37 @@
 //! Every invariant is shown histories that it must reject, and as like as possible ones that it must accept.
 
+mod c01_none_lost;
+mod c02_one_value;
+mod c03_no_phantom;
+mod c04_at_most_once;
+mod c05_later_is_higher;
+mod c06_send_order;
+mod c07_no_gap;
+mod c08_end_covers_acknowledged;
+mod c09_stays_readable;
+mod c10_below_high_watermark;
+mod c11_within_log;
+mod g12_commits_stay;
+mod g13_fenced_commits;
+mod g14_one_owner;
+mod g15_all_delivered;
+mod l31_lives_when_healed;
+mod m26_one_sequence;
+mod m27_commands_stay;
+mod m28_epochs_rise;
+mod m29_leader_is_member;
+mod m30_votes_stay;
+mod r16_replicas_agree;
+mod r17_leaders_are_complete;
+mod r18_members_are_durable;
+mod r19_counts_every_member;
+mod r20_one_leader;
+mod r21_epochs_rise;
+mod r22_high_watermark_rises;
+mod r23_committed_is_kept;
+mod r24_durable_when_acknowledged;
+mod r25_producers_replayed;
+
 use crate::checker::check;
 use crate::event::Event;
 use crate::invariant::Invariant;
@@ -38,7 +70,7 @@ macro_rules! each {
         $(
             #[test]
             fn $file() {
-                judge(Invariant::$invariant, &super::$file::cases());
+                judge(Invariant::$invariant, &$file::cases());
             }
         )*
 
