@@ -33,7 +33,14 @@ const TOLD: [(&str, &[&str]); 4] = [
     ("client", &["client"]),
     (
         "pure",
-        &["cluster", "coordinator", "group", "producer", "replica"],
+        &[
+            "cluster",
+            "coordinator",
+            "group",
+            "log",
+            "producer",
+            "replica",
+        ],
     ),
 ];
 

@@ -1,7 +1,7 @@
 //! How fast a data directory takes batches: throughput with everything shared, and the latency of one small append alone.
 //!
 //! ```text
-//! cargo run --release -p tidelog-storage --features conformance --example append_bench -- [DIR] [GIB] [MEMORY_MIB]
+//! cargo run --release -p tidelog-storage --example append_bench -- [DIR] [GIB] [MEMORY_MIB]
 //! ```
 
 use std::collections::HashMap;
@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use parking_lot::{Condvar, Mutex};
-use tidelog_storage::conformance::BatchSpec;
-use tidelog_storage::{Append, LogStore, Progress, RocksOptions, RocksStore, StoreError, StoreListener};
+use tidelog_log::conformance::BatchSpec;
+use tidelog_log::{Append, LogStore, Progress, StoreError, StoreListener};
+use tidelog_storage::{RocksOptions, RocksStore};
 use tidelog_types::{
     BrokerId, DirectoryId, LocalPartition, Offset, PartitionIndex, TopicId, TopicIdPartition,
 };

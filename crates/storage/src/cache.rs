@@ -4,9 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tidelog_log::ReadBatches;
 use tidelog_types::{BatchInfo, LocalPartition, Offset};
-
-use crate::ReadBatches;
 
 /// What an entry takes beside its bytes, roughly, bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 96;

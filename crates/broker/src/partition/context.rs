@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
+use tidelog_log::{LogStore, StoreError};
 use tidelog_replica::{IsrChangeOutcome, IsrProposal, Settings};
-use tidelog_storage::{LogStore, StoreError};
 use tidelog_types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionError, TopicIdPartition};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_log::{LogStore, StoreError, Truncate};
 use tidelog_record::BatchView;
 use tidelog_replica::{Effect, IsrProposal, LostProduces, ProducerTable};
-use tidelog_storage::{LogStore, StoreError, Truncate};
 use tidelog_types::{LocalPartition, Offset, ProducerState};
 
 use super::context::{LinkWork, Role, RoleChange};

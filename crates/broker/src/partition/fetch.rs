@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidelog_log::{ReadBatches, StoreError};
 use tidelog_replica::ConsumerRead;
-use tidelog_storage::{ReadBatches, StoreError};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError};
 use tokio::sync::Notify;
 

@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use tidelog_log::{Append, BatchToAppend, ReadBatches};
 use tidelog_record::Batch;
 use tidelog_replica::messages::FetchAnswer;
 use tidelog_replica::{
     DivergingEpoch, FetchPosition, FetchedFromLeader, FollowerDurable, FollowerFetch, FollowerFetchAnswer,
 };
-use tidelog_storage::{Append, BatchToAppend, ReadBatches};
 use tidelog_types::{BrokerId, LeaderEpoch, Offset, PartitionError, TopicIdPartition};
 
 use super::context::{DiskUse, LinkWork};

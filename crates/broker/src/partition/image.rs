@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidelog_cluster::image::{ClusterImage, ImageDelta};
+use tidelog_log::StoreError;
 use tidelog_replica::{Assignment, Replica};
-use tidelog_storage::StoreError;
 use tidelog_types::{BrokerEpoch, BrokerId, TopicId, TopicIdPartition};
 
 use super::context::{Role, RoleChange};

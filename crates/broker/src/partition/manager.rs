@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tidelog_cluster::image::ClusterImage;
+use tidelog_log::{LogStore, PartitionLog, Progress, StoreError, StoreListener};
 use tidelog_replica::{LogState, PartitionStatus, Replica, Settings};
-use tidelog_storage::{LogStore, PartitionLog, Progress, StoreError, StoreListener};
 use tidelog_types::{BrokerEpoch, BrokerId, ErrorCode, LocalPartition, PartitionError, TopicIdPartition};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};

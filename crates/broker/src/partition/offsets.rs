@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tidelog_record::{Batch, DEFAULT_OPENED_BYTES};
 #[cfg(doc)]
-use tidelog_storage::LogStore;
+use tidelog_log::LogStore;
+use tidelog_record::{Batch, DEFAULT_OPENED_BYTES};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError};
 
 use super::partition::Partition;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_log::{Append, BatchToAppend};
 use tidelog_record::Batch;
 use tidelog_replica::{AppendRequest, Appended};
-use tidelog_storage::{Append, BatchToAppend};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 

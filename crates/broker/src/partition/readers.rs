@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidelog_storage::StoreError;
+use tidelog_log::StoreError;
 use tokio::sync::Semaphore;
 
 #[derive(Clone)]

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tidelog_cluster::command::{BrokerIncarnation, Command, CreateTopic, DeleteTopic, RegisterBroker};
 use tidelog_cluster::decide::decide;
 use tidelog_cluster::image::{ClusterImage, MetadataIndex};
+use tidelog_log::{LogStore as _, MemoryStore};
 use tidelog_record::{Batch, BatchBuilder, Compression, NewRecord};
 use tidelog_replica::{IsrChangeOutcome, Settings};
-use tidelog_storage::{LogStore as _, MemoryStore};
 use tidelog_types::{BrokerId, DirectoryId, PartitionIndex, TopicId, TopicIdPartition};
 use uuid::Uuid;
 

@@ -29,10 +29,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tidelog_group::{GroupConfig, Topics};
+use tidelog_log::StoreError;
 use tidelog_metadata::peer::{Lane, PeerPool};
 use tidelog_metadata::{Metadata, MetadataConfig, RaftConfig};
 use tidelog_replica::Settings;
-use tidelog_storage::{OpenError, RocksOptions, RocksStore, StoreError, create_dir_durably};
+use tidelog_storage::{OpenError, RocksOptions, RocksStore, create_dir_durably};
 use tidelog_types::{DirectoryId, TopicName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

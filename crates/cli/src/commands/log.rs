@@ -9,8 +9,9 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tidelog_log::StoredPartition;
 use tidelog_record::{Batch, MAX_OPENED_BYTES};
-use tidelog_storage::{ReadOnlyStore, RocksStore, StoredPartition};
+use tidelog_storage::{ReadOnlyStore, RocksStore};
 use tidelog_types::{BatchInfo, Offset};
 use uuid::Uuid;
 

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use tempfile::TempDir;
+use tidelog_log::{Append, BatchToAppend, LogStore, Progress, StoreError, StoreListener};
 use tidelog_record::{Batch, BatchBuilder, Compression, HeaderRef, NewRecord};
-use tidelog_storage::{
-    Append, BatchToAppend, LogStore, Progress, RocksOptions, RocksStore, StoreError, StoreListener,
-};
+use tidelog_storage::{RocksOptions, RocksStore};
 use tidelog_types::{
     BrokerId, DirectoryId, EpochEntry, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicIdPartition,
 };

@@ -11,13 +11,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use tidelog_log::StoreError;
 use tidelog_types::{BrokerId, ClusterId, DirectoryId, LocalPartition, Offset, TopicIdPartition};
 
 use super::codec::{self, DecodeError, DirectoryIdentity};
 use super::db::{Db, Family};
 use super::keys::{self, FORMAT_VERSION, MetaKind};
 use super::options::RocksOptions;
-use crate::StoreError;
 
 /// Whose data directory it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

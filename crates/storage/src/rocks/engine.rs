@@ -1,9 +1,12 @@
 //! The two things that happen to the database: a write and a sync.
 
+#[cfg(test)]
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rocksdb::WriteOptions;
+use tidelog_log::StoreError;
 
 use super::db::{Changes, Db};
-use crate::StoreError;
 
 /// Writes and syncs, and turns either's failure into the store's.
 pub(crate) struct Engine {
@@ -16,9 +19,32 @@ pub(crate) struct Engine {
 #[cfg(test)]
 #[derive(Default)]
 pub(crate) struct Faults {
-    pub(crate) fail_writes: std::sync::atomic::AtomicBool,
-    pub(crate) fail_syncs: std::sync::atomic::AtomicBool,
-    pub(crate) hold_compactions: std::sync::atomic::AtomicBool,
+    writes_fail: AtomicBool,
+    syncs_fail: AtomicBool,
+    compactions_wait: AtomicBool,
+}
+
+#[cfg(test)]
+impl Faults {
+    /// Fails every write from now on, or none.
+    pub(crate) fn fail_writes(&self, fail: bool) {
+        self.writes_fail.store(fail, Ordering::SeqCst);
+    }
+
+    /// Fails every sync from now on, or none.
+    pub(crate) fn fail_syncs(&self, fail: bool) {
+        self.syncs_fail.store(fail, Ordering::SeqCst);
+    }
+
+    /// Compactions begin and do nothing until the store closes.
+    pub(crate) fn hold_compactions(&self) {
+        self.compactions_wait.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether compactions are held.
+    pub(crate) fn holds_compactions(&self) -> bool {
+        self.compactions_wait.load(Ordering::SeqCst)
+    }
 }
 
 impl Engine {
@@ -33,7 +59,7 @@ impl Engine {
     /// Writes to WAL and memtable. With `sync`, the WAL up to here is on stable storage when it returns.
     pub(crate) fn write(&self, changes: Changes, sync: bool) -> Result<(), StoreError> {
         #[cfg(test)]
-        if self.faults.fail_writes.load(std::sync::atomic::Ordering::SeqCst) {
+        if self.faults.writes_fail.load(Ordering::SeqCst) {
             return Err(StoreError::Failed("a write failed: injected".to_owned()));
         }
         let mut options = WriteOptions::default();
@@ -47,7 +73,7 @@ impl Engine {
     /// Brings everything written so far to stable storage.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         #[cfg(test)]
-        if self.faults.fail_syncs.load(std::sync::atomic::Ordering::SeqCst) {
+        if self.faults.syncs_fail.load(Ordering::SeqCst) {
             return Err(StoreError::Failed("a sync failed: injected".to_owned()));
         }
         self.db

@@ -3,8 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-
-use crate::{Progress, StoreError, StoreListener};
+use tidelog_log::{Progress, StoreError, StoreListener};
 
 /// Reports to the listener, so that nothing is reported durable after a failure.
 pub(crate) struct Health {
@@ -64,7 +63,7 @@ mod tests {
     use tidelog_types::{LocalPartition, Offset};
 
     use super::*;
-    use crate::conformance::Recorder;
+    use tidelog_log::conformance::Recorder;
 
     #[test]
     fn after_a_failure_only_the_first_is_told_and_nothing_else() {

@@ -41,6 +41,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
+use tidelog_log::{
+    Append, LogStore, PartitionLog, ReadBatches, StoreError, StoreListener, StoredPartition, Truncate,
+};
 use tidelog_types::{ClusterId, LocalPartition, Offset, TopicIdPartition};
 
 pub use background::BackgroundWatch;
@@ -64,9 +67,6 @@ use self::syncer::Tickets;
 use self::upkeep::Upkeep;
 use self::writer::Writer;
 use crate::cache::TailCache;
-use crate::{
-    Append, LogStore, PartitionLog, ReadBatches, StoreError, StoreListener, StoredPartition, Truncate,
-};
 
 /// A filesystem's size, and what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use parking_lot::{Condvar, Mutex};
+use tidelog_log::{Append, StoreError, Truncate};
 use tidelog_types::{ClusterId, LocalPartition, Offset, TopicIdPartition};
-
-use crate::{Append, StoreError, Truncate};
 
 /// Most bytes of appends that one write takes together, unless one append alone is larger.
 pub(crate) const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use tidelog_log::{PartitionLog, StoreError, StoredPartition};
 use tidelog_types::{LocalPartition, Offset};
 
 use super::db::Db;
@@ -11,7 +12,6 @@ use super::options::{Budget, MIN_MEMORY_BUDGET_BYTES};
 use super::reader::{self, Batches};
 use super::recovery;
 use super::tails::{Bounds, Tails};
-use crate::{PartitionLog, StoreError, StoredPartition};
 
 /// A data directory, opened to be looked into: nothing in it is changed. It shows what was there at the opening.
 pub struct ReadOnlyStore {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use rocksdb::DBRawIterator;
+use tidelog_log::{PartitionLog, ReadBatches, StoreError};
 use tidelog_types::{EpochEntry, LocalPartition, Offset};
 
 use super::codec;
@@ -10,7 +11,6 @@ use super::engine::failed;
 use super::keys::{self, StateId, StateKind};
 use super::tails::Bounds;
 use crate::batch_header::BatchHeader;
-use crate::{PartitionLog, ReadBatches, StoreError};
 
 /// The batches of one partition that begin in a range, in offset order, each verified. An item is an error where one is damaged, and
 /// those behind it follow as far as RocksDB can find them.
@@ -321,7 +321,7 @@ pub(crate) fn corrupt_state(local: LocalPartition, what: String) -> StoreError {
     corrupt_at(local, Offset::ZERO, what)
 }
 
-/// See [`crate::LogStore::offset_for_timestamp`].
+/// See [`tidelog_log::LogStore::offset_for_timestamp`].
 pub(crate) fn offset_for_timestamp(
     db: &Db,
     local: LocalPartition,

@@ -157,13 +157,7 @@ fn reclaim(shared: &Shared, trimmed: HashMap<LocalPartition, Offset>, deleted: &
 
 fn compact(shared: &Shared, from: &[u8], until: &[u8]) {
     #[cfg(test)]
-    while shared
-        .engine
-        .faults
-        .hold_compactions
-        .load(std::sync::atomic::Ordering::SeqCst)
-        && !shared.to_reclaim.is_stopped()
-    {
+    while shared.engine.faults.holds_compactions() && !shared.to_reclaim.is_stopped() {
         std::thread::yield_now();
     }
     if shared.to_reclaim.is_stopped() {

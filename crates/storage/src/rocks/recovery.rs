@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use rocksdb::DB;
+use tidelog_log::StoreError;
 use tidelog_types::{LocalPartition, Offset, TopicIdPartition};
 
 use super::codec;
@@ -16,7 +17,6 @@ use super::sync_mark::SyncMark;
 use super::tails::{Tail, Tails};
 use super::times::TimeCursor;
 use super::writer::LogTail;
-use crate::StoreError;
 
 /// Opens a directory's database without changing anything in it, not even RocksDB's own log.
 pub(crate) fn open_read_only(layout: &Layout, budget: &Budget) -> Result<Db, OpenError> {

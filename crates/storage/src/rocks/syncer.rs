@@ -4,17 +4,15 @@
 //! 2. The syncer takes the newest ticket *before* it syncs the WAL, so that the sync covers everything up to it.
 //! 3. After the sync it reports that ticket's progress durable: never a position that it read afterwards.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
-use tidelog_types::LocalPartition;
+use tidelog_log::Progress;
 use tidelog_types::crash::point;
 
 use super::engine::Engine;
 use super::health::Health;
-use crate::Progress;
 
 /// What writer and syncer share.
 #[derive(Default)]
@@ -100,47 +98,7 @@ pub(crate) fn run(tickets: &Arc<Tickets>, engine: &Engine, health: &Health) {
                 tickets.changed.wait(&mut state);
             }
         }
-        health.durable(&merged(progress));
+        health.durable(&Progress::merged(progress));
         point("crash:storage/sync/told");
-    }
-}
-
-/// Leaves of each partition's successive ends the last of every rise.
-fn merged(progress: Vec<Progress>) -> Vec<Progress> {
-    let mut merged: Vec<Progress> = Vec::new();
-    let mut last: HashMap<LocalPartition, usize> = HashMap::new();
-    for step in progress {
-        match last.get(&step.partition) {
-            Some(&at) if merged[at].end <= step.end => merged[at].end = step.end,
-            _ => {
-                last.insert(step.partition, merged.len());
-                merged.push(step);
-            }
-        }
-    }
-    merged
-}
-
-#[cfg(test)]
-mod tests {
-    use tidelog_types::Offset;
-
-    use super::*;
-
-    #[test]
-    fn steps_merge_but_a_fall_stays_visible() {
-        let step = |local, end| Progress {
-            partition: LocalPartition(local),
-            end: Offset(end),
-        };
-        let steps = vec![
-            step(1, 5),
-            step(2, 3),
-            step(1, 9),
-            step(1, 4),
-            step(1, 6),
-            step(2, 3),
-        ];
-        assert_eq!(merged(steps), [step(1, 9), step(2, 3), step(1, 6)]);
     }
 }

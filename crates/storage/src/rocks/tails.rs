@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tidelog_log::{StoreError, StoredPartition};
 use tidelog_types::{LocalPartition, Offset, TopicIdPartition};
-
-use crate::{StoreError, StoredPartition};
 
 /// The partitions of a directory.
 #[derive(Default)]
@@ -55,7 +54,7 @@ impl Tail {
         *self.bounds.lock()
     }
 
-    /// How many bytes of batches are written: see [`crate::LogStore::size_bytes`].
+    /// How many bytes of batches are written: see [`tidelog_log::LogStore::size_bytes`].
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes.load(Ordering::Relaxed)
     }

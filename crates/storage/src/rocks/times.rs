@@ -10,6 +10,7 @@
 //! [`INTERVAL_BYTES`], the least that an interval has.
 
 use rocksdb::DBRawIterator;
+use tidelog_log::StoreError;
 use tidelog_types::{LocalPartition, Offset};
 
 use super::codec;
@@ -17,7 +18,6 @@ use super::db::{Changes, Db, Family};
 use super::engine::failed;
 use super::keys;
 use super::reader::{self, Batches};
-use crate::StoreError;
 
 /// How much of a partition lies between two entries, bytes.
 pub(crate) const INTERVAL_BYTES: u64 = 256 * 1024;

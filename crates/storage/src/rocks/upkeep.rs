@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use tidelog_log::StoreError;
 
 use super::background::BackgroundWatch;
 use super::shared::Shared;
 use super::sync_mark::SyncMark;
-use crate::StoreError;
 
 /// How often errors are looked for and the mark is written.
 const TICK: Duration = Duration::from_secs(1);

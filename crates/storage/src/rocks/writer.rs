@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tidelog_log::{Append, Progress, StoreError, Truncate};
 use tidelog_types::crash::point;
 use tidelog_types::{BatchInfo, ClusterId, LocalPartition, Offset, TopicIdPartition};
 
@@ -19,7 +20,6 @@ use super::reader;
 use super::shared::Shared;
 use super::tails::Tail;
 use super::times::{self, TimeCursor};
-use crate::{Append, Progress, StoreError, Truncate};
 
 /// The writer's own view of a log: what it will be once everything staged is written.
 #[derive(Debug, Clone, Copy)]

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use tidelog_log::PartitionLog;
 
 use super::*;
-use crate::PartitionLog;
 
 const CASES: u64 = 50;
 const PARTITIONS: u32 = 3;

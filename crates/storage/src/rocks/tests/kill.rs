@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command as Process, Stdio};
 
+use tidelog_log::conformance::{RefLog, Reference, Step};
 use tidelog_types::ProducerId;
 
 use super::*;
-use crate::conformance::reference::{RefLog, Reference, Step};
 
 const TEST: &str = "rocks::tests::kill::what_was_reported_durable_survives_a_kill";
 const DIR: &str = "TIDELOG_KILL_TEST_DIR";

@@ -1,5 +1,7 @@
 //! The contract of a broker's storage.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tidelog_types::{
     BatchInfo, EpochEntry, LocalPartition, Offset, ProducerId, ProducerState, TopicIdPartition,
@@ -44,7 +46,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// anything of it is written. To a partition that was deleted it does nothing, as do truncate, trim and checkpoint.
     fn append(&self, append: Append);
 
-    /// Enqueues the removal of everything from an offset on, synced before it is reported.
+    /// Enqueues the removal of everything from an offset on. It is synced before it is reported, as
+    /// written or as durable, and before anything is written behind it.
     fn truncate(&self, truncate: Truncate);
 
     /// Enqueues an advance of the log start offset: what lies below is unreadable at once, its space is freed later. A log
@@ -53,7 +56,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// truncation, would be taken for that of what was appended since.
     fn trim(&self, partition: LocalPartition, log_start: Offset);
 
-    /// Enqueues a note of the high watermark. Not synced by itself.
+    /// Enqueues a note of the high watermark, at most the log end. Not synced by itself. A log that
+    /// ends below its note has lost committed records: a store refuses to open on it.
     fn checkpoint(&self, partition: LocalPartition, high_watermark: Offset);
 
     /// Whole batches from the one that holds `from` (or the first after it) up to the first that begins at `until`, at most
@@ -107,13 +111,30 @@ pub trait StoreListener: Send + Sync + 'static {
     fn failed(&self, error: &StoreError);
 }
 
-/// Where a partition's log ends after a step.
+/// Where a partition's log ends after a step. `P` names the partition: stores number theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct Progress<P = LocalPartition> {
     /// The partition.
-    pub partition: LocalPartition,
+    pub partition: P,
     /// Its log end (written) or durable end (durable). After a truncation it is lower than the one reported before.
     pub end: Offset,
+}
+
+impl<P: Copy + Ord> Progress<P> {
+    /// Makes one report of several steps, given in order. Of each partition's rising ends only the last
+    /// is left, but a fall, which a truncation brings, stays visible. The result is in the order of
+    /// partitions.
+    pub fn merged(steps: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut merged: BTreeMap<P, Vec<Self>> = BTreeMap::new();
+        for step in steps {
+            let ends = merged.entry(step.partition).or_default();
+            match ends.last_mut() {
+                Some(last) if last.end <= step.end => last.end = step.end,
+                _ => ends.push(step),
+            }
+        }
+        merged.into_values().flatten().collect()
+    }
 }
 
 /// A partition in a data directory.
@@ -143,7 +164,7 @@ pub struct PartitionLog {
 impl PartitionLog {
     /// Brings what was noted at different times into line with the log's bounds: the high watermark lies between them, and of
     /// the epochs that end below the log start only the one that holds it is left, beginning there.
-    pub(crate) fn normalize(&mut self) {
+    pub fn normalize(&mut self) {
         self.high_watermark = self.high_watermark.max(self.log_start).min(self.log_end);
         let later = self
             .epochs
@@ -226,4 +247,26 @@ pub enum StoreError {
         /// Its number.
         local: LocalPartition,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_merge_but_a_fall_stays_visible() {
+        let step = |local, end| Progress {
+            partition: LocalPartition(local),
+            end: Offset(end),
+        };
+        let steps = [
+            step(1, 5),
+            step(2, 3),
+            step(1, 9),
+            step(1, 4),
+            step(1, 6),
+            step(2, 3),
+        ];
+        assert_eq!(Progress::merged(steps), [step(1, 9), step(1, 6), step(2, 3)]);
+    }
 }

@@ -55,21 +55,35 @@ pub(crate) enum Draw {
 
 /// A step as it is done.
 #[derive(Debug, Clone)]
-pub(crate) enum Step {
+pub enum Step {
+    /// Creates a partition, which gets that number.
     Create(TopicIdPartition, LocalPartition),
+    /// Deletes it.
     Delete(LocalPartition),
+    /// See [`LogStore::append`](crate::LogStore::append).
     Append(Append),
+    /// See [`LogStore::truncate`](crate::LogStore::truncate).
     Truncate(Truncate),
+    /// Advances the log start.
     Trim(LocalPartition, Offset),
+    /// Notes the high watermark.
     Checkpoint(LocalPartition, Offset),
+    /// See [`LogStore::read`](crate::LogStore::read).
     Read {
+        /// Where.
         local: LocalPartition,
+        /// The first offset.
         from: Offset,
+        /// The end of the offsets.
         until: Offset,
+        /// The most bytes, if more than one batch is read.
         max_bytes: usize,
     },
+    /// Looks a timestamp up, milliseconds.
     Find(LocalPartition, i64),
+    /// Stops the store and starts it again.
     Restart {
+        /// Whether it is closed before.
         orderly: bool,
     },
 }
@@ -96,8 +110,9 @@ pub(crate) fn draws() -> impl Strategy<Value = Draw> {
 
 /// Every partition that there should be.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reference {
-    pub(crate) logs: BTreeMap<LocalPartition, RefLog>,
+pub struct Reference {
+    /// By their number.
+    pub logs: BTreeMap<LocalPartition, RefLog>,
     created: u32,
     /// The last draw, as it came to be done.
     pub(crate) last: Option<Step>,
@@ -105,12 +120,16 @@ pub(crate) struct Reference {
 
 /// One of them.
 #[derive(Debug, Clone)]
-pub(crate) struct RefLog {
-    pub(crate) partition: TopicIdPartition,
-    pub(crate) start: Offset,
-    pub(crate) end: Offset,
+pub struct RefLog {
+    /// What it is a replica of.
+    pub partition: TopicIdPartition,
+    /// The first readable offset.
+    pub start: Offset,
+    /// The offset after the last batch.
+    pub end: Offset,
     high_watermark: Offset,
-    pub(crate) batches: Vec<BatchToAppend>,
+    /// Oldest first.
+    pub batches: Vec<BatchToAppend>,
     epochs: Vec<EpochEntry>,
     producers: BTreeMap<ProducerId, ProducerState>,
 }
@@ -124,7 +143,8 @@ impl Reference {
         }
     }
 
-    pub(crate) fn apply(&mut self, step: &Step) {
+    /// Does what a step does. Reads and restarts change nothing.
+    pub fn apply(&mut self, step: &Step) {
         match step {
             Step::Create(partition, local) => {
                 self.created += 1;
@@ -220,7 +240,9 @@ impl RefLog {
         }
     }
 
-    pub(crate) fn make_append(
+    /// An append at the log end. Each batch has a number of records, payload bytes, and milliseconds
+    /// that its timestamp is ahead of its base offset.
+    pub fn make_append(
         &self,
         partition: LocalPartition,
         batches: &[(u32, usize, i64)],
@@ -279,7 +301,8 @@ impl RefLog {
         }
     }
 
-    pub(crate) fn make_truncate(&self, partition: LocalPartition, to: Offset) -> Truncate {
+    /// A truncation, with the producers that it changes.
+    pub fn make_truncate(&self, partition: LocalPartition, to: Offset) -> Truncate {
         let mut truncate = Truncate {
             partition,
             to,
@@ -339,7 +362,8 @@ impl RefLog {
         }
     }
 
-    pub(crate) fn load(&self) -> PartitionLog {
+    /// What the log remembers.
+    pub fn load(&self) -> PartitionLog {
         let mut epochs = self.epochs.clone();
         while epochs.len() > 1 && epochs[1].start_offset <= self.start {
             epochs.remove(0);
@@ -374,7 +398,7 @@ impl RefLog {
 
     /// Checks the size that a store tells of it: exact before the first trim, at most 256 KiB too
     /// large after it.
-    pub(crate) fn check_size(&self, told: u64) {
+    pub fn check_size(&self, told: u64) {
         let exact: u64 = self.batches.iter().map(|batch| batch.bytes.len() as u64).sum();
         let spare = if self.start == Offset::ZERO { 0 } else { 256 * 1024 };
         assert!(

@@ -5,85 +5,52 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use proptest::test_runner::Config;
-use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
-use tidelog_types::{BrokerId, DirectoryId, LocalPartition, Offset};
-use uuid::Uuid;
+use proptest::test_runner::{Config, TestRunner};
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
+use tidelog_types::{LocalPartition, Offset};
 
 use super::recorder::Recorder;
 use super::reference::{Draw, RefLog, Reference, Step, draws};
-use crate::rocks::MIN_MEMORY_BUDGET_BYTES;
-use crate::{LogStore, MemoryStore, RocksOptions, RocksStore, StoreError, StoreListener, StoredPartition};
+use crate::{LogStore, StoreError, StoreListener, StoredPartition};
 
-/// Something to store on that can be started again.
-pub(crate) trait Subject: Sized {
+/// The longest history, in draws.
+const MAX_DRAWS: usize = 60;
+/// How many simpler histories are tried once one fails.
+const MAX_SHRINKS: u32 = 200;
+
+/// A store under test, with what it needs to start again.
+pub trait Subject: Sized {
+    /// An empty store.
     fn fresh(listener: Arc<dyn StoreListener>) -> Self;
+    /// The store.
     fn store(&self) -> &dyn LogStore;
-    /// Stops, in order or not, after everything was made durable, and starts on what is there.
+    /// Waits until a written end is reported durable.
+    fn wait_durable(&self, recorder: &Recorder, partition: LocalPartition, end: Offset) {
+        recorder.wait_durable(partition, end);
+    }
+    /// Stops after everything was made durable, in order or not, and starts on what is there.
+    #[must_use]
     fn restart(self, orderly: bool, listener: Arc<dyn StoreListener>) -> Self;
 }
 
-struct OnRocks {
-    store: Arc<RocksStore>,
-    dir: tempfile::TempDir,
-}
-
-impl OnRocks {
-    fn open(dir: tempfile::TempDir, listener: Arc<dyn StoreListener>) -> Self {
-        let broker = BrokerId::new(1).unwrap();
-        let options = RocksOptions {
-            memory_budget: MIN_MEMORY_BUDGET_BYTES,
-            ..RocksOptions::new(broker, None, DirectoryId(Uuid::nil()))
-        };
-        Self {
-            store: RocksStore::open(dir.path(), options, listener).unwrap(),
-            dir,
-        }
-    }
-}
-
-impl Subject for OnRocks {
-    fn fresh(listener: Arc<dyn StoreListener>) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), listener)
-    }
-
-    fn store(&self) -> &dyn LogStore {
-        &*self.store
-    }
-
-    fn restart(self, orderly: bool, listener: Arc<dyn StoreListener>) -> Self {
-        if orderly {
-            self.store.close().unwrap();
-        } else {
-            self.store.reclaim().unwrap();
-        }
-        drop(self.store);
-        let restarted = Self::open(self.dir, listener);
-        assert_eq!(restarted.store.directory().was_clean, orderly);
-        restarted
-    }
-}
-
-struct InMemory {
-    store: Arc<MemoryStore>,
-}
-
-impl Subject for InMemory {
-    fn fresh(listener: Arc<dyn StoreListener>) -> Self {
-        Self {
-            store: MemoryStore::auto(listener),
-        }
-    }
-
-    fn store(&self) -> &dyn LogStore {
-        &*self.store
-    }
-
-    fn restart(self, _orderly: bool, _listener: Arc<dyn StoreListener>) -> Self {
-        // Checkpoints, and trims that leave the log end where it is, cannot be waited for.
-        self.store.step_sync();
-        self.store.crash(0);
-        self
+/// Runs the suite: so many random histories.
+///
+/// # Panics
+/// With a short history that the store does not follow.
+pub fn check<S: Subject>(histories: u32) {
+    let config = Config {
+        cases: histories,
+        max_shrink_iters: MAX_SHRINKS,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let drawn = Histories::sequential_strategy(1..MAX_DRAWS);
+    let outcome = TestRunner::new(config.clone()).run(&drawn, |(state, draws, seen)| {
+        Conformance::<S>::test_sequential(config.clone(), state, draws, seen);
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
     }
 }
 
@@ -138,7 +105,7 @@ impl<S: Subject> StateMachineTest for Conformance<S> {
                 let listener = Arc::clone(&running.recorder) as Arc<dyn StoreListener>;
                 let subject = running.subject.restart(*orderly, listener);
                 let running = Running { subject, ..running };
-                running.compare(state);
+                compare(running.subject.store(), state);
                 running
             }
             Some(step) => {
@@ -150,7 +117,7 @@ impl<S: Subject> StateMachineTest for Conformance<S> {
     }
 
     fn teardown(running: Self::SystemUnderTest, state: Reference) {
-        running.compare(&state);
+        compare(running.subject.store(), &state);
         assert_eq!(running.recorder.heard().failures, []);
     }
 }
@@ -198,7 +165,7 @@ impl<S: Subject> Running<S> {
             } => {
                 store.load(*local).unwrap();
                 state.logs[local].check_size(store.size_bytes(*local).unwrap());
-                self.check_read(*local, &state.logs[local], (*from, *until), *max_bytes);
+                check_read(store, *local, &state.logs[local], (*from, *until), *max_bytes);
             }
             Step::Find(local, timestamp_ms) => {
                 store.load(*local).unwrap();
@@ -209,71 +176,51 @@ impl<S: Subject> Running<S> {
         }
     }
 
-    /// Everything there is, read back every way there is.
-    fn compare(&self, state: &Reference) {
-        let store = self.subject.store();
-        let stored = |(&local, log): (_, &RefLog)| StoredPartition {
-            local,
-            partition: log.partition,
-        };
-        assert_eq!(
-            store.partitions().unwrap(),
-            state.logs.iter().map(stored).collect::<Vec<_>>()
-        );
-        for (&local, log) in &state.logs {
-            assert_eq!(store.load(local), Ok(log.load()), "{local}");
-            log.check_size(store.size_bytes(local).unwrap());
-            self.check_read(local, log, (Offset::ZERO, Offset::MAX), usize::MAX);
-            for timestamp_ms in [i64::MIN, 0, 50, 150, i64::MAX] {
-                assert_eq!(
-                    store.offset_for_timestamp(local, timestamp_ms),
-                    Ok(log.find(timestamp_ms))
-                );
-            }
-        }
-    }
-
-    fn check_read(&self, local: LocalPartition, log: &RefLog, range: (Offset, Offset), max_bytes: usize) {
-        let store = self.subject.store();
-        let (expected, next) = log.read(range.0, range.1, max_bytes);
-        let expected: Vec<Bytes> = expected.into_iter().map(|batch| batch.bytes).collect();
-        let read = store.read(local, range.0, range.1, max_bytes).unwrap();
-        assert_eq!((&read.batches, read.next), (&expected, next));
-        if let Some(cached) = store.read_cached(local, range.0, range.1, max_bytes) {
-            assert_eq!((cached.batches, cached.next), (expected, next));
-        }
-    }
-
     /// Waits until a partition is durable as it should be, if anything of it was reported at all.
     fn settle(&self, local: LocalPartition, log: &RefLog) {
         self.subject.store().load(local).unwrap();
-        let reported = self.recorder.heard().written_ends().get(&local).copied();
-        if let Some(end) = reported {
-            assert_eq!(end, log.end, "{local}");
-            self.recorder.wait_durable(local, end);
+        if self.recorder.heard().written_ends().contains_key(&local) {
+            self.subject.wait_durable(&self.recorder, local, log.end);
+            assert_eq!(self.recorder.heard().written_ends()[&local], log.end, "{local}");
         }
     }
 }
 
-fn config(cases: u32) -> Config {
-    Config {
-        cases,
-        max_shrink_iters: 200,
-        failure_persistence: None,
-        ..Config::default()
+/// Compares everything there is, read back every way there is.
+pub(crate) fn compare(store: &dyn LogStore, state: &Reference) {
+    let stored = |(&local, log): (_, &RefLog)| StoredPartition {
+        local,
+        partition: log.partition,
+    };
+    assert_eq!(
+        store.partitions().unwrap(),
+        state.logs.iter().map(stored).collect::<Vec<_>>()
+    );
+    for (&local, log) in &state.logs {
+        assert_eq!(store.load(local), Ok(log.load()), "{local}");
+        log.check_size(store.size_bytes(local).unwrap());
+        check_read(store, local, log, (Offset::ZERO, Offset::MAX), usize::MAX);
+        for timestamp_ms in [i64::MIN, 0, 50, 150, i64::MAX] {
+            assert_eq!(
+                store.offset_for_timestamp(local, timestamp_ms),
+                Ok(log.find(timestamp_ms))
+            );
+        }
     }
 }
 
-prop_state_machine! {
-    #![proptest_config(config(256))]
-
-    #[test]
-    fn the_model_conforms(sequential 1..60 => Conformance<InMemory>);
-}
-
-prop_state_machine! {
-    #![proptest_config(config(48))]
-
-    #[test]
-    fn rocksdb_conforms(sequential 1..60 => Conformance<OnRocks>);
+fn check_read(
+    store: &dyn LogStore,
+    local: LocalPartition,
+    log: &RefLog,
+    (from, until): (Offset, Offset),
+    max_bytes: usize,
+) {
+    let (expected, next) = log.read(from, until, max_bytes);
+    let expected: Vec<Bytes> = expected.into_iter().map(|batch| batch.bytes).collect();
+    let read = store.read(local, from, until, max_bytes).unwrap();
+    assert_eq!((&read.batches, read.next), (&expected, next));
+    if let Some(cached) = store.read_cached(local, from, until, max_bytes) {
+        assert_eq!((cached.batches, cached.next), (expected, next));
+    }
 }
