@@ -22,8 +22,8 @@
 //! - **openraft** and its storage: `raft` is a small Raft of its own that keeps the same promises. Every node has the whole log,
 //!   nothing is purged and no snapshot is sent; a node that starts builds its image from its own snapshot and the entries behind
 //!   that. The real ones are tested in the crate `metadata`.
-//! - **RocksDB**: `disk` keeps the contract of `storage::LogStore`: one log for all partitions, of which a crash leaves a prefix. It
-//!   never runs full, never returns damaged bytes, and frees no space.
+//! - **RocksDB**: `disk` is [`tidelog_log::disk`], the model that passes the suite of every store: one log for all partitions, of
+//!   which a crash leaves a prefix. It never runs full, never returns damaged bytes, and frees no space.
 //! - **gRPC**, protobuf and the encoding of records: messages are values, batches are headers with numbered records, of which each
 //!   is its own. A stream has no flow control, so no back-pressure and no limit of bytes is met.
 //! - **Time**: each process has a clock that starts anywhere and is off by up to 1 % (the Raft's timers go by the true time). Nobody

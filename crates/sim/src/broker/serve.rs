@@ -127,12 +127,10 @@ impl Process {
     pub(super) fn finish_read(&mut self, mut read: PendingRead, context: &mut Context) {
         let bounds = read.read;
         if read.batches.is_none() {
-            let max = if bounds.until <= bounds.from {
-                0
-            } else {
-                read.max_batches
-            };
-            read.batches = Some(self.disk.read(read.partition, bounds.from, bounds.until, max));
+            let batches = self
+                .disk
+                .read(read.partition, bounds.from, bounds.until, read.max_batches);
+            read.batches = Some(batches);
             if context.random.per_mille(100) {
                 let after = context.random.micros(50, 50_000);
                 self.plan(after, Timer::Read(Box::new(read)), context);

@@ -1,6 +1,8 @@
 //! The disk's steps, and what the replicas are told of them.
 
 use tidelog_history::What;
+use tidelog_log::Progress;
+use tidelog_types::TopicIdPartition;
 
 use super::{Ended, Process, Timer};
 use crate::context::Context;
@@ -33,11 +35,16 @@ impl Process {
     pub(super) fn write(&mut self, context: &mut Context) {
         self.is_writing = false;
         let count = context.random.between(1, STEPS_AT_ONCE) as usize;
-        for (partition, end) in self.disk.write(count) {
-            if let Some(known) = self.replicas.get_mut(&partition) {
-                let effects = known.replica.written(end);
-                self.perform(partition, effects, context);
-            }
+        for progress in self.disk.write(count) {
+            self.written(progress, context);
+        }
+    }
+
+    fn written(&mut self, progress: Progress<TopicIdPartition>, context: &mut Context) {
+        let Progress { partition, end } = progress;
+        if let Some(known) = self.replicas.get_mut(&partition) {
+            let effects = known.replica.written(end);
+            self.perform(partition, effects, context);
         }
     }
 
@@ -47,7 +54,11 @@ impl Process {
             self.ended = Some(Ended::DiskFailed);
             return;
         }
-        for (partition, end) in self.disk.end_sync() {
+        let synced = self.disk.end_sync();
+        if let Some(progress) = synced.written {
+            self.written(progress, context);
+        }
+        for Progress { partition, end } in synced.durable {
             context.record(What::Durable {
                 broker: self.broker,
                 partition,
