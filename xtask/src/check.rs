@@ -4,12 +4,13 @@ use anyhow::Result;
 
 use crate::prerequisites;
 use crate::run::cargo;
-use crate::{layering, messages, numbers, sizes};
+use crate::{circles, layering, messages, numbers, sizes};
 
 /// Runs every check, the quick ones first.
 pub(crate) fn check() -> Result<()> {
     step("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
     step("layering", layering::check)?;
+    step("circles of imports", circles::check)?;
     step("file sizes", sizes::check)?;
     sizes::tell()?;
     step("sentences that clients are told", messages::check)?;

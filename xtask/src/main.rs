@@ -3,6 +3,7 @@
 //! Only small dependencies here, RocksDB not among them: this builds in seconds, and then looks for what the rest needs.
 
 mod check;
+mod circles;
 mod image;
 mod layering;
 mod messages;
@@ -30,7 +31,7 @@ enum Command {
     Demo(run::DemoArgs),
     /// Run every test
     Test(run::TestArgs),
-    /// Format, lints, docs, layering, file sizes, and dependencies if cargo-deny is installed
+    /// Format, lints, docs, layering, circles of imports, file sizes, and dependencies if cargo-deny is installed
     Check,
     /// Simulate whole clusters from seeds, and every known mutant
     Sim(proving::SimArgs),

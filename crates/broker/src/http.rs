@@ -1,7 +1,6 @@
 //! The HTTP listener: `/livez`, `/readyz`, `/metrics`, `/metrics/detail`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -13,17 +12,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::grpc::meant_for::not_for_clients;
+use crate::health::Health;
 use crate::metrics::Detail;
-
-/// Whether the broker may be used.
-pub trait Health: Send + Sync + 'static {
-    /// Why the broker is not ready to serve; empty if it is.
-    fn unready_reasons(&self) -> Vec<String>;
-
-    /// How long ago it last had contact with the metadata leader; `None` if it never had. For the leader itself, contact is that of a
-    /// quorum of the voters.
-    fn since_contact(&self) -> Option<Duration>;
-}
 
 /// What the broker counts.
 pub trait Figures: Send + Sync + 'static {
@@ -118,6 +108,8 @@ fn exposition(text: String) -> Response {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
+
+    use std::time::Duration;
 
     use super::*;
 

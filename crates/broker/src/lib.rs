@@ -7,6 +7,7 @@ pub mod coordinator;
 pub mod fuzz;
 pub mod group;
 pub mod grpc;
+pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod partition;

@@ -5,6 +5,7 @@
 //! | `args` | the command line, and how values with a syntax of their own are read |
 //! | `commands` | one file a command: parse → options → validate → run |
 //! | `output` | columns for people, JSON for programs, formats |
+//! | `escape` | `\t` and its like in delimiters and formats |
 //! | `exit` | exit codes, and the line that says why |
 //! | `fail_stop` | a panic is told of, and ends a broker |
 //! | `interrupt`, `waiting` | signals, and saying what a command waits for |
@@ -16,6 +17,7 @@
 
 mod args;
 mod commands;
+mod escape;
 mod exit;
 mod fail_stop;
 mod interrupt;
@@ -30,7 +32,31 @@ mod waiting;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use clap::Parser;
+use commands::Command;
 use exit::Exit;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  failed
+    2  wrong usage, or addresses of another cluster
+    3  the broker could not be reached, or did not answer in time
+    4  what was asked for does not exist
+    5  unhealthy, or a verification failed
+    6  not allowed
+  130  interrupted
+
+Data goes to standard output, everything else to standard error. JSON of a stream is one object a line.";
+
+/// Tidelog: a replicated, partitioned log.
+#[derive(Debug, Parser)]
+#[command(name = "tidelog", version = args::VERSION, after_help = EXIT_CODES, max_term_width = 120)]
+struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
 
 fn main() -> ExitCode {
     fail_stop::report_panics();

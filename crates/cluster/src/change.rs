@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tidelog_types::{ClusterId, PartitionRegistration, ProducerId, TopicId, TopicIdPartition, TopicName};
 
+use crate::broker::BrokerImage;
 use crate::configs::TopicConfigs;
-use crate::image::BrokerImage;
 
 /// One change. Each carries the whole new value of what it names, so the changes that build an image from nothing are also its
 /// snapshot.

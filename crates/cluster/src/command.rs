@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use tidelog_types::{
-    BrokerEpoch, BrokerId, ClusterId, DirectoryId, LeaderEpoch, PartitionEpoch, TopicId, TopicIdPartition,
-    TopicName,
+    BrokerId, ClusterId, DirectoryId, LeaderEpoch, PartitionEpoch, TopicId, TopicIdPartition, TopicName,
 };
 
-use crate::image::Listener;
+use crate::ids::{BrokerIncarnation, Listener};
 
 /// A proposed change of cluster metadata, validated when it is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,15 +55,6 @@ pub struct RegisterBroker {
     pub listeners: Vec<Listener>,
     /// The newest protocol and storage features the broker speaks.
     pub feature_level: u32,
-}
-
-/// One registration of a broker: the compare-and-set of everything that is decided about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BrokerIncarnation {
-    /// Who.
-    pub broker: BrokerId,
-    /// Of which registration.
-    pub epoch: BrokerEpoch,
 }
 
 /// See [`Command::CreateTopic`].

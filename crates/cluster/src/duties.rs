@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tidelog_types::BrokerId;
 
-use crate::command::BrokerIncarnation;
+use crate::ids::BrokerIncarnation;
 use crate::image::ClusterImage;
 use crate::sessions::{Dial, REFUSAL_WINDOW, REFUSALS_TO_FENCE, RefusalCounter, SessionTable, Verdict};
 

@@ -12,6 +12,7 @@
 //!
 //! - [`command`], [`outcome`], [`change`]: what goes in, what comes back, what happens
 //! - [`image`]: the state, shared by `Arc`; [`ImageDelta`] names what differs between two of them
+//! - [`broker`], [`ids`]: a broker in that state, and how it is named
 //! - [`mod@decide`]: one file a family of commands
 //! - [`election`]: leaders, ISR and ELR of one partition (R8, KIP-966)
 //! - [`placement`]: which brokers hold a new topic's replicas
@@ -20,12 +21,14 @@
 //! - [`duties`]: whom the metadata leader fences. Soft state of that broker
 //! - [`sessions`]: who is alive, as the metadata leader sees it. Soft state of one broker, not of the log
 
+pub mod broker;
 pub mod change;
 pub mod command;
 pub mod configs;
 pub mod decide;
 pub mod duties;
 pub mod election;
+pub mod ids;
 pub mod image;
 pub mod outcome;
 pub mod placement;
@@ -34,9 +37,11 @@ pub mod sessions;
 #[cfg(test)]
 mod testing;
 
+pub use broker::BrokerImage;
 pub use change::Change;
 pub use command::Command;
 pub use configs::TopicConfigs;
 pub use decide::decide;
-pub use image::{BrokerImage, ClusterImage, ImageDelta, Listener, MetadataIndex, TopicImage};
+pub use ids::{BrokerIncarnation, Listener};
+pub use image::{ClusterImage, ImageDelta, MetadataIndex, TopicImage};
 pub use outcome::{Accepted, Outcome};

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tidelog_types::{BrokerEpoch, BrokerId};
 
-use crate::command::BrokerIncarnation;
+use crate::ids::BrokerIncarnation;
 use crate::image::{ClusterImage, MetadataIndex};
 use crate::sessions::HeartbeatAnswer;
 

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::command::BrokerIncarnation;
+use crate::ids::BrokerIncarnation;
 use crate::image::ClusterImage;
 
 /// How long a broker may be silent before it is fenced.

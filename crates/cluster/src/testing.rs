@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tidelog_types::{BrokerEpoch, BrokerId, DirectoryId};
 
+use crate::broker::BrokerImage;
 use crate::change::Change;
-use crate::command::BrokerIncarnation;
-use crate::image::{BrokerImage, ClusterImage, MetadataIndex};
+use crate::ids::BrokerIncarnation;
+use crate::image::{ClusterImage, MetadataIndex};
 
 /// A broker in a registration.
 pub(crate) fn incarnation(broker: u32, epoch: u64) -> BrokerIncarnation {

@@ -41,10 +41,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::MetadataConfig;
+use crate::membership::other_nodes;
 use crate::node_id::RaftNodeId;
 use crate::peer::{Lane, PeerPool, is_of_other_cluster};
 use crate::raft_types::Raft;
-use crate::taking_in::other_nodes;
 
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);

@@ -80,7 +80,8 @@ mod mutate;
 mod tests {
     use std::sync::Arc;
 
-    use tidelog_cluster::command::{BrokerIncarnation, CreateTopic, RegisterBroker};
+    use tidelog_cluster::command::{CreateTopic, RegisterBroker};
+    use tidelog_cluster::ids::BrokerIncarnation;
     use tidelog_cluster::{Change, ClusterImage, Command, MetadataIndex, decide};
     use tidelog_types::{BrokerEpoch, BrokerId, DirectoryId, TopicId};
 

@@ -38,6 +38,7 @@ pub mod forming;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod handle;
+mod membership;
 mod network;
 mod node_id;
 pub mod peer;

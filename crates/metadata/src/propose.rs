@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use crate::codec::{command, outcome};
 use crate::handle::Metadata;
+use crate::membership::other_nodes;
 use crate::node_id::RaftNodeId;
 use crate::peer::{Lane, is_refused};
 use crate::raft_types::EncodedCommand;
-use crate::taking_in::other_nodes;
 
 /// Longest a proposal may wait.
 pub const MAX_PROPOSE_TIMEOUT: Duration = Duration::from_mins(1);

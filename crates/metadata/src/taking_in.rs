@@ -23,21 +23,13 @@ use tidelog_types::BrokerId;
 use tonic::Status;
 
 use crate::handle::Metadata;
+use crate::membership::other_nodes;
 use crate::node_id::RaftNodeId;
 use crate::peer::Lane;
 use crate::raft_types::Membership;
 
 /// How long a broker may take to say which node it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The nodes of `node`'s broker on other directories, in a membership.
-pub(crate) fn other_nodes(membership: &Membership, node: RaftNodeId) -> BTreeSet<u64> {
-    membership
-        .nodes()
-        .map(|(member, _)| *member)
-        .filter(|member| RaftNodeId(*member).broker() == node.broker() && *member != node.0)
-        .collect()
-}
 
 /// Takes a node in. An error says why not yet, and what to do.
 pub(crate) async fn take_in(metadata: &Metadata, node: RaftNodeId, address: &str) -> Result<(), Status> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tidelog_cluster::Command;
-use tidelog_cluster::command::BrokerIncarnation;
 use tidelog_cluster::duties::{DIAL_TIMEOUT, DialOf, Duties, Duty, Ground};
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::sessions::Dial;
 use tidelog_metadata::Metadata;
 use tokio::sync::mpsc;
@@ -15,12 +15,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ControllerConfig;
 use super::service::SessionEvent;
 use super::upkeep;
+use super::{ControllerConfig, PROPOSE_TIMEOUT};
 
-/// How long a proposal of the controller may take; what it wanted is looked at again then.
-pub(super) const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// With nobody to fence, when to look again.
 const IDLE: Duration = Duration::from_hours(1);
 

@@ -57,6 +57,8 @@ use service::SessionEvent;
 
 /// Most session events that may wait for the metadata leader's task.
 const EVENT_QUEUE: usize = 1024;
+/// How long a proposal of the controller may take; what it wanted is looked at again then.
+const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Timings of sessions and upkeep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use thiserror::Error;
-use tidelog_cluster::command::{BrokerIncarnation, RegisterBroker};
-use tidelog_cluster::image::Listener;
+use tidelog_cluster::command::RegisterBroker;
+use tidelog_cluster::ids::BrokerIncarnation;
+use tidelog_cluster::ids::Listener;
 use tidelog_cluster::session::{BrokerSession, RETRY, Step};
 use tidelog_cluster::{Accepted, Command, Outcome};
 use tidelog_metadata::{Metadata, ProposeError};

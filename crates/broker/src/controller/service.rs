@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures::Stream;
-use tidelog_cluster::command::BrokerIncarnation;
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::sessions::{HeartbeatAnswer, answers_heartbeats};
 use tidelog_metadata::Metadata;
 use tidelog_metadata::peer::{IdentityCheck, PeerRequest};

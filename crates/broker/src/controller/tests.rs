@@ -5,7 +5,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidelog_cluster::command::{BrokerIncarnation, CreateTopic};
+use tidelog_cluster::command::CreateTopic;
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::{ClusterImage, Command};
 use tidelog_metadata::peer::PeerPool;
 use tidelog_metadata::{Metadata, MetadataConfig, RaftConfig};

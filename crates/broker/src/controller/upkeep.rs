@@ -13,7 +13,7 @@ use tidelog_types::{TopicId, TopicName};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::leadership::PROPOSE_TIMEOUT;
+use super::PROPOSE_TIMEOUT;
 
 /// How many brokers the internal topic waits for, if the cluster has so many voters; then also its replication factor.
 const OFFSETS_REPLICATION_FACTOR: u32 = 3;

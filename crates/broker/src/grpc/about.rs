@@ -7,7 +7,7 @@ use tidelog_cluster::sessions::is_stale;
 use tidelog_proto::v1;
 use tidelog_types::BrokerId;
 
-use crate::http::Health;
+use crate::health::Health;
 
 /// The space on the filesystem that holds the data directory, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

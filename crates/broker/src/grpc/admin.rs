@@ -18,9 +18,9 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::about::AboutBroker;
-use super::leaders::{Leaders, unknown_topic};
+use super::leaders::Leaders;
 use super::page::Page;
-use super::{Listener, deadline, proposal_refused};
+use super::{Listener, deadline, proposal_refused, unknown_topic};
 use crate::config::{TopicDefaults, Voter};
 use tell::{Held, described, effective_configs, foreign_token, topic_summary, topics_of};
 

@@ -13,7 +13,7 @@ use tidelog_proto::v1;
 use tidelog_proto::v1::log_client::LogClient;
 use tidelog_proto::v1::log_server::Log;
 use tidelog_types::limits::MAX_PARTITIONS_PER_REQUEST;
-use tidelog_types::{BrokerId, ErrorCode, Offset, PartitionIndex, TopicName};
+use tidelog_types::{BrokerId, Offset, PartitionIndex};
 use tonic::Request;
 
 use super::log::LogService;
@@ -131,14 +131,4 @@ impl Leaders {
             })
             .collect()
     }
-}
-
-/// The refusal of a topic that does not exist.
-pub fn unknown_topic(name: &str) -> tidelog_types::PartitionError {
-    // What is no name may be of any length: its refusal quotes a part.
-    let text = match name.parse::<TopicName>() {
-        Ok(name) => format!("topic \"{name}\" does not exist; create it, or check its name"),
-        Err(invalid) => invalid.to_string(),
-    };
-    tidelog_types::PartitionError::new(ErrorCode::UnknownTopicOrPartition, text)
 }

@@ -8,7 +8,7 @@ use futures::Stream;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use prost::Message as _;
-use tidelog_cluster::command::BrokerIncarnation;
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_metadata::Metadata;
 use tidelog_proto::v1;
 use tidelog_proto::v1::log_server::Log;
@@ -21,9 +21,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::leaders::unknown_topic;
 use super::producer_ids::{self, ProducerIds};
-use super::{Listener, deadline, page, topic_id};
+use super::{Listener, deadline, page, topic_id, unknown_topic};
 use crate::metrics::Metrics;
 use crate::partition::{OffsetQuery, ReplicaManager};
 

@@ -23,7 +23,7 @@ pub mod producer_ids;
 use tidelog_cluster::image::ClusterImage;
 use tidelog_metadata::ProposeError;
 use tidelog_proto::v1;
-use tidelog_types::{BrokerId, ErrorCode, PartitionError, TopicId};
+use tidelog_types::{BrokerId, ErrorCode, PartitionError, TopicId, TopicName};
 
 /// A client listener: what its name makes of brokers' addresses.
 #[derive(Debug, Clone)]
@@ -62,6 +62,16 @@ pub fn topic_id(named: Option<&[u8]>) -> Result<Option<TopicId>, PartitionError>
         let text = format!("a topic id of {} bytes; it has 16", bytes.len());
         PartitionError::new(ErrorCode::InvalidRequest, text)
     })
+}
+
+/// The refusal of a topic that does not exist.
+pub(crate) fn unknown_topic(name: &str) -> PartitionError {
+    // What is no name may be of any length: its refusal quotes a part.
+    let text = match name.parse::<TopicName>() {
+        Ok(name) => format!("topic \"{name}\" does not exist; create it, or check its name"),
+        Err(invalid) => invalid.to_string(),
+    };
+    PartitionError::new(ErrorCode::UnknownTopicOrPartition, text)
 }
 
 /// Partitions in trouble.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidelog_cluster::command::{BrokerIncarnation, Command};
+use tidelog_cluster::command::Command;
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::outcome::Accepted;
 use tidelog_metadata::{Metadata, ProposeError};
 use tidelog_proto::v1;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use parking_lot::Mutex;
-use tidelog_cluster::command::{BrokerIncarnation, Command, CreateTopic, DeleteTopic, RegisterBroker};
+use tidelog_cluster::command::{Command, CreateTopic, DeleteTopic, RegisterBroker};
 use tidelog_cluster::decide::decide;
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::image::{ClusterImage, MetadataIndex};
 use tidelog_log::{LogStore as _, MemoryStore};
 use tidelog_record::{Batch, BatchBuilder, Compression, NewRecord};

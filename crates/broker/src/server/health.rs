@@ -7,7 +7,7 @@ use tidelog_metadata::Metadata;
 use tidelog_metadata::forming::Formation;
 
 use crate::controller::Registration;
-use crate::http::Health;
+use crate::health::Health;
 use crate::partition::ReplicaManager;
 
 /// The broker, as health checks see it.

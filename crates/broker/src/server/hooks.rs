@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use parking_lot::RwLock;
-use tidelog_cluster::command::{AlterPartition, BrokerIncarnation, Command};
+use tidelog_cluster::command::{AlterPartition, Command};
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::outcome::Accepted;
 use tidelog_metadata::Metadata;
 use tidelog_replica::{IsrChangeOutcome, IsrProposal};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use tidelog_cluster::image::Listener as Advertised;
+use tidelog_cluster::ids::Listener as Advertised;
 use tidelog_metadata::Metadata;
 use tidelog_metadata::peer::{
     CONNECTION_WINDOW_BYTES, IdentityCheck, KEEP_ALIVE, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES, is_from_broker,
@@ -40,7 +40,8 @@ use crate::grpc::groups::GroupsService;
 use crate::grpc::leaders::Leaders;
 use crate::grpc::log::{LogService, Shared};
 use crate::grpc::meant_for::{MeantForThisCluster, not_for_clients};
-use crate::http::{self, Health};
+use crate::health::Health;
+use crate::http;
 use crate::metrics::Metrics;
 use crate::partition::ReplicaManager;
 use crate::replication::ReplicationService;

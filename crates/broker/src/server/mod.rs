@@ -49,7 +49,7 @@ use crate::coordinator::ReplicaLog;
 use crate::group::{Groups, topics_of};
 use crate::grpc::about::{AboutBroker, DiskSpace};
 use crate::grpc::admin::AdminSettings;
-use crate::http::Health;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::partition::{Limits, ReplicaManager, StoreEvents};
 use crate::replication::Links;

@@ -4,9 +4,9 @@ use clap::builder::PossibleValue;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, CommandFactory, FromArgMatches};
 
-use super::Cli;
 use super::examples::examples;
-use crate::commands::with_names;
+use super::names::with_names;
+use crate::Cli;
 use crate::suggest::near;
 
 /// The whole command line, with its examples.

@@ -2,63 +2,16 @@
 
 mod command;
 mod connect;
-mod escape;
 mod examples;
 mod moment;
-
-use clap::{Args, Parser, ValueEnum};
-
-use crate::commands::Command;
+mod names;
 
 pub(crate) use command::{command, parse};
 pub(crate) use connect::{ConnectFlags, DEFAULT_BOOTSTRAP};
-pub(crate) use escape::unescape;
 pub(crate) use moment::{MOMENT_SYNTAX, looks_like_moment, moment};
 
 /// The release, and the revision of the sources where it was known when the program was built.
 pub(crate) const VERSION: &str = env!("TIDELOG_VERSION");
-
-const EXIT_CODES: &str = "\
-Exit codes:
-    0  done
-    1  failed
-    2  wrong usage, or addresses of another cluster
-    3  the broker could not be reached, or did not answer in time
-    4  what was asked for does not exist
-    5  unhealthy, or a verification failed
-    6  not allowed
-  130  interrupted
-
-Data goes to standard output, everything else to standard error. JSON of a stream is one object a line.";
-
-/// Tidelog: a replicated, partitioned log.
-#[derive(Debug, Parser)]
-#[command(name = "tidelog", version = VERSION, after_help = EXIT_CODES, max_term_width = 120)]
-pub(crate) struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-/// How a result is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum OutputFormat {
-    /// Columns for people
-    #[default]
-    Table,
-    /// Columns for people, more of them
-    Wide,
-    /// JSON for programs
-    Json,
-}
-
-/// The flag that says how a result is shown.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct OutputFlag {
-    /// How the result is shown
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
-    pub(crate) output: OutputFormat,
-}
 
 #[cfg(test)]
 mod tests {

@@ -3,9 +3,8 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::args::OutputFormat;
 use crate::exit::{self, Failure};
-use crate::output;
+use crate::output::{self, OutputFormat};
 
 /// What became of several things of one kind.
 pub(crate) struct Each {

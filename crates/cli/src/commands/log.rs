@@ -15,9 +15,11 @@ use tidelog_storage::{ReadOnlyStore, RocksStore};
 use tidelog_types::{BatchInfo, Offset};
 use uuid::Uuid;
 
-use crate::args::{OutputFlag, OutputFormat};
 use crate::exit::{Exit, Failure};
-use crate::output::{self, Columns, FORMAT_HELP, Format, ShownHeader, ShownRecord, hex, write_json_line};
+use crate::output::{
+    self, Columns, FORMAT_HELP, Format, OutputFlag, OutputFormat, ShownHeader, ShownRecord, hex,
+    write_json_line,
+};
 
 /// `tidelog log …`
 #[derive(Debug, Subcommand)]

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::{Exit, Failure};
 use crate::{interrupt, logging, waiting};
 
-pub(crate) use completions::{answered as answered_a_shell, with_names};
+pub(crate) use completions::answered as answered_a_shell;
 
 /// What the program does.
 #[derive(Debug, Subcommand)]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::str::FromStr;
 
 use super::ShownRecord;
-use crate::args::unescape;
+use crate::escape::unescape;
 
 /// What the letters mean, for `--help`.
 pub(crate) const HELP: &str = "\

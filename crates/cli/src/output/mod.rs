@@ -1,6 +1,7 @@
 //! Showing results: columns for people, JSON for programs.
 
 mod columns;
+mod flag;
 mod format;
 mod record;
 mod stdout;
@@ -11,11 +12,10 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 pub(crate) use columns::Columns;
+pub(crate) use flag::{OutputFlag, OutputFormat};
 pub(crate) use format::{Format, HELP as FORMAT_HELP};
 pub(crate) use record::{ShownHeader, ShownRecord};
 pub(crate) use stdout::Stdout;
-
-use crate::args::OutputFormat;
 
 /// Shows one result on standard output.
 pub(crate) fn show<T: Serialize>(

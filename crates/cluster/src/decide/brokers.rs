@@ -6,9 +6,11 @@ use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BrokerEpoch, BrokerId, ErrorCode, PartitionError};
 
 use super::{Decided, partition_change, registered, replicas_of};
+use crate::broker::BrokerImage;
 use crate::change::Change;
-use crate::command::{BrokerIncarnation, RegisterBroker};
-use crate::image::{BrokerImage, ClusterImage, MetadataIndex};
+use crate::command::RegisterBroker;
+use crate::ids::BrokerIncarnation;
+use crate::image::{ClusterImage, MetadataIndex};
 use crate::outcome::Accepted;
 
 /// Most brokers a cluster may register.

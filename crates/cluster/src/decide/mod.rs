@@ -13,10 +13,12 @@ use tidelog_types::{
     BrokerId, ErrorCode, PartitionError, PartitionRegistration, ProducerId, TopicIdPartition,
 };
 
+use crate::broker::BrokerImage;
 use crate::change::Change;
-use crate::command::{BrokerIncarnation, Command, InitCluster};
+use crate::command::{Command, InitCluster};
 use crate::election::Election;
-use crate::image::{BrokerImage, ClusterImage, MetadataIndex, TopicImage};
+use crate::ids::BrokerIncarnation;
+use crate::image::{ClusterImage, MetadataIndex, TopicImage};
 use crate::outcome::{Accepted, Outcome};
 
 /// How many producer ids a broker is given at a time. Kafka's value.

@@ -3,10 +3,10 @@
 use prost::Message;
 use tidelog_cluster::Command;
 use tidelog_cluster::command::{
-    AlterPartition, AlterTopicConfigs, BrokerIncarnation, CreateTopic, DeleteTopic, InitCluster,
-    RegisterBroker,
+    AlterPartition, AlterTopicConfigs, CreateTopic, DeleteTopic, InitCluster, RegisterBroker,
 };
-use tidelog_cluster::image::Listener;
+use tidelog_cluster::ids::BrokerIncarnation;
+use tidelog_cluster::ids::Listener;
 use tidelog_proto::storage::v1 as pb;
 use tidelog_proto::storage::v1::cluster_command::Command as Kind;
 use tidelog_types::{BrokerEpoch, LeaderEpoch, PartitionEpoch, PartitionIndex, TopicIdPartition};

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidelog_cluster::image::{BrokerImage, MetadataIndex};
+use tidelog_cluster::broker::BrokerImage;
+use tidelog_cluster::image::MetadataIndex;
 use tidelog_cluster::{Change, TopicConfigs};
 use tidelog_proto::storage::v1 as pb;
 use tidelog_proto::storage::v1::cluster_record::Record;

@@ -1,10 +1,11 @@
 //! Every command, outcome and record survives its round trip; committed bytes of version 1 are still read.
 
 use tidelog_cluster::command::{
-    AlterPartition, AlterTopicConfigs, BrokerIncarnation, CreateTopic, DeleteTopic, InitCluster,
-    RegisterBroker,
+    AlterPartition, AlterTopicConfigs, CreateTopic, DeleteTopic, InitCluster, RegisterBroker,
 };
-use tidelog_cluster::image::{Listener, MetadataIndex};
+use tidelog_cluster::ids::BrokerIncarnation;
+use tidelog_cluster::ids::Listener;
+use tidelog_cluster::image::MetadataIndex;
 use tidelog_cluster::{Accepted, Command, Outcome};
 use tidelog_types::{
     BrokerEpoch, BrokerId, ClusterId, DirectoryId, ErrorCode, LeaderEpoch, PartitionEpoch, PartitionError,

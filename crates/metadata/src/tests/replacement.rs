@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use openraft::BasicNode;
-use tidelog_cluster::command::BrokerIncarnation;
+use tidelog_cluster::ids::BrokerIncarnation;
 
 use super::*;
 use crate::Formation;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidelog_cluster::image::{BrokerImage, TopicImage};
+use tidelog_cluster::broker::BrokerImage;
+use tidelog_cluster::image::TopicImage;
 use tidelog_cluster::{ClusterImage, MetadataIndex};
 use tidelog_types::{BrokerId, TopicId};
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidelog_cluster::command::{BrokerIncarnation, CreateTopic};
+use tidelog_cluster::command::CreateTopic;
 use tidelog_cluster::configs::{CLEANUP_POLICY, MIN_INSYNC_REPLICAS};
 use tidelog_cluster::duties::{DialOf, Duties, Duty, Ground};
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::sessions::{Dial, HeartbeatAnswer, answers_heartbeats};
 use tidelog_cluster::{ClusterImage, Command};
 use tidelog_types::{BrokerEpoch, BrokerId};

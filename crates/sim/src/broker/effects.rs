@@ -6,7 +6,8 @@ use tidelog_history::{Invariant, What};
 use tidelog_replica::{Effect, IsrProposal, LostProduces, ProducerTable};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, ProducerState, TopicIdPartition};
 
-use tidelog_cluster::command::{AlterPartition, BrokerIncarnation};
+use tidelog_cluster::command::AlterPartition;
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::{Accepted, Command};
 use tidelog_replica::IsrChangeOutcome;
 

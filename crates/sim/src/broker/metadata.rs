@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_cluster::command::{AlterTopicConfigs, BrokerIncarnation};
+use tidelog_cluster::command::AlterTopicConfigs;
 use tidelog_cluster::configs::MIN_INSYNC_REPLICAS;
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::{Change, Command, MetadataIndex, Outcome, decide};
 use tidelog_history::What;
 use tidelog_replica::IsrProposal;

@@ -27,7 +27,7 @@ mod storage;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidelog_cluster::command::BrokerIncarnation;
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_history::event::Life;
 use tidelog_replica::ConsumerRead;
 use tidelog_types::{BrokerId, DirectoryId, PartitionIndex, TopicIdPartition};

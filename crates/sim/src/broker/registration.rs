@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidelog_cluster::command::{BrokerIncarnation, RegisterBroker};
+use tidelog_cluster::command::RegisterBroker;
+use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::session::{BrokerSession, Heartbeats, Loss, RETRY, Step};
 use tidelog_cluster::sessions::HeartbeatAnswer;
 use tidelog_cluster::{Accepted, Command};

@@ -9,8 +9,8 @@ use tidelog_proto::v1;
 use tidelog_types::{BrokerId, ErrorCode, PartitionError, PartitionRegistration, TopicName};
 
 use super::topic_name;
-use crate::grpc::leaders::unknown_topic;
 use crate::grpc::page::Page;
+use crate::grpc::unknown_topic;
 
 /// How many partitions each broker leads, and of how many it holds a replica.
 #[derive(Debug, Default)]

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_cluster::broker::BrokerImage;
 use tidelog_cluster::change::Change;
 use tidelog_cluster::configs::TopicConfigs;
-use tidelog_cluster::image::{BrokerImage, ClusterImage, Listener as Advertised, MetadataIndex};
+use tidelog_cluster::ids::Listener as Advertised;
+use tidelog_cluster::image::{ClusterImage, MetadataIndex};
 use tidelog_group::GroupConfig;
 use tidelog_proto::v1;
 use tidelog_proto::v1::groups_client::GroupsClient;

@@ -15,9 +15,10 @@ use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use super::with_cluster;
-use crate::args::{ConnectFlags, OutputFlag};
+use crate::args::ConnectFlags;
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
+use crate::output::OutputFlag;
 
 /// `tidelog bench …`
 #[derive(Debug, Subcommand)]

@@ -7,9 +7,9 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tidelog_client::ClusterDescription;
 
-use crate::args::{ConnectFlags, OutputFlag, OutputFormat};
+use crate::args::ConnectFlags;
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::output::{self, OutputFlag, OutputFormat};
 use crate::probe;
 use crate::standing::stale;
 

@@ -10,8 +10,8 @@ use indicatif::{BinaryBytes, HumanDuration};
 use serde::Serialize;
 use tidelog_client::{Admin, BrokerDescription, BrokerFigures, ClusterDescription};
 
-use crate::args::{ConnectFlags, OutputFlag, OutputFormat};
-use crate::output::{self, Columns, join, or_dash};
+use crate::args::ConnectFlags;
+use crate::output::{self, Columns, OutputFlag, OutputFormat, join, or_dash};
 use crate::standing::refuse_stale;
 
 /// How long one broker may take to tell of itself: there is something to show without it.

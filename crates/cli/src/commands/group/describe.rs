@@ -8,8 +8,8 @@ use serde::Serialize;
 use tidelog_client::{GroupCoordinator, GroupDescription, TopicPartition};
 
 use super::ends::{concerned, ends};
-use crate::args::{ConnectFlags, OutputFlag};
-use crate::output::{self, Columns, or_dash};
+use crate::args::ConnectFlags;
+use crate::output::{self, Columns, OutputFlag, or_dash};
 use crate::suggest;
 
 /// Flags of `tidelog group describe`.

@@ -9,8 +9,8 @@ use tidelog_client::{Admin, ErrorCode, GroupDescription, TopicPartition};
 
 use super::describe::{ShownOffset, progress};
 use super::ends::{concerned, ends};
-use crate::args::{ConnectFlags, OutputFlag};
-use crate::output::{self, Columns, or_dash};
+use crate::args::ConnectFlags;
+use crate::output::{self, Columns, OutputFlag, or_dash};
 use crate::standing::refuse_stale;
 use crate::suggest;
 

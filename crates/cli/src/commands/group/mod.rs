@@ -12,8 +12,8 @@ use serde::Serialize;
 use super::confirm::{self, ConfirmFlag};
 use super::each::Each;
 use super::{Effect, until_answered};
-use crate::args::{ConnectFlags, OutputFlag};
-use crate::output::{self, Columns};
+use crate::args::ConnectFlags;
+use crate::output::{self, Columns, OutputFlag};
 use crate::standing::refuse_stale;
 use crate::suggest;
 

@@ -5,7 +5,8 @@ use clap::{Args, ValueEnum};
 use tidelog_client::{Header, Record};
 
 use super::json::JsonRecord;
-use crate::args::{moment, unescape};
+use crate::args::moment;
+use crate::escape::unescape;
 
 /// Flags that say what the input means.
 #[derive(Debug, Args)]

@@ -8,8 +8,8 @@ use serde::Serialize;
 use tidelog_client::{Admin, ConfigChange};
 
 use super::name_and_value;
-use crate::args::{ConnectFlags, OutputFlag};
-use crate::output;
+use crate::args::ConnectFlags;
+use crate::output::{self, OutputFlag};
 use crate::suggest;
 
 /// Flags of `tidelog topic alter`.

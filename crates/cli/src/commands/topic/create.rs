@@ -8,8 +8,9 @@ use serde::Serialize;
 use tidelog_client::{Admin, CreatedTopic, Error, ErrorCode, NewTopic};
 
 use super::name_and_value;
-use crate::args::{ConnectFlags, OutputFlag};
+use crate::args::ConnectFlags;
 use crate::exit::Failure;
+use crate::output::OutputFlag;
 use crate::{output, suggest, tell};
 
 /// How soon it is tried again while brokers are missing.

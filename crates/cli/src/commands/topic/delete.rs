@@ -3,9 +3,10 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::args::{ConnectFlags, OutputFlag};
+use crate::args::ConnectFlags;
 use crate::commands::confirm::{self, ConfirmFlag};
 use crate::commands::each::Each;
+use crate::output::OutputFlag;
 use crate::suggest;
 
 /// Flags of `tidelog topic delete`.

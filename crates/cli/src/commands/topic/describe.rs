@@ -8,8 +8,8 @@ use indicatif::BinaryBytes;
 use serde::Serialize;
 use tidelog_client::{ConfigSource, PartitionDescription, TopicConfig, TopicDescription};
 
-use crate::args::{ConnectFlags, OutputFlag};
-use crate::output::{self, Columns, join, or_dash};
+use crate::args::ConnectFlags;
+use crate::output::{self, Columns, OutputFlag, join, or_dash};
 use crate::standing::refuse_stale;
 use crate::suggest;
 

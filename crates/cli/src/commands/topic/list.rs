@@ -5,8 +5,8 @@ use clap::Args;
 use serde::Serialize;
 use tidelog_client::TopicListing;
 
-use crate::args::{ConnectFlags, OutputFlag};
-use crate::output::{self, Columns};
+use crate::args::ConnectFlags;
+use crate::output::{self, Columns, OutputFlag};
 use crate::standing::refuse_stale;
 
 /// Flags of `tidelog topic list`.

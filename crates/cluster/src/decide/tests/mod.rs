@@ -10,7 +10,7 @@ use tidelog_types::{
 
 use super::*;
 use crate::command::{AlterPartition, CreateTopic, DeleteTopic, InitCluster, RegisterBroker};
-use crate::image::Listener;
+use crate::ids::Listener;
 
 /// A log of commands and the image after them.
 #[derive(Default)]

@@ -15,9 +15,9 @@ use plan::{Known, New, plan};
 use scope::Scope;
 use target::{Target, TargetFlags};
 
-use crate::args::{ConnectFlags, OutputFlag};
+use crate::args::ConnectFlags;
 use crate::exit::{Exit, Failure};
-use crate::output::{self, Columns, or_dash};
+use crate::output::{self, Columns, OutputFlag, or_dash};
 use crate::suggest;
 
 /// Flags of `tidelog group reset-offsets`.
