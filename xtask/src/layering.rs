@@ -1,7 +1,9 @@
-//! Checks that dependencies point one way: pure crates know no runtime, network, disk or protobuf, and each crate only the
-//! crates below it.
+//! Checks that dependencies point one way: pure crates know no runtime, network, disk or protobuf,
+//! and each crate only the crates below it. That pure crates have the lints that keep clocks and
+//! disks out of their code is checked here, too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -18,12 +20,19 @@ const PURE: &[&str] = &[
     "tidelog-replica",
 ];
 
+/// Crates without protocol rules that do no I/O either.
+const PURE_BELOW: &[&str] = &["tidelog-record", "tidelog-types"];
+
+/// Clippy's settings for [`PURE`] and [`PURE_BELOW`], to which the `clippy.toml` of each is a link.
+const PURE_SETTINGS: &str = "clippy-pure.toml";
+
 /// What a pure crate must not reach, directly or through others.
 const IMPURE: &[&str] = &[
     "tokio", "tonic", "prost", "rocksdb", "openraft", "rand", "mio", "socket2",
 ];
 
-/// What every user of the client would build for nothing: a web server, and what only programs need.
+/// What every user of the client would build for nothing: a web server, and what only programs
+/// need.
 const NOT_FOR_CLIENTS: &[&str] = &[
     "axum",
     "axum-core",
@@ -111,10 +120,28 @@ pub(crate) fn check() -> Result<()> {
         wrong.extend(impurities(package, &tree(package)?));
     }
     wrong.extend(client_burdens(&tree("tidelog-client")?));
+    wrong.extend(without_pure_settings(Path::new("."))?);
     if wrong.is_empty() {
         return Ok(());
     }
     bail!("layering:\n  {}", wrong.join("\n  "))
+}
+
+/// Pure crates that clippy reads other settings for than [`PURE_SETTINGS`].
+fn without_pure_settings(root: &Path) -> Result<Vec<String>> {
+    let settings =
+        std::fs::read(root.join(PURE_SETTINGS)).with_context(|| format!("reading {PURE_SETTINGS}"))?;
+    let paths = PURE.iter().chain(PURE_BELOW).map(|name| {
+        let folder = name.trim_start_matches("tidelog-");
+        PathBuf::from("crates").join(folder).join("clippy.toml")
+    });
+    Ok(paths
+        .filter(|path| std::fs::read(root.join(path)).ok().as_ref() != Some(&settings))
+        .map(|path| {
+            let path = path.display();
+            format!("{path} must be a link to {PURE_SETTINGS}: ln -sf ../../{PURE_SETTINGS} {path}")
+        })
+        .collect())
 }
 
 /// What a user of a package builds, a crate a line: name, version, then its features. Not read from
@@ -264,5 +291,19 @@ mod tests {
             client_burdens("axum v0.8.0 \ntonic v0.14.9 channel,router").len(),
             2
         );
+    }
+    #[test]
+    fn every_pure_crate_has_the_settings_of_pure_crates() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        assert_eq!(
+            without_pure_settings(&root).expect("settings"),
+            Vec::<String>::new()
+        );
+        let empty = std::env::temp_dir().join(format!("tidelog-xtask-{}", std::process::id()));
+        std::fs::create_dir_all(&empty).expect("a folder");
+        std::fs::write(empty.join(PURE_SETTINGS), "x").expect("a file");
+        let wrong = without_pure_settings(&empty).expect("settings");
+        std::fs::remove_dir_all(&empty).expect("the folder that was made");
+        assert_eq!(wrong.len(), PURE.len() + PURE_BELOW.len(), "{wrong:?}");
     }
 }

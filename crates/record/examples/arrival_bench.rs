@@ -1,8 +1,11 @@
-//! What a broker spends on a produced batch before it stores it: the checksum, and the walk over the records.
+//! What a broker spends on a produced batch before it stores it: the checksum, and the walk over
+//! the records.
 //!
 //! ```text
 //! cargo run --release -p tidelog-record --example arrival_bench
 //! ```
+
+#![expect(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -54,7 +57,8 @@ fn measure(codec: Compression, record_bytes: usize) {
     );
 }
 
-/// Nanoseconds of the fastest of as many runs as fit: what the others add is the machine's, not the code's.
+/// Nanoseconds of the fastest of as many runs as fit: what the others add is the machine's, not the
+/// code's.
 fn best(mut run: impl FnMut()) -> f64 {
     let began = Instant::now();
     let mut best = Duration::MAX;
@@ -66,7 +70,8 @@ fn best(mut run: impl FnMut()) -> f64 {
     best.as_nanos() as f64
 }
 
-/// Records of words in an order that repeats nothing for long: text that compresses to about a third.
+/// Records of words in an order that repeats nothing for long: text that compresses to about a
+/// third.
 fn batch(codec: Compression, record_bytes: usize) -> Batch {
     const WORDS: [&str; 16] = [
         "order",

@@ -1,17 +1,20 @@
 //! Everything that reads a batch, over bytes that may be anything: the fuzz target of this crate.
 //!
-//! It also runs in the crate's tests, over the committed batches of this and other implementations and damaged variants of them.
+//! It also runs in the crate's tests, over the committed batches of this and other implementations
+//! and damaged variants of them.
 
 use bytes::Bytes;
 
 use crate::{Batch, DEFAULT_OPENED_BYTES, HEADER_BYTES, split};
 
-/// What a batch may take when it is opened, bytes: small, so that an answer that ignores it stands out.
+/// What a batch may take when it is opened, bytes: small, so that an answer that ignores it stands
+/// out.
 const OPENED_BYTES: usize = 1 << 20;
 /// The topic's max.message.bytes.
 const MAX_BATCH_BYTES: u32 = 1 << 20;
 
-/// Validates, walks, opens and iterates. The checksum is tried as it is, and made right: damage must not hide behind it.
+/// Validates, walks, opens and iterates. The checksum is tried as it is, and made right: damage
+/// must not hide behind it.
 pub fn target(data: &[u8]) {
     read(&Bytes::copy_from_slice(data));
     if data.len() > HEADER_BYTES {
@@ -72,6 +75,7 @@ fn arrive(batch: &Batch) {
 mod mutate;
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "fixtures stand in files")]
 mod tests {
     use std::path::Path;
 
