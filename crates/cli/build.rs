@@ -1,4 +1,5 @@
-//! Puts the revision of the sources next to the release in `tidelog --version`. Without git, or from an archive, there is the release alone.
+//! Puts the revision of the sources next to the release in `tidelog --version`. Without git, or
+//! from an archive, there is the release alone.
 
 use std::process::Command;
 

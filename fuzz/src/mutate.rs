@@ -1,7 +1,8 @@
 //! Damage to bytes, drawn from a seed: the same inputs on every machine and in every run.
 //!
-//! The crates' own tests include this file (`#[path]`), so that every fuzz target also runs in ordinary tests: over what is committed, and
-//! over many damaged variants of it. It must not depend on anything.
+//! The crates' own tests include this file (`#[path]`), so that every fuzz target also runs in
+//! ordinary tests: over what is committed, and over many damaged variants of it. It must not depend
+//! on anything.
 
 /// A generator that needs no crate: xorshift64*.
 struct Noise(u64);
@@ -28,7 +29,8 @@ const LOADED: [u8; 8] = [0, 1, 0x7f, 0x80, 0xfe, 0xff, 0x40, 0x0a];
 /// Most edits of one variant.
 const MAX_EDITS: usize = 6;
 
-/// Calls a target with every seed, with every prefix of it, and with `variants` damaged mixtures of the seeds.
+/// Calls a target with every seed, with every prefix of it, and with `variants` damaged mixtures of
+/// the seeds.
 pub(crate) fn run(seeds: &[Vec<u8>], variants: usize, mut target: impl FnMut(&[u8])) {
     assert!(!seeds.is_empty(), "nothing to begin with");
     target(&[]);

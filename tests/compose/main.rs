@@ -1,6 +1,8 @@
-//! The compose file as it is shipped: three containers form a cluster, serve the host, and survive the loss of one of them.
+//! The compose file as it is shipped: three containers form a cluster, serve the host, and survive
+//! the loss of one of them.
 //!
-//! `cargo xtask test` makes the image of the program under test and names it in `TIDELOG_IMAGE`, wherever a Docker engine answers.
+//! `cargo xtask test` makes the image of the program under test and names it in `TIDELOG_IMAGE`,
+//! wherever a Docker engine answers.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 

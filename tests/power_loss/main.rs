@@ -1,9 +1,11 @@
-//! Power is lost on all three brokers at once: the processes are killed, and what they never synced is really gone. What was acknowledged,
-//! records and metadata, is there (C1, R24, M27).
+//! Power is lost on all three brokers at once: the processes are killed, and what they never synced
+//! is really gone. What was acknowledged, records and metadata, is there (C1, R24, M27).
 //!
-//! Killing a process takes nothing that it has written: the kernel keeps it. So the brokers run under a library that keeps what of their
-//! files is on stable storage (`shim.c`, compiled here), and after the kill their folders are made anew out of that (`replay.rs`).
-//! That the library bites is shown by a program that forgets to sync (`control.c`), and by a disk that lies about its syncs.
+//! Killing a process takes nothing that it has written: the kernel keeps it. So the brokers run
+//! under a library that keeps what of their files is on stable storage (`shim.c`, compiled here),
+//! and after the kill their folders are made anew out of that (`replay.rs`). That the library bites
+//! is shown by a program that forgets to sync (`control.c`), and by a disk that lies about its
+//! syncs.
 
 mod replay;
 
@@ -27,7 +29,8 @@ use tokio::task::JoinHandle;
 const TOPIC: &str = "ledger";
 const PARTITIONS: u32 = 3;
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a sync takes before it counts: long enough for the kill to find much that is not synced.
+/// How long a sync takes before it counts: long enough for the kill to find much that is not
+/// synced.
 const SYNC_US: &str = "3000";
 /// Records acknowledged before the power is lost.
 const ROUND_RECORDS: usize = 1500;
@@ -306,7 +309,8 @@ async fn a_disk_that_lies_about_its_syncs_is_noticed() -> Result<()> {
     let load = watched.load().await?;
     watched.wait_acknowledged(100).await?;
     load.abort();
-    // Of what is acknowledged from now on the brokers note that it is synced; not so much that it would be flushed.
+    // Of what is acknowledged from now on the brokers note that it is synced; not so much that it
+    // would be flushed.
     let before = read_marks()?;
     let producer = watched.client()?.producer().build().await?;
     wait::until("every mark to be brought up to date", PATIENCE, async || {
@@ -329,7 +333,8 @@ async fn a_disk_that_lies_about_its_syncs_is_noticed() -> Result<()> {
     Ok(())
 }
 
-/// What a broker does that acknowledges before it syncs: the same load and the same check as above find it out.
+/// What a broker does that acknowledges before it syncs: the same load and the same check as above
+/// find it out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledgement_before_the_sync_is_found_out() -> Result<()> {
     let mut watched = Watched::begin(&[ALL_IN_WALS]).await?;

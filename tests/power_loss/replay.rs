@@ -38,11 +38,12 @@ impl Draw {
 pub(crate) enum Unsynced {
     /// Nothing.
     Lost,
-    /// Some of it: of each file any of the pages that were written over, and some beginning of what was appended; of each folder either
-    /// the names that were synced or those of the last moment.
+    /// Some of it: of each file any of the pages that were written over, and some beginning of what
+    /// was appended; of each folder either the names that were synced or those of the last moment.
     ///
-    /// No file is longer than its bytes: ext4 (in its ordered mode, the default) and XFS write those before the length. RocksDB counts on
-    /// it: a MANIFEST that ends in zeros is damaged to it.
+    /// No file is longer than its bytes: ext4 (in its ordered mode, the default) and XFS write
+    /// those before the length. RocksDB counts on it: a MANIFEST that ends in zeros is damaged to
+    /// it.
     Partly(Draw),
 }
 
@@ -57,7 +58,8 @@ pub(crate) struct PowerLoss<'a> {
 }
 
 impl<'a> PowerLoss<'a> {
-    /// Makes the folder what a power loss left of it, and the shim's notes empty. Gives how many bytes were lost.
+    /// Makes the folder what a power loss left of it, and the shim's notes empty. Gives how many
+    /// bytes were lost.
     pub(crate) fn strike(root: &Path, state: &'a Path, unsynced: Unsynced) -> Result<u64> {
         let mut loss = Self {
             state,

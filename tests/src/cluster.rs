@@ -37,7 +37,8 @@ pub struct Layout<'a> {
     pub keep: bool,
     /// Further words of every broker's command line.
     pub extra: &'a [&'a str],
-    /// Ports on which something of the test's stands before each broker's peer listener, by id; none for the listeners themselves.
+    /// Ports on which something of the test's stands before each broker's peer listener, by id;
+    /// none for the listeners themselves.
     pub peers_behind: Vec<u16>,
 }
 

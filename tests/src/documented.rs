@@ -1,7 +1,10 @@
-//! The commands of a Markdown document, made into a script that runs them in the order in which they stand there.
+//! The commands of a Markdown document, made into a script that runs them in the order in which
+//! they stand there.
 //!
-//! A block that begins with three backticks and `sh` is run. `sh config-only` is for brokers on hosts that a test does not have:
-//! of its commands of `tidelog`, `server` only checks its configuration and the others are only parsed (`--help`). Other blocks are what is printed, code, or configuration.
+//! A block that begins with three backticks and `sh` is run. `sh config-only` is for brokers on
+//! hosts that a test does not have: of its commands of `tidelog`, `server` only checks its
+//! configuration and the others are only parsed (`--help`). Other blocks are what is printed, code,
+//! or configuration.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -35,8 +38,9 @@ impl Document {
         })
     }
 
-    /// A script for bash. It names the place of each block before it runs it, and ends at the first command that fails. After a
-    /// command that goes on in the background it waits until the cluster there serves, as a person does who reads what it prints.
+    /// A script for bash. It names the place of each block before it runs it, and ends at the first
+    /// command that fails. After a command that goes on in the background it waits until the
+    /// cluster there serves, as a person does who reads what it prints.
     pub fn script(&self) -> String {
         let mut script = String::from(BEGIN);
         for block in &self.blocks {

@@ -1,4 +1,5 @@
-//! Which rows were acknowledged, and how often each was stored and delivered: what "nothing lost, nothing twice" is counted with.
+//! Which rows were acknowledged, and how often each was stored and delivered: what "nothing lost,
+//! nothing twice" is counted with.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
-//! Proxies between brokers: one before each broker's peer listener. Which broker a connection comes from is looked up in /proc, so that
-//! each way between two brokers can be cut apart. A cut holds bytes back, as a network that drops packets does, and delivers them when it
-//! is mended.
+//! Proxies between brokers: one before each broker's peer listener. Which broker a connection comes
+//! from is looked up in /proc, so that each way between two brokers can be cut apart. A cut holds
+//! bytes back, as a network that drops packets does, and delivers them when it is mended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -94,7 +94,8 @@ impl Links {
         Ok(links)
     }
 
-    /// Takes note of the brokers' processes. To be called after one was started, before it is of interest whom it talks to.
+    /// Takes note of the brokers' processes. To be called after one was started, before it is of
+    /// interest whom it talks to.
     pub fn know(&self, cluster: &Cluster) {
         let mut processes = self.shared.processes.lock();
         processes.clear();
@@ -220,7 +221,8 @@ async fn pass(
 
 /// Whose process holds the other end of a loopback connection.
 fn source(address: SocketAddr, processes: &BTreeMap<u32, u32>) -> Option<u32> {
-    // The kernel's table is read in pieces, between which lines move: one that is missed is found by another look.
+    // The kernel's table is read in pieces, between which lines move: one that is missed is found
+    // by another look.
     (0..LOOKS).find_map(|_| {
         let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
         let inode = inode_of(&table, address)?;
@@ -232,7 +234,8 @@ fn source(address: SocketAddr, processes: &BTreeMap<u32, u32>) -> Option<u32> {
     })
 }
 
-/// The socket with this local address, in the kernel's table: the second column is "0100007F:PORT", the tenth the inode.
+/// The socket with this local address, in the kernel's table: the second column is "0100007F:PORT",
+/// the tenth the inode.
 fn inode_of(table: &str, address: SocketAddr) -> Option<u64> {
     let SocketAddr::V4(address) = address else {
         return None;

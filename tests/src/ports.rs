@@ -1,8 +1,9 @@
-//! Ports that stay a test's own: below the ephemeral range, so that no outgoing connection takes one while a broker is down,
-//! and held against other test processes.
+//! Ports that stay a test's own: below the ephemeral range, so that no outgoing connection takes
+//! one while a broker is down, and held against other test processes.
 //!
-//! A port is held by a Unix socket in Linux's abstract namespace. The kernel gives its name to one process at a time and takes it
-//! back when that process ends, however it ends; no file is left behind. Like ports, such names belong to one network namespace.
+//! A port is held by a Unix socket in Linux's abstract namespace. The kernel gives its name to one
+//! process at a time and takes it back when that process ends, however it ends; no file is left
+//! behind. Like ports, such names belong to one network namespace.
 
 use std::io;
 use std::net::TcpListener;
@@ -67,8 +68,8 @@ fn take(port: u16) -> Option<ReservedPort> {
     is_free.then_some(ReservedPort { port, _hold: hold })
 }
 
-/// The port at which `tidelog dev` and the documents begin. Whoever uses any of theirs holds this one, and waits for it while
-/// another test has it.
+/// The port at which `tidelog dev` and the documents begin. Whoever uses any of theirs holds this
+/// one, and waits for it while another test has it.
 pub fn documented() -> Result<ReservedPort> {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -10,8 +10,8 @@ pub fn programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python")
 }
 
-/// A virtual environment with `requirements.txt` installed; its interpreter is `bin/python`. Made in `scratch`, which tests name by
-/// `CARGO_TARGET_TMPDIR`, and kept there.
+/// A virtual environment with `requirements.txt` installed; its interpreter is `bin/python`. Made
+/// in `scratch`, which tests name by `CARGO_TARGET_TMPDIR`, and kept there.
 pub fn environment(scratch: &Path) -> Result<PathBuf> {
     let folder = scratch.join("python-client");
     let requirements = programs().join("requirements.txt");

@@ -43,7 +43,8 @@ pub fn dump(data_dir: &Path) -> Result<BTreeMap<(String, u64), Replica>> {
     Ok(replicas)
 }
 
-/// Fails unless every broker that holds a partition holds the same bytes of it. Says how many batches were compared.
+/// Fails unless every broker that holds a partition holds the same bytes of it. Says how many
+/// batches were compared.
 pub fn compare(data_dirs: &[&Path]) -> Result<usize> {
     let dumps = data_dirs
         .iter()

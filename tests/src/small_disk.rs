@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// A filesystem of its own in memory, mounted at a folder until this is dropped. Only root may mount.
+/// A filesystem of its own in memory, mounted at a folder until this is dropped. Only root may
+/// mount.
 #[derive(Debug)]
 pub struct SmallDisk {
     at: PathBuf,
@@ -15,7 +16,8 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// Mounts one of so many MiB at a folder, which is made.
     ///
-    /// Where nothing can be mounted this is an error: what a full disk does would go untested otherwise.
+    /// Where nothing can be mounted this is an error: what a full disk does would go untested
+    /// otherwise.
     pub fn mount(at: &Path, size_mib: u32) -> Result<Self> {
         std::fs::create_dir_all(at).with_context(|| format!("making {}", at.display()))?;
         let output = Command::new("mount")

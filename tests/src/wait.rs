@@ -7,7 +7,8 @@ use anyhow::{Result, anyhow};
 /// How often a condition is looked at again.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Waits until `probe` gives a value; its last error says what was missing when the deadline passes.
+/// Waits until `probe` gives a value; its last error says what was missing when the deadline
+/// passes.
 pub async fn until<T>(
     what: &str,
     deadline: Duration,

@@ -1,4 +1,5 @@
-//! What a user, a client or a mistaken deployment may do wrong: each is a clear line with the remedy, and nothing is lost by it.
+//! What a user, a client or a mistaken deployment may do wrong: each is a clear line with the
+//! remedy, and nothing is lost by it.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -94,7 +95,8 @@ async fn a_damaged_batch_is_refused_by_itself() -> Result<()> {
     let damaged = with(&good, |bytes| {
         *bytes.last_mut().expect("a batch is not empty") ^= 1;
     });
-    // Record count and last offset delta say a thousand, in front of one record; or they contradict each other.
+    // Record count and last offset delta say a thousand, in front of one record; or they contradict
+    // each other.
     let boasting = with_counts(&good, 1000, 999);
     let lying = with_counts(&good, 1, 7);
     let truncated = good.slice(..good.len() - 1);
@@ -196,7 +198,8 @@ async fn a_poisoned_batch_is_refused_and_its_partition_stays_readable() -> Resul
     Ok(())
 }
 
-/// A large compressed batch takes long to be walked; what was sent after it on the stream is appended after it all the same.
+/// A large compressed batch takes long to be walked; what was sent after it on the stream is
+/// appended after it all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_of_a_stream_keep_their_order_whatever_they_take_to_be_checked() -> Result<()> {
     let cluster = Cluster::start(1).await?;

@@ -1,4 +1,5 @@
-//! The command line against three brokers: the spellings that scripts depend on, where output goes, and how programs end.
+//! The command line against three brokers: the spellings that scripts depend on, where output goes,
+//! and how programs end.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -17,7 +18,8 @@ use tidelog_tests::streams;
 
 const FLIGHTS: usize = 6_099;
 
-/// Tail number and line of each departure, as `produce --key-delimiter` takes them. Without a tail number there is no delimiter.
+/// Tail number and line of each departure, as `produce --key-delimiter` takes them. Without a tail
+/// number there is no delimiter.
 fn lines() -> Result<String> {
     let flights = flights::read(&flights::week_file())?;
     let line = |flight: &flights::Flight| match &flight.key {
@@ -416,7 +418,8 @@ fn dev_is_a_cluster_in_one_process_that_keeps_its_data() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let ports = ports::reserve_together(&[0, 1, 2, 100, 101, 102, 200, 201, 202])?;
     let port = ports[0].get().to_string();
-    // A broker that cannot start: those that did are closed first, else a database that closes on its own thread would abort the process.
+    // A broker that cannot start: those that did are closed first, else a database that closes on
+    // its own thread would abort the process.
     let blocked = folder.path().join("broker-2");
     std::fs::write(&blocked, "not a folder")?;
     let output = Command::new(binary()?)

@@ -1,5 +1,6 @@
-//! Brokers whose files are damaged while they are stopped: nobody is served wrong bytes, and the operator's way back works as it is told.
-//! An offset keeps its one value (C2), replicas are the same to the byte (R16), and a damaged disk comes back as another one (R18).
+//! Brokers whose files are damaged while they are stopped: nobody is served wrong bytes, and the
+//! operator's way back works as it is told. An offset keeps its one value (C2), replicas are the
+//! same to the byte (R16), and a damaged disk comes back as another one (R18).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -158,7 +159,8 @@ async fn damage_that_a_read_meets_is_named_and_nothing_behind_it_is_handed_out()
     let topic = NewTopic::new(TOPIC).partitions(1).replication_factor(1);
     client.admin().create_topic(topic).await?;
     send(&client, 0..RECORDS).await?;
-    // In order: its last checkpoint is the end of the log, so that the start does not look at what lies before.
+    // In order: its last checkpoint is the end of the log, so that the start does not look at what
+    // lies before.
     cluster.broker(1).stop().await?;
     let data_dir = cluster.broker(1).data_dir().to_owned();
     flip(&data_dir, "blob", 2)?;

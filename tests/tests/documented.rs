@@ -1,7 +1,8 @@
 //! Every command of README and docs, run in the order in which it stands there.
 //!
-//! The documents' own ports and folders are used: brokers at 127.0.0.1:7171 and so on, files below an empty folder that stands for
-//! the repository. What takes minutes is not run here but named in [`ELSEWHERE`], with who runs it.
+//! The documents' own ports and folders are used: brokers at 127.0.0.1:7171 and so on, files below
+//! an empty folder that stands for the repository. What takes minutes is not run here but named in
+//! [`ELSEWHERE`], with who runs it.
 
 use std::fmt::Write as _;
 use std::fs::Permissions;
@@ -67,7 +68,8 @@ struct Stage {
 impl Stage {
     fn set(root: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        // The repository without its build folder: `target/release` must not hide the program under test.
+        // The repository without its build folder: `target/release` must not hide the program under
+        // test.
         for entry in ["crates", "deploy", "docs", "proto", "tests"] {
             symlink(root.join(entry), folder.path().join(entry))?;
         }

@@ -1,4 +1,5 @@
-//! Clients and clusters that are not theirs: one that came to the same address, and two that are named in one breath.
+//! Clients and clusters that are not theirs: one that came to the same address, and two that are
+//! named in one breath.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -164,8 +165,8 @@ async fn bootstrap_addresses_of_two_clusters_are_refused_by_name() -> Result<()>
     Ok(())
 }
 
-/// A broker advertises addresses where another cluster's client, peer and HTTP listeners answer. Commands
-/// name the broker, the address, and what answers there.
+/// A broker advertises addresses where another cluster's client, peer and HTTP listeners answer.
+/// Commands name the broker, the address, and what answers there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_advertised_address_where_somebody_else_answers_is_named() -> Result<()> {
     let mut other = Cluster::start(1).await?;

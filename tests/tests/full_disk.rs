@@ -1,5 +1,6 @@
-//! Brokers whose disks fill up: produces are refused by name, everything else goes on, and deleting a topic is all it takes to recover.
-//! Nothing acknowledged is lost on the way (C1), and what was read stays readable (C9).
+//! Brokers whose disks fill up: produces are refused by name, everything else goes on, and deleting
+//! a topic is all it takes to recover. Nothing acknowledged is lost on the way (C1), and what was
+//! read stays readable (C9).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,7 +17,8 @@ const KEPT: &str = "kept";
 const DELETED: &str = "deleted";
 /// Of a record's value. Large enough for blob files, small enough for many to share a batch.
 const VALUE_BYTES: usize = 16 * 1024;
-/// Records that are sent and not answered, at most: more than a disk of the tests has as its reserve.
+/// Records that are sent and not answered, at most: more than a disk of the tests has as its
+/// reserve.
 const IN_FLIGHT: usize = 2000;
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -47,7 +49,8 @@ struct Filling {
 }
 
 impl Filling {
-    /// A cluster of three on disks of these sizes, with two topics. Without a reserve that is told, a twentieth of the disk is one.
+    /// A cluster of three on disks of these sizes, with two topics. Without a reserve that is told,
+    /// a twentieth of the disk is one.
     async fn begin(sizes_mib: [u32; 3], reserve: Option<&str>) -> Result<Self> {
         let mut cluster = Cluster::prepare(3, false, &[])?;
         let disks = cluster
@@ -84,7 +87,8 @@ impl Filling {
     }
 
     async fn producer(&self) -> Result<Producer> {
-        // Short enough for a refusal to come out soon, long enough for a follower to leave the ISR meanwhile.
+        // Short enough for a refusal to come out soon, long enough for a follower to leave the ISR
+        // meanwhile.
         let producer = self
             .client
             .producer()
@@ -93,7 +97,8 @@ impl Filling {
         Ok(producer.build().await?)
     }
 
-    /// Sends to both topics in turn, as fast as it goes, until a record is not taken or `enough` are. Every answer is awaited.
+    /// Sends to both topics in turn, as fast as it goes, until a record is not taken or `enough`
+    /// are. Every answer is awaited.
     async fn fill(&mut self, partitions: &[u32], enough: usize) -> Result<Option<String>> {
         let producer = self.producer().await?;
         let mut in_flight = FuturesUnordered::new();
@@ -139,7 +144,8 @@ impl Filling {
         Ok(())
     }
 
-    /// Reads a topic to its end: every acknowledged record is where it was acknowledged, with its value.
+    /// Reads a topic to its end: every acknowledged record is where it was acknowledged, with its
+    /// value.
     async fn check(&self, topic: &str) -> Result<()> {
         let reading = async {
             let mut consumer = self
@@ -249,7 +255,8 @@ async fn a_full_disk_refuses_produces_and_recovers_when_a_topic_is_deleted() -> 
     for topic in [KEPT, DELETED] {
         filling.check(topic).await?;
     }
-    // More was on its way to followers than half of this reserve: groups may be refused as well, and are told why.
+    // More was on its way to followers than half of this reserve: groups may be refused as well,
+    // and are told why.
     if let Err(error) = filling.a_group_reads_and_commits("while-full").await {
         let refused = format!("{error:#}");
         ensure!(refused.contains("DISK_FULL"), "not refused by name: {refused}");
@@ -285,7 +292,8 @@ async fn a_full_disk_refuses_produces_and_recovers_when_a_topic_is_deleted() -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_go_on_while_clients_are_refused() -> Result<()> {
-    // Half of it is twice what is in flight: what followers still fetch when leaders refuse does not reach it.
+    // Half of it is twice what is in flight: what followers still fetch when leaders refuse does
+    // not reach it.
     let mut filling = Filling::begin([450, 450, 450], Some("128MiB")).await?;
     filling.fill_up(&[0, 1, 2]).await?;
     let grouped = filling.a_group_reads_and_commits("while-full").await;

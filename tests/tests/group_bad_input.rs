@@ -1,4 +1,5 @@
-//! What members and operators of groups may do wrong: each gets its own typed error, nothing is lost by it, and other groups go on.
+//! What members and operators of groups may do wrong: each gets its own typed error, nothing is
+//! lost by it, and other groups go on.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

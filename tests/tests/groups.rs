@@ -1,5 +1,5 @@
-//! A group under load that grows, shrinks, and loses members and coordinators: nothing is lost, nothing comes twice that was committed, and
-//! whoever was removed commits nothing any more.
+//! A group under load that grows, shrinks, and loses members and coordinators: nothing is lost,
+//! nothing comes twice that was committed, and whoever was removed commits nothing any more.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,7 +26,8 @@ const TOPIC: &str = "scaled";
 const GROUP: &str = "scaled-readers";
 const PARTITIONS: u32 = 6;
 const BROKERS: u32 = 3;
-/// A member's session and heartbeat here, so that a silent one is not waited for as long as in real life.
+/// A member's session and heartbeat here, so that a silent one is not waited for as long as in real
+/// life.
 const SESSION: Duration = Duration::from_secs(6);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long any one step may take.

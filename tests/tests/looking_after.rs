@@ -1,5 +1,5 @@
-//! Looking after topics, groups and the cluster by the command line: what is said when something is not there, when several things are
-//! asked for at once, and when no broker knows the present.
+//! Looking after topics, groups and the cluster by the command line: what is said when something is
+//! not there, when several things are asked for at once, and when no broker knows the present.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
@@ -251,7 +251,8 @@ fn shows_a_group_whose_member_owns_nothing(program: &Program) -> Result<()> {
     Ok(())
 }
 
-/// What the shell's script asks while somebody types, and how long an answer takes where no cluster is.
+/// What the shell's script asks while somebody types, and how long an answer takes where no cluster
+/// is.
 fn completes_names(program: &Program, cluster: &Cluster) -> Result<()> {
     let complete = |bootstrap: &str, words: &[&str]| -> Result<String> {
         let output = Command::new(binary()?)

@@ -1,4 +1,5 @@
-//! A broker's data directory is deleted while it is stopped: it rejoins as a new directory, and nothing is lost (M30, C1, R18).
+//! A broker's data directory is deleted while it is stopped: it rejoins as a new directory, and
+//! nothing is lost (M30, C1, R18).
 
 use std::time::Duration;
 
@@ -73,7 +74,8 @@ async fn loses_its_disk(led_the_metadata: bool) -> Result<()> {
     in_sync(&client, TOPIC, 3, PATIENCE).await?;
     produce(&program, 2 * RECORDS)?;
 
-    // The other two die: only with the new directory's vote and replicas there is a majority and an ISR.
+    // The other two die: only with the new directory's vote and replicas there is a majority and an
+    // ISR.
     let others: Vec<u32> = (1..=3).filter(|id| *id != victim).collect();
     for other in &others {
         cluster.broker(*other).kill()?;

@@ -9,8 +9,9 @@ fn holds(program: &[u8], text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
-/// Rules that tests break by name, and points at which they let a process die, are compiled only where their features are on. Features of one build unify, so it is the program
-/// that is looked at and not the manifests.
+/// Rules that tests break by name, and points at which they let a process die, are compiled only
+/// where their features are on. Features of one build unify, so it is the program that is looked at
+/// and not the manifests.
 #[test]
 fn no_rule_can_be_broken_in_the_program() -> Result<()> {
     let program = std::fs::read(binary()?)?;

@@ -97,8 +97,8 @@ async fn produce_says_what_is_left_when_no_broker_answers() -> Result<()> {
             acknowledged.next().context("no acknowledgement")??;
         }
         cluster.broker(1).kill()?;
-        // A line is read once the lines before it are handed over, so that these three are known when
-        // the fourth has left the pipe.
+        // A line is read once the lines before it are handed over, so that these three are known
+        // when the fourth has left the pipe.
         for lines in ["three\nfour\nfive\n", "six\n"] {
             input.write_all(lines.as_bytes())?;
             wait::until("the input to be read", SOON, async || {

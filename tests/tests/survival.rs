@@ -1,4 +1,5 @@
-//! Brokers die by SIGKILL under load: nothing acknowledged is lost, nothing is stored twice, and the replicas agree to the byte.
+//! Brokers die by SIGKILL under load: nothing acknowledged is lost, nothing is stored twice, and
+//! the replicas agree to the byte.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! A topic that is deleted and made anew under its name, under load: nothing that was meant for the old one takes effect in the new one, and
-//! groups, readers and producers go on with the new one, or say clearly that theirs is gone.
+//! A topic that is deleted and made anew under its name, under load: nothing that was meant for the
+//! old one takes effect in the new one, and groups, readers and producers go on with the new one,
+//! or say clearly that theirs is gone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -70,7 +71,8 @@ fn is_gone(error: &Error) -> bool {
     error.kind() == ErrorKind::Refused(ErrorCode::UnknownTopicId) && !error.is_retriable()
 }
 
-/// A member that marks whatever it is handed and commits without a pause, so that a commit is on its way at every moment.
+/// A member that marks whatever it is handed and commits without a pause, so that a commit is on
+/// its way at every moment.
 struct Member {
     read: Arc<Mutex<BTreeSet<String>>>,
     stop: CancellationToken,
@@ -270,7 +272,8 @@ async fn a_producer_counts_the_partitions_of_the_new_topic_and_moves_no_record_t
         assert_eq!(delivery.await?.partition, 0);
     }
     ensure!(begun.elapsed() < PATIENCE, "it took {:?}", begun.elapsed());
-    // More partitions than there were: one that the old topic did not have is known at the first record for it.
+    // More partitions than there were: one that the old topic did not have is known at the first
+    // record for it.
     make_anew(&operator, 3).await?;
     let stored = producer
         .enqueue(Record::to(TOPIC).partition(2).value("third"))

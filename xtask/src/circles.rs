@@ -64,7 +64,8 @@ const ALLOWED: &[Allowed] = &[
     },
 ];
 
-/// Fails with a circle of each knot of modules, and with entries of [`ALLOWED`] that are not needed.
+/// Fails with a circle of each knot of modules, and with entries of [`ALLOWED`] that are not
+/// needed.
 pub(crate) fn check() -> Result<()> {
     let read = |file: &Path| std::fs::read_to_string(file).ok();
     let mut wrong = Vec::new();

@@ -1,5 +1,5 @@
-//! `cargo xtask image`: the runtime image, made without any registry: a base of the host's own Debian suite by debootstrap, and the
-//! stripped release binary of the host on it.
+//! `cargo xtask image`: the runtime image, made without any registry: a base of the host's own
+//! Debian suite by debootstrap, and the stripped release binary of the host on it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,8 @@ pub(crate) fn make(built: &Built, tag: &str) -> Result<()> {
     prerequisites::for_image()?;
     let rootfs = std::env::temp_dir().join(format!("tidelog-image-{}", std::process::id()));
     let result = assemble(&rootfs, &built.binary("tidelog")?, tag);
-    // debootstrap leaves files of many owners: removing them is a matter of tidiness, not of the image.
+    // debootstrap leaves files of many owners: removing them is a matter of tidiness, not of the
+    // image.
     let _ = std::fs::remove_dir_all(&rootfs);
     result
 }

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask demo | test | check | sim | torture | …`.
 //!
-//! Only small dependencies here, RocksDB not among them: this builds in seconds, and then looks for what the rest needs.
+//! Only small dependencies here, RocksDB not among them: this builds in seconds, and then looks for
+//! what the rest needs.
 
 mod check;
 mod circles;
@@ -27,11 +28,13 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start three brokers, stream real flights through them, lose a broker on the way, and count every record
+    /// Start three brokers, stream real flights through them, lose a broker on the way, and count
+    /// every record
     Demo(run::DemoArgs),
     /// Run every test
     Test(run::TestArgs),
-    /// Format, lints, docs, layering, circles of imports, file sizes, and dependencies if cargo-deny is installed
+    /// Format, lints, docs, layering, circles of imports, file sizes, and dependencies if
+    /// cargo-deny is installed
     Check,
     /// Simulate whole clusters from seeds, and every known mutant
     Sim(proving::SimArgs),
@@ -43,7 +46,8 @@ enum Command {
     Image(image::ImageArgs),
     /// Measure what the docs record, on a release build
     Measure(run::MeasureArgs),
-    /// All 336,776 departures of 2013 through three brokers, a leader killed twice, replicas compared byte for byte
+    /// All 336,776 departures of 2013 through three brokers, a leader killed twice, replicas
+    /// compared byte for byte
     FullYear(run::FullYearArgs),
 }
 

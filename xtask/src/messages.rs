@@ -1,4 +1,5 @@
-//! Sentences of libraries and brokers know no command line: whoever reads them may use another client, or none of ours.
+//! Sentences of libraries and brokers know no command line: whoever reads them may use another
+//! client, or none of ours.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Every rule and invariant is found by its number: in code, where it is kept, and in a test that looks at it.
+//! Every rule and invariant is found by its number: in code, where it is kept, and in a test that
+//! looks at it.
 
 use std::collections::BTreeSet;
 use std::path::Path;

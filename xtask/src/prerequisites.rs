@@ -1,5 +1,5 @@
-//! What a build needs beside Rust: a C++ compiler for RocksDB, and libclang for its bindings. Installed where that is
-//! possible without asking, else named with the one line to run.
+//! What a build needs beside Rust: a C++ compiler for RocksDB, and libclang for its bindings.
+//! Installed where that is possible without asking, else named with the one line to run.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

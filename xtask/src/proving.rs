@@ -13,7 +13,8 @@ const SEEDS: &str = "0..1000";
 
 #[derive(Args)]
 pub(crate) struct SimArgs {
-    /// Which seeds, A..B without B; by default 0..1000, and then every mutant from the seed that is known to catch it
+    /// Which seeds, A..B without B; by default 0..1000, and then every mutant from the seed that is
+    /// known to catch it
     #[arg(long, value_name = "A..B", conflicts_with = "seed")]
     seeds: Option<String>,
     /// One seed
@@ -65,7 +66,8 @@ pub(crate) fn torture(args: &TortureArgs) -> Result<()> {
     run(torture, "the torture")
 }
 
-/// Builds the simulation and runs it. With rules that can be broken it is a build of its own, so that no feature of it reaches what is shipped.
+/// Builds the simulation and runs it. With rules that can be broken it is a build of its own, so
+/// that no feature of it reaches what is shipped.
 fn simulate(with_mutants: bool, words: &[&str]) -> Result<()> {
     let mut build = vec!["--bins", "--profile", "sim", "--package", "tidelog-sim"];
     if with_mutants {

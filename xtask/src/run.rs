@@ -1,4 +1,5 @@
-//! Building the product once, and running tests, demo and measurements against a private copy of it.
+//! Building the product once, and running tests, demo and measurements against a private copy of
+//! it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,7 +15,8 @@ const FIRST_BUILD: &str = "the first time it compiles RocksDB, about 8 minutes o
 /// The image of the program under test.
 const TEST_IMAGE: &str = "tidelog:test";
 
-/// Where the workspace lies: as `cargo run` says now, since a build folder that several checkouts share may hold another one's xtask.
+/// Where the workspace lies: as `cargo run` says now, since a build folder that several checkouts
+/// share may hold another one's xtask.
 pub(crate) fn workspace_root() -> PathBuf {
     let here = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
@@ -108,8 +110,8 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     Ok(())
 }
 
-/// Processes that die at every crash point of their write paths, and the rules that are broken in tests of their own crate. Built apart:
-/// what is shipped has neither.
+/// Processes that die at every crash point of their write paths, and the rules that are broken in
+/// tests of their own crate. Built apart: what is shipped has neither.
 fn built_apart(nextest: bool) -> Result<()> {
     let tests = |packages: &[&str], features: &str, filter: &str| {
         let mut tests = Command::new(env!("CARGO"));
@@ -167,7 +169,8 @@ impl Profile {
     }
 }
 
-/// Private copies of the programs: a shared build folder may be overwritten by another checkout while they run.
+/// Private copies of the programs: a shared build folder may be overwritten by another checkout
+/// while they run.
 pub(crate) struct Built {
     folder: PathBuf,
 }
@@ -188,8 +191,9 @@ impl Built {
         Ok(built)
     }
 
-    /// Builds what people run, just as `cargo build --release` does: who has run one of the two finds everything compiled by the other.
-    /// Built together with other packages, dependencies would get those packages' features too, and RocksDB be compiled again.
+    /// Builds what people run, just as `cargo build --release` does: who has run one of the two
+    /// finds everything compiled by the other. Built together with other packages, dependencies
+    /// would get those packages' features too, and RocksDB be compiled again.
     pub(crate) fn product() -> Result<Self> {
         Self::build_programs(&["--bins", "--package", "tidelog", "--release"])
     }

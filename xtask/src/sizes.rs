@@ -44,8 +44,8 @@ const TOLD: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// How many lines of Rust, tests included, the simulation, the drivers and the pure crates have: rules move from the first three to
-/// the last.
+/// How many lines of Rust, tests included, the simulation, the drivers and the pure crates have:
+/// rules move from the first three to the last.
 pub(crate) fn tell() -> Result<()> {
     let sources = sources()?;
     let mut told = Vec::new();

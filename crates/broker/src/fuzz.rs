@@ -1,7 +1,8 @@
-//! Everything in the broker that turns bytes of a client, a peer or a disk into domain types, over bytes that may be anything: the fuzz
-//! target of this crate.
+//! Everything in the broker that turns bytes of a client, a peer or a disk into domain types, over
+//! bytes that may be anything: the fuzz target of this crate.
 //!
-//! It also runs in the crate's tests, over the committed bytes of released versions and damaged variants of them.
+//! It also runs in the crate's tests, over the committed bytes of released versions and damaged
+//! variants of them.
 
 use prost::Message as _;
 use tidelog_proto::internal::v1 as peer;

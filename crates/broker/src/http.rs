@@ -23,7 +23,8 @@ pub trait Figures: Send + Sync + 'static {
 
 /// Serves until the token is cancelled.
 ///
-/// `sentence` says what this listener is, to browsers that ask for something else and to gRPC clients.
+/// `sentence` says what this listener is, to browsers that ask for something else and to gRPC
+/// clients.
 pub async fn serve<L>(
     listener: L,
     health: Arc<dyn Health>,

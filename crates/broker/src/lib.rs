@@ -1,4 +1,5 @@
-//! The Tidelog broker: gRPC services, and the drivers that run the pure crates on tokio, disk and network.
+//! The Tidelog broker: gRPC services, and the drivers that run the pure crates on tokio, disk and
+//! network.
 
 pub mod config;
 pub mod controller;

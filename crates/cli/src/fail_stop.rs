@@ -13,12 +13,13 @@ pub(crate) fn report_panics() {
 
 /// From now on a panic on any thread or task is reported, and then aborts the process.
 ///
-/// A panic is a broken invariant. Unwinding would end one thread or task and leave a broker that keeps its session, and so its
-/// leaderships, without what it needs to serve them. Ended, it is fenced within a moment and others take over; what it
-/// acknowledged is on stable storage.
+/// A panic is a broken invariant. Unwinding would end one thread or task and leave a broker that
+/// keeps its session, and so its leaderships, without what it needs to serve them. Ended, it is
+/// fenced within a moment and others take over; what it acknowledged is on stable storage.
 ///
-/// This is a hook and no `panic = "abort"` in a profile: tests are built to unwind whatever a profile says, so that every
-/// dependency would be compiled twice, and the commands that are clients may unwind.
+/// This is a hook and no `panic = "abort"` in a profile: tests are built to unwind whatever a
+/// profile says, so that every dependency would be compiled twice, and the commands that are
+/// clients may unwind.
 pub(crate) fn on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         report(panic);

@@ -1,4 +1,5 @@
-//! Signals: the first SIGINT or SIGTERM asks for an orderly end, a second one ends the program at once.
+//! Signals: the first SIGINT or SIGTERM asks for an orderly end, a second one ends the program at
+//! once.
 
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! GET on a broker's HTTP listener. The health check of a container runs this every other second, so it brings no HTTP client along.
+//! GET on a broker's HTTP listener. The health check of a container runs this every other second,
+//! so it brings no HTTP client along.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

@@ -9,14 +9,16 @@ use crate::exit::{self, Exit, Failure};
 /// How long looking for near names may take: the refusal is known already.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The name that was probably meant, if one is near enough: a slip of a letter for every three that were written, or another case.
+/// The name that was probably meant, if one is near enough: a slip of a letter for every three that
+/// were written, or another case.
 pub(crate) fn near<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let length = wanted.chars().count();
     let most = (length / 3).clamp(1, 3);
     names
         .into_iter()
-        // Two names whose lengths differ by more are further apart than that, and need not be compared.
+        // Two names whose lengths differ by more are further apart than that, and need not be
+        // compared.
         .filter(|name| name.chars().count().abs_diff(length) <= most)
         .map(|name| (strsim::osa_distance(&wanted, &name.to_lowercase()), name))
         .filter(|(distance, _)| *distance <= most && *distance < length)
@@ -54,7 +56,8 @@ pub(crate) async fn no_topic(admin: &Admin, name: &str) -> Failure {
     Failure::new(Exit::NotFound, format!("no topic {name:?}; {hint}"))
 }
 
-/// What went wrong with configs by these names. One that no topic has is told with a name near to it.
+/// What went wrong with configs by these names. One that no topic has is told with a name near to
+/// it.
 pub(crate) fn config_error<'a>(names: impl IntoIterator<Item = &'a str>, error: Error) -> anyhow::Error {
     if error.code() != Some(ErrorCode::InvalidConfig) {
         return error.into();

@@ -1,8 +1,10 @@
 //! What cannot be processed does not hold up what can: retry, then a dead-letter topic.
 //!
-//! A handler fails for one of two reasons. Something else is down, and trying again in a moment helps: the record is tried again, a few times,
-//! with growing pauses. Or the record itself is bad, and trying again never helps: it goes to a dead-letter topic, with its origin and the reason in
-//! headers, where people look at it. Either way it is marked afterwards, so that the partition goes on.
+//! A handler fails for one of two reasons. Something else is down, and trying again in a moment
+//! helps: the record is tried again, a few times, with growing pauses. Or the record itself is bad,
+//! and trying again never helps: it goes to a dead-letter topic, with its origin and the reason in
+//! headers, where people look at it. Either way it is marked afterwards, so that the partition goes
+//! on.
 //!
 //! ```text
 //! cargo run -p tidelog-client --example dead_letter -- 127.0.0.1:7171

@@ -11,7 +11,8 @@ const TOPIC: &str = "small-records";
 /// What there is to do.
 #[derive(Debug)]
 enum Remedy {
-    /// The client tried for as long as it may, and later may be better: try again, or give the work back.
+    /// The client tried for as long as it may, and later may be better: try again, or give the work
+    /// back.
     Later,
     /// As above, but the record may be stored: sending it again may store it twice.
     LaterAndPerhapsTwice,
@@ -28,7 +29,8 @@ enum Remedy {
 fn remedy(error: &Error) -> Remedy {
     match error.kind() {
         ErrorKind::Refused(ErrorCode::TopicAlreadyExists) => Remedy::Nothing,
-        // A member that was thrown out joins again by itself; one that was replaced for good does not.
+        // A member that was thrown out joins again by itself; one that was replaced for good does
+        // not.
         ErrorKind::Refused(ErrorCode::FencedInstanceId | ErrorCode::UnreleasedInstanceId) => {
             Remedy::MendTheCaller
         }

@@ -1,7 +1,8 @@
 //! A service that ends when it is asked to: Ctrl-C or SIGTERM.
 //!
-//! It reads one topic as a member of a group and writes what it makes of it into another. At the signal it takes no more records, waits until
-//! everything it sent is acknowledged, commits what is worked off, and leaves the group, so that the other members take over at once.
+//! It reads one topic as a member of a group and writes what it makes of it into another. At the
+//! signal it takes no more records, waits until everything it sent is acknowledged, commits what is
+//! worked off, and leaves the group, so that the other members take over at once.
 //!
 //! ```text
 //! cargo run -p tidelog-client --example graceful_shutdown -- 127.0.0.1:7171 orders invoices
@@ -43,7 +44,8 @@ async fn main() -> Result<()> {
     outcome
 }
 
-/// Works until it is told to stop. No record is lost by stopping: [`Consumer::recv`] may be given up at any moment.
+/// Works until it is told to stop. No record is lost by stopping: [`Consumer::recv`] may be given
+/// up at any moment.
 async fn work(
     consumer: &mut Consumer,
     producer: &Producer,

@@ -38,7 +38,8 @@ async fn play(client: &Client) -> Result<()> {
         .null_header("draft")
         // When it happened; without this, when it was enqueued. Milliseconds since 1970.
         .timestamp_ms(1_700_000_000_000);
-    // Without a value: null, which is not the same as empty. Readers that keep the newest value of each key take it as a deletion.
+    // Without a value: null, which is not the same as empty. Readers that keep the newest value of
+    // each key take it as a deletion.
     let deleted = Record::to(TOPIC).key("ada").header("type", "deleted");
     for record in [created, deleted] {
         producer.send(record).await?;

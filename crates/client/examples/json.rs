@@ -1,7 +1,8 @@
 //! Values in JSON, with serde.
 //!
-//! Tidelog does not look into values: what stands in them is agreed between those that write and those that read. New fields are optional,
-//! unknown ones are passed over, so that both can be deployed in any order.
+//! Tidelog does not look into values: what stands in them is agreed between those that write and
+//! those that read. New fields are optional, unknown ones are passed over, so that both can be
+//! deployed in any order.
 //!
 //! ```text
 //! cargo run -p tidelog-client --example json -- 127.0.0.1:7171

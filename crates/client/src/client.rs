@@ -1,4 +1,5 @@
-//! The client itself: one picture of the cluster and one set of connections, shared by everything it makes.
+//! The client itself: one picture of the cluster and one set of connections, shared by everything
+//! it makes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::wire::metadata::AskOverWire;
 /// How long `connect` tries, unless the builder says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection to a cluster. Cheap to clone; clones share connections and metadata. When the last clone and everything made
-/// by them are gone, so are the connections.
+/// A connection to a cluster. Cheap to clone; clones share connections and metadata. When the last
+/// clone and everything made by them are gone, so are the connections.
 ///
 /// ```no_run
 /// # async fn example() -> tidelog_client::Result<()> {
@@ -72,10 +73,12 @@ impl Drop for Inner {
 }
 
 impl Client {
-    /// Settings for a client of the cluster that these brokers belong to. One that answers is enough.
+    /// Settings for a client of the cluster that these brokers belong to. One that answers is
+    /// enough.
     ///
-    /// Each is `host:port`, the host a name, an IPv4 address or an IPv6 address in brackets, the port from 1 to 65535, without a scheme. A list
-    /// separated by commas may stand in one string. What is no address is refused by [`connect`](ClientBuilder::connect), before anything is
+    /// Each is `host:port`, the host a name, an IPv4 address or an IPv6 address in brackets, the
+    /// port from 1 to 65535, without a scheme. A list separated by commas may stand in one string.
+    /// What is no address is refused by [`connect`](ClientBuilder::connect), before anything is
     /// tried.
     pub fn builder<S: Into<String>>(bootstrap: impl IntoIterator<Item = S>) -> ClientBuilder {
         ClientBuilder {
@@ -129,7 +132,8 @@ impl Client {
         self.inner.metadata.topic(name, deadline).await
     }
 
-    /// Waits until the cluster was asked for these topics once more, so that [`topic`](Self::topic) tells of those of now.
+    /// Waits until the cluster was asked for these topics once more, so that [`topic`](Self::topic)
+    /// tells of those of now.
     pub(crate) async fn ask_anew(&self, names: impl IntoIterator<Item = TopicName>) -> Result<()> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         self.inner.metadata.ask_anew(names, deadline).await
@@ -151,11 +155,12 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects: returns when one broker answered, fails when none did in time. A bootstrap address that cannot be one is
-    /// [`ErrorKind::InvalidArgument`] at once.
+    /// Connects: returns when one broker answered, fails when none did in time. A bootstrap address
+    /// that cannot be one is [`ErrorKind::InvalidArgument`] at once.
     ///
-    /// The client then belongs to that broker's cluster for good. An address whose broker belongs to another cluster is an error,
-    /// [`ErrorKind::ForeignCluster`], here and ever after: see there.
+    /// The client then belongs to that broker's cluster for good. An address whose broker belongs
+    /// to another cluster is an error, [`ErrorKind::ForeignCluster`], here and ever after: see
+    /// there.
     pub async fn connect(self) -> Result<Client> {
         let bootstrap = addresses(&self.bootstrap)?;
         let connections = Arc::new(Connections::new(&self.client_id));
@@ -225,7 +230,8 @@ impl Inner {
         self.connections.to(&address)
     }
 
-    /// Takes what a refusal says about who leads, of the topic with the id that was named; true if the partition can be tried again at once.
+    /// Takes what a refusal says about who leads, of the topic with the id that was named; true if
+    /// the partition can be tried again at once.
     pub(crate) fn learn(&self, partition: &TopicPartition, id: Option<TopicId>, refusal: &Refusal) -> bool {
         let news = refusal
             .leader

@@ -1,4 +1,5 @@
-//! One HTTP/2 connection a broker address, made when first used and made anew by itself when it broke.
+//! One HTTP/2 connection a broker address, made when first used and made anew by itself when it
+//! broke.
 //!
 //! Every call goes through a [`Channel`]:
 //!
@@ -28,8 +29,8 @@ use crate::reachability::{Notice, Reachability};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A silent connection is pinged this often, and given up when a ping is not answered for as long: a paused broker is noticed
-/// within the six seconds after which the cluster fences it.
+/// A silent connection is pinged this often, and given up when a ping is not answered for as long:
+/// a paused broker is noticed within the six seconds after which the cluster fences it.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// HTTP/2 windows, bytes: several fetches of the default size in flight without a stall.
 const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
@@ -102,7 +103,8 @@ impl Connections {
         self.reachability.lock().advertised(brokers);
     }
 
-    /// An address that is none comes from a broker: what the application gave was checked before. Another broker may know better.
+    /// An address that is none comes from a broker: what the application gave was checked before.
+    /// Another broker may know better.
     fn endpoint(&self, address: &str) -> Result<Endpoint> {
         let bad = |error: &dyn fmt::Display| {
             let cause = format!("{error}; correct the broker's configuration");
@@ -191,8 +193,8 @@ where
     }
 }
 
-/// What has answered, if it is no broker of the cluster at a listener for clients. Whatever such a broker
-/// says, a refusal too, is `None` here.
+/// What has answered, if it is no broker of the cluster at a listener for clients. Whatever such a
+/// broker says, a refusal too, is `None` here.
 fn stranger<B>(response: &http::Response<B>) -> Option<String> {
     let headers = response.headers();
     let is_grpc = headers

@@ -40,7 +40,8 @@ impl Coordinators {
         let found = find_coordinator(client.any_channel()?, group, timeout).await;
         let hint = found.map_err(|refusal| refusal.error)?;
         let address = if hint.address.is_empty() {
-            // The broker that was asked does not know where the coordinator serves this listener's clients.
+            // The broker that was asked does not know where the coordinator serves this listener's
+            // clients.
             client.address_of(hint.broker)?
         } else {
             hint.address.clone()
@@ -50,7 +51,8 @@ impl Coordinators {
         Ok(hint)
     }
 
-    /// Takes note of a failed call: who was asked is asked no more if it does not coordinate the group or does not answer.
+    /// Takes note of a failed call: who was asked is asked no more if it does not coordinate the
+    /// group or does not answer.
     pub(crate) fn refused(&self, client: &Inner, group: &str, address: &str, refusal: &Refusal) {
         if !refusal.error.needs_metadata() && !refusal.error.is_lost_connection() {
             return;

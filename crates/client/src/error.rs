@@ -7,17 +7,20 @@ use tidelog_types::{ErrorCode, InvalidName, PartitionError, TopicName};
 
 /// What a caller does about an [`Error`].
 ///
-/// An error of a *passing* kind ([`Error::is_retriable`]) is told only after the client itself has tried for as long as the call may take, with
-/// growing pauses; the same call may succeed later. A *final* one will be the same next time.
+/// An error of a *passing* kind ([`Error::is_retriable`]) is told only after the client itself has
+/// tried for as long as the call may take, with growing pauses; the same call may succeed later. A
+/// *final* one will be the same next time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The cluster refused, with Kafka's code. Passing or final as the code is: see [`ErrorCode::is_retriable`]; but what is meant for a
-    /// topic that was deleted, or that does not exist though it was waited for, is final.
+    /// The cluster refused, with Kafka's code. Passing or final as the code is: see
+    /// [`ErrorCode::is_retriable`]; but what is meant for a topic that was deleted, or that does
+    /// not exist though it was waited for, is final.
     Refused(ErrorCode),
     /// No broker could be reached: check the bootstrap addresses and the network. Passing.
     Unreachable,
-    /// Not done within its time. [`Error::maybe_written`] says whether a record may be in the log all the same. Passing.
+    /// Not done within its time. [`Error::maybe_written`] says whether a record may be in the log
+    /// all the same. Passing.
     TimedOut,
     /// The producer or consumer was closed: make another one. Final.
     Closed,
@@ -31,8 +34,9 @@ pub enum ErrorKind {
     Denied,
     /// The broker does not know this call: it is older than the client. Final.
     Unsupported,
-    /// Brokers of another cluster answer at this client's addresses, and none of its own: the addresses are wrong, or the cluster was
-    /// replaced. The message names both clusters' ids. A client never changes its cluster: check the addresses, then make another client. Final.
+    /// Brokers of another cluster answer at this client's addresses, and none of its own: the
+    /// addresses are wrong, or the cluster was replaced. The message names both clusters' ids. A
+    /// client never changes its cluster: check the addresses, then make another client. Final.
     ForeignCluster,
 }
 
@@ -77,7 +81,8 @@ impl Error {
         self
     }
 
-    /// The same; for good if it says that a topic or partition does not exist, which was waited for in vain.
+    /// The same; for good if it says that a topic or partition does not exist, which was waited for
+    /// in vain.
     #[must_use]
     pub(crate) fn unknown_for_good(self) -> Self {
         if self.is_unknown_topic() {
@@ -87,7 +92,8 @@ impl Error {
         }
     }
 
-    /// Whether it says that there is no such topic or partition, or none with the id that was meant.
+    /// Whether it says that there is no such topic or partition, or none with the id that was
+    /// meant.
     pub(crate) fn is_unknown_topic(&self) -> bool {
         matches!(
             self.kind,
@@ -102,7 +108,8 @@ impl Error {
         self
     }
 
-    /// The same, its sentence prefixed by what was being done, or to what; unless it names that already.
+    /// The same, its sentence prefixed by what was being done, or to what; unless it names that
+    /// already.
     #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {
         let what = what.to_string();
@@ -130,11 +137,12 @@ impl Error {
         &self.message
     }
 
-    /// Whether the same call may succeed later. For a send it does not mean that a second one is harmless:
-    /// see [`Error::maybe_written`].
+    /// Whether the same call may succeed later. For a send it does not mean that a second one is
+    /// harmless: see [`Error::maybe_written`].
     ///
-    /// It never says so for ever: that a topic does not exist is retriable only while brokers may merely not have heard of it, and what was
-    /// meant for a topic that was deleted since fails for good.
+    /// It never says so for ever: that a topic does not exist is retriable only while brokers may
+    /// merely not have heard of it, and what was meant for a topic that was deleted since fails for
+    /// good.
     pub fn is_retriable(&self) -> bool {
         match self.kind {
             _ if self.is_final => false,
@@ -144,8 +152,8 @@ impl Error {
         }
     }
 
-    /// Whether the record may have been written although the call failed: a timeout after sending, or a refusal after the append.
-    /// Where it is false, the record is certainly not in the log.
+    /// Whether the record may have been written although the call failed: a timeout after sending,
+    /// or a refusal after the append. Where it is false, the record is certainly not in the log.
     pub fn maybe_written(&self) -> bool {
         self.maybe_written
     }

@@ -27,7 +27,8 @@
 //! Everything begins with a [`Client`], which knows the cluster and holds the connections:
 //!
 //! - [`Admin`]: topics, groups, offsets, the cluster
-//! - [`Consumer`]: reads records, as a member of a group ([`Client::group`]) or from partitions chosen by hand ([`Client::consumer`])
+//! - [`Consumer`]: reads records, as a member of a group ([`Client::group`]) or from partitions
+//!   chosen by hand ([`Client::consumer`])
 //! - [`Producer`]: records in, acknowledgements out
 //!
 //! # Depending on it
@@ -39,17 +40,22 @@
 //! tokio = { version = "1", features = ["rt-multi-thread", "macros"] }
 //! ```
 //!
-//! It needs Rust 1.95, has no features to choose, and runs on the tokio runtime in which the client was made. It needs no `protoc`.
+//! It needs Rust 1.95, has no features to choose, and runs on the tokio runtime in which the client
+//! was made. It needs no `protoc`.
 //!
 //! # Errors and the log
-//! An [`Error`] says what went wrong, whether the same call may succeed later ([`Error::is_retriable`]), and whether a record may have been written
-//! all the same. What passes is tried again inside, with growing pauses, before it is told: a loop that only logs what fails costs nothing.
+//! An [`Error`] says what went wrong, whether the same call may succeed later
+//! ([`Error::is_retriable`]), and whether a record may have been written all the same. What passes
+//! is tried again inside, with growing pauses, before it is told: a loop that only logs what fails
+//! costs nothing.
 //!
-//! The client speaks through `tracing`. At WARN it says, once, which address of which broker does not answer, why, and that it answers again;
-//! and once a minute that nobody does. A program that starts no subscriber hears none of it: `tracing_subscriber::fmt::init()` is enough.
+//! The client speaks through `tracing`. At WARN it says, once, which address of which broker does
+//! not answer, why, and that it answers again; and once a minute that nobody does. A program that
+//! starts no subscriber hears none of it: `tracing_subscriber::fmt::init()` is enough.
 //!
 //! # Examples
-//! Each is a program in `crates/client/examples`: `cargo run -p tidelog-client --example NAME -- localhost:7171`
+//! Each is a program in `crates/client/examples`:
+//! `cargo run -p tidelog-client --example NAME -- localhost:7171`
 //!
 //! | name | shows |
 //! | --- | --- |

@@ -1,7 +1,8 @@
 //! What the client knows of the cluster: brokers' addresses, topics, leaders.
 //!
-//! One task a client asks for metadata; everybody else reads the newest snapshot, nudges that task, or waits for a change. Knowledge only moves
-//! forward: a leader is replaced by one of a newer epoch, whoever told of it (an answer of Admin.Metadata or the hint in a refusal).
+//! One task a client asks for metadata; everybody else reads the newest snapshot, nudges that task,
+//! or waits for a change. Knowledge only moves forward: a leader is replaced by one of a newer
+//! epoch, whoever told of it (an answer of Admin.Metadata or the hint in a refusal).
 
 mod home;
 mod snapshot;
@@ -34,7 +35,8 @@ pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(50);
 const ASK_NEXT: Duration = Duration::from_millis(300);
 /// Most brokers that are asked at a time.
 const MAX_ASKED: usize = 3;
-/// How long a bootstrap address that no broker of the cluster serves at, as far as is known, may take to say whose it is.
+/// How long a bootstrap address that no broker of the cluster serves at, as far as is known, may
+/// take to say whose it is.
 const GREETING: Duration = Duration::from_secs(1);
 
 /// Asks one broker for metadata. Implemented by the client over the wire.
@@ -151,7 +153,8 @@ impl Metadata {
         self.snapshot.borrow().astray.clone().map_or(Ok(()), Err)
     }
 
-    /// The topic's entry, waiting until it is known. A topic that stays unknown until `deadline` is an error for good.
+    /// The topic's entry, waiting until it is known. A topic that stays unknown until `deadline` is
+    /// an error for good.
     pub(crate) async fn topic(&self, name: &TopicName, deadline: Instant) -> Result<TopicEntry> {
         self.check_home()?;
         if let Some(Ok(entry)) = self.snapshot.borrow().topic(name) {
@@ -184,8 +187,8 @@ impl Metadata {
         }
     }
 
-    /// Waits for an answer about these topics to a question that is asked after this call: what was known before may be
-    /// older than the last change of the topics.
+    /// Waits for an answer about these topics to a question that is asked after this call: what was
+    /// known before may be older than the last change of the topics.
     pub(crate) async fn ask_anew(
         &self,
         names: impl IntoIterator<Item = TopicName>,
@@ -240,7 +243,8 @@ impl Metadata {
         }
     }
 
-    /// This client has just deleted a topic, by that entry of the metadata log, and reads its own writes.
+    /// This client has just deleted a topic, by that entry of the metadata log, and reads its own
+    /// writes.
     pub(crate) fn deleted(&self, name: &str, index: u64) {
         let message = format!("topic {name} was deleted by this client");
         let unknown = Error::new(ErrorKind::Refused(ErrorCode::UnknownTopicOrPartition), message);
@@ -307,8 +311,8 @@ impl Metadata {
             .unwrap_or_else(|| self.bootstrap[turn - known].clone())
     }
 
-    /// Asks one broker, and as long as nobody answers another one every [`ASK_NEXT`]: one that is paused answers nothing and must not hold
-    /// up the news of its successor. Whether one answered.
+    /// Asks one broker, and as long as nobody answers another one every [`ASK_NEXT`]: one that is
+    /// paused answers nothing and must not hold up the news of its successor. Whether one answered.
     async fn refresh_once(&self, ask: &impl AskMetadata) -> bool {
         let mut asked = FuturesUnordered::new();
         asked.push(self.ask_one(ask));
@@ -323,7 +327,8 @@ impl Metadata {
         }
     }
 
-    /// Asks one broker and keeps what it says. A failure is kept for the message of whoever gives up waiting.
+    /// Asks one broker and keeps what it says. A failure is kept for the message of whoever gives
+    /// up waiting.
     async fn ask_one(&self, ask: &impl AskMetadata) -> bool {
         let address = {
             let snapshot = self.snapshot.borrow();
@@ -359,8 +364,9 @@ impl Metadata {
         self.wanted.lock().last_error = Some(error);
     }
 
-    /// Asks every bootstrap address whose it is, but those that the cluster itself names as its brokers'. One of another cluster is an
-    /// error: which of the two is meant, nobody can tell. One that does not answer may be down.
+    /// Asks every bootstrap address whose it is, but those that the cluster itself names as its
+    /// brokers'. One of another cluster is an error: which of the two is meant, nobody can tell.
+    /// One that does not answer may be down.
     pub(crate) async fn greet(&self, ask: &impl AskMetadata) -> Result<()> {
         let known: BTreeSet<String> = self.snapshot.borrow().brokers.values().cloned().collect();
         let unknown = self.bootstrap.iter().filter(|address| !known.contains(*address));
@@ -385,7 +391,8 @@ impl Metadata {
         tokio::time::timeout(GREETING, mixed).await.unwrap_or(Ok(()))
     }
 
-    /// The task: refreshes when nudged, when the last answer is old, and after failures at a pace that slows down, whoever nudges.
+    /// The task: refreshes when nudged, when the last answer is old, and after failures at a pace
+    /// that slows down, whoever nudges.
     pub(crate) async fn run(self: Arc<Self>, ask: impl AskMetadata) {
         let mut pauses = crate::backoff::delays();
         loop {

@@ -22,7 +22,8 @@ pub enum OffsetAt {
     Earliest,
     /// The high watermark.
     Latest,
-    /// The first offset whose timestamp is at least this, milliseconds since 1970; the high watermark if there is none.
+    /// The first offset whose timestamp is at least this, milliseconds since 1970; the high
+    /// watermark if there is none.
     Timestamp(i64),
 }
 
@@ -31,16 +32,18 @@ pub enum OffsetAt {
 pub struct PartitionOffset {
     /// The offset.
     pub offset: u64,
-    /// Timestamp of the record there, for a question by timestamp that found one; milliseconds since 1970.
+    /// Timestamp of the record there, for a question by timestamp that found one; milliseconds
+    /// since 1970.
     pub timestamp_ms: Option<i64>,
     /// Epoch of the leader that answered.
     pub leader_epoch: u32,
 }
 
-/// Asks each leader once for its partitions, all leaders at the same time; hints and stale pictures go to the metadata cache.
+/// Asks each leader once for its partitions, all leaders at the same time; hints and stale pictures
+/// go to the metadata cache.
 ///
-/// Whatever this client was acknowledged, in an epoch that it knew, is before the end that it is told: a question carries the newest epoch
-/// that the client has seen (R6, C8).
+/// Whatever this client was acknowledged, in an epoch that it knew, is before the end that it is
+/// told: a question carries the newest epoch that the client has seen (R6, C8).
 pub(crate) async fn ask_once(client: &Inner, queries: Vec<OffsetQuery>) -> Vec<FoundOffset> {
     let snapshot = client.metadata.snapshot();
     let mut by_leader: BTreeMap<String, Vec<OffsetQuery>> = BTreeMap::new();
@@ -113,7 +116,8 @@ fn no_leader(client: &Inner, snapshot: &Snapshot, query: OffsetQuery) -> FoundOf
     }
 }
 
-/// Looks all of them up, asking again where that may help, until `deadline`. What does not exist until then does not for good.
+/// Looks all of them up, asking again where that may help, until `deadline`. What does not exist
+/// until then does not for good.
 pub(crate) async fn look_up(
     client: &Inner,
     queries: Vec<OffsetQuery>,

@@ -1,12 +1,15 @@
 //! Which brokers answer, and what is worth a line in the log about it. No I/O and no clock.
 //!
-//! 1. Every call over a connection says here how it ended: a broker of the cluster answered, whatever it
-//!    said, or nobody did. An answer of somebody else, such as another cluster's broker, counts as none.
-//! 2. An address that was thought to answer and does not is told once, with its broker and the cause; that it answers again, once, too.
-//!    Each is told at once, but an address is not told as lost twice within [`LOST_AT_MOST_EVERY`].
+//! 1. Every call over a connection says here how it ended: a broker of the cluster answered,
+//!    whatever it said, or nobody did. An answer of somebody else, such as another cluster's
+//!    broker, counts as none.
+//! 2. An address that was thought to answer and does not is told once, with its broker and the
+//!    cause; that it answers again, once, too. Each is told at once, but an address is not told as
+//!    lost twice within [`LOST_AT_MOST_EVERY`].
 //! 3. While nobody answers, that is told every [`SILENCE_EVERY`], with all addresses.
 //!
-//! A call that took too long says nothing of an address that answered another call meanwhile: that broker is slow, not gone.
+//! A call that took too long says nothing of an address that answered another call meanwhile: that
+//! broker is slow, not gone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -169,8 +172,8 @@ impl Reachability {
         notices
     }
 
-    /// Whether it is time to say that nobody answers. A failure has the client ask the other brokers for metadata, so where one of them is alive
-    /// an answer comes long before.
+    /// Whether it is time to say that nobody answers. A failure has the client ask the other
+    /// brokers for metadata, so where one of them is alive an answer comes long before.
     fn silence(&mut self, now: Instant) -> Option<Notice> {
         let since = self.silent.get_or_insert_with(|| Outage::new(now)).is_due(now)?;
         let recent = |down: &&Down| now - down.last_failure <= SILENCE_EVERY;

@@ -25,7 +25,8 @@ pub struct Header {
 pub struct Record {
     /// The topic's name.
     pub topic: String,
-    /// The partition; `None` lets the partitioner choose: by the key's murmur2 as Kafka does, or sticky without a key.
+    /// The partition; `None` lets the partitioner choose: by the key's murmur2 as Kafka does, or
+    /// sticky without a key.
     pub partition: Option<u32>,
     /// The key; `None` is null.
     pub key: Option<Bytes>,
@@ -38,7 +39,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record to a topic, with neither key nor value: both are null until they are given. So a key alone makes a tombstone.
+    /// A record to a topic, with neither key nor value: both are null until they are given. So a
+    /// key alone makes a tombstone.
     ///
     /// ```
     /// use tidelog_client::Record;
@@ -98,7 +100,8 @@ impl Record {
         self
     }
 
-    /// With this timestamp, milliseconds since 1970. A negative one is refused when the record is sent.
+    /// With this timestamp, milliseconds since 1970. A negative one is refused when the record is
+    /// sent.
     #[must_use]
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = Some(timestamp_ms);
@@ -107,7 +110,8 @@ impl Record {
 
     /// The most that it takes in a batch, bytes: what buffer memory is charged with.
     pub(crate) fn size_bytes(&self) -> usize {
-        /// Length, attributes, timestamp and offset deltas, key and value lengths, header count: varints at their longest.
+        /// Length, attributes, timestamp and offset deltas, key and value lengths, header count:
+        /// varints at their longest.
         const FRAMING: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
         /// Two lengths a header.
         const HEADER_FRAMING: usize = 10;
@@ -134,8 +138,8 @@ pub struct RecordMetadata {
     pub timestamp_ms: i64,
 }
 
-/// A record that was read. Key, value and header values are slices of the batch it came in: holding one of them
-/// holds the batch in memory.
+/// A record that was read. Key, value and header values are slices of the batch it came in: holding
+/// one of them holds the batch in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumedRecord {
     /// The topic.

@@ -1,6 +1,8 @@
-//! Every type that stands in a public signature can be named by whoever depends on this crate alone.
+//! Every type that stands in a public signature can be named by whoever depends on this crate
+//! alone.
 //!
-//! The functions are not called: that they compile is the test. One of a type that is not exported does not.
+//! The functions are not called: that they compile is the test. One of a type that is not exported
+//! does not.
 
 #![allow(dead_code, reason = "that it compiles is what is tested")]
 

@@ -1,4 +1,5 @@
-//! What happens to the image: the records that [`crate::decide()`] yields and [`crate::ClusterImage::replay`] performs.
+//! What happens to the image: the records that [`crate::decide()`] yields and
+//! [`crate::ClusterImage::replay`] performs.
 
 use std::sync::Arc;
 
@@ -7,15 +8,16 @@ use tidelog_types::{ClusterId, PartitionRegistration, ProducerId, TopicId, Topic
 use crate::broker::BrokerImage;
 use crate::configs::TopicConfigs;
 
-/// One change. Each carries the whole new value of what it names, so the changes that build an image from nothing are also its
-/// snapshot.
+/// One change. Each carries the whole new value of what it names, so the changes that build an
+/// image from nothing are also its snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The cluster got its id.
     ClusterNamed(ClusterId),
     /// A broker was registered, fenced, unfenced or drained.
     Broker(Arc<BrokerImage>),
-    /// A topic was made; its partitions follow, from 0 on. Of a topic that exists: its configs changed.
+    /// A topic was made; its partitions follow, from 0 on. Of a topic that exists: its configs
+    /// changed.
     Topic {
         /// Its id.
         topic_id: TopicId,

@@ -19,7 +19,8 @@ pub enum Command {
     FenceBroker(BrokerIncarnation),
     /// A registered broker has caught up with the metadata and serves from here on.
     UnfenceBroker(BrokerIncarnation),
-    /// A broker is about to stop: its leaderships and ISR memberships move away wherever another replica can take over (R11).
+    /// A broker is about to stop: its leaderships and ISR memberships move away wherever another
+    /// replica can take over (R11).
     DrainBroker(BrokerIncarnation),
     /// Makes a topic.
     CreateTopic(CreateTopic),
@@ -31,7 +32,8 @@ pub enum Command {
     AlterPartition(AlterPartition),
     /// Reserves a block of producer ids for a broker to hand out.
     AllocateProducerIds(BrokerIncarnation),
-    /// Moves leaderships back to the preferred leaders (the first of `replicas`) where those are in sync and alive.
+    /// Moves leaderships back to the preferred leaders (the first of `replicas`) where those are in
+    /// sync and alive.
     ElectPreferredLeaders,
 }
 
@@ -47,7 +49,8 @@ pub struct InitCluster {
 pub struct RegisterBroker {
     /// Who.
     pub broker: BrokerId,
-    /// Its data directory. If it differs from the one registered before, the broker leaves every ISR and ELR: what it held is gone.
+    /// Its data directory. If it differs from the one registered before, the broker leaves every
+    /// ISR and ELR: what it held is gone.
     pub directory: DirectoryId,
     /// Where other brokers reach it, "host:port".
     pub peer_address: String,
@@ -66,11 +69,13 @@ pub struct CreateTopic {
     pub topic_id: TopicId,
     /// How many partitions; `None` for the cluster's default.
     pub partitions: Option<u32>,
-    /// How many replicas each has; `None` for the default: 3, or the number of brokers if that is less.
+    /// How many replicas each has; `None` for the default: 3, or the number of brokers if that is
+    /// less.
     pub replication_factor: Option<u32>,
     /// Kafka's topic configs, as the user gave them.
     pub configs: BTreeMap<String, String>,
-    /// Where placement starts among the brokers: any number, drawn by the proposer, so that topics spread.
+    /// Where placement starts among the brokers: any number, drawn by the proposer, so that topics
+    /// spread.
     pub placement_start: u64,
     /// Whether the cluster itself asks: only then may, and must, the name be an internal one.
     pub internal: bool,
@@ -105,6 +110,7 @@ pub struct AlterPartition {
     pub leader_epoch: LeaderEpoch,
     /// The registration the proposer started from.
     pub partition_epoch: PartitionEpoch,
-    /// The whole new ISR, the leader included, each member of the registration that it fetched with.
+    /// The whole new ISR, the leader included, each member of the registration that it fetched
+    /// with.
     pub isr: Vec<BrokerIncarnation>,
 }

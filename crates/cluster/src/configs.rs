@@ -1,7 +1,8 @@
-//! Topic configs by Kafka's names: which exist, which are honoured, and what follows where none is set.
+//! Topic configs by Kafka's names: which exist, which are honoured, and what follows where none is
+//! set.
 //!
-//! A config that nothing acts upon yet is refused, never swallowed. One of its values may still be taken: the
-//! one that says what happens anyway.
+//! A config that nothing acts upon yet is refused, never swallowed. One of its values may still be
+//! taken: the one that says what happens anyway.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +41,8 @@ pub const NAMES: &[&str] = &[
 /// Most configs one topic may set: more than there are names.
 const MAX_CONFIGS: usize = 64;
 
-/// A topic's configs: what was set for it, valid by construction, and what follows where nothing was.
+/// A topic's configs: what was set for it, valid by construction, and what follows where nothing
+/// was.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TopicConfigs {
     set: BTreeMap<String, String>,
@@ -83,8 +85,8 @@ impl TopicConfigs {
 
     /// These configs with some set and others back at their defaults.
     ///
-    /// A name that is no config is refused here too, unless it is among those that are set: a newer version may have taken it, and this
-    /// one lets go of it.
+    /// A name that is no config is refused here too, unless it is among those that are set: a newer
+    /// version may have taken it, and this one lets go of it.
     pub fn altered(&self, set: &BTreeMap<String, String>, remove: &[String]) -> Result<Self, PartitionError> {
         let mut changed = self.set.clone();
         for key in remove {
@@ -100,8 +102,8 @@ impl TopicConfigs {
         Self::validated(changed, false)
     }
 
-    /// Refuses a min.insync.replicas that was set to more than a topic has replicas: no produce with acks=all could ever be taken as
-    /// it says.
+    /// Refuses a min.insync.replicas that was set to more than a topic has replicas: no produce
+    /// with acks=all could ever be taken as it says.
     pub fn check_replicas(&self, replication_factor: u32) -> Result<(), PartitionError> {
         match self.number(MIN_INSYNC_REPLICAS) {
             Some(minimum) if minimum > replication_factor => Err(invalid(format!(
@@ -112,7 +114,8 @@ impl TopicConfigs {
         }
     }
 
-    /// Configs that were validated before: read back from disk, or from the log of a broker that knows more of them.
+    /// Configs that were validated before: read back from disk, or from the log of a broker that
+    /// knows more of them.
     pub const fn trusted(set: BTreeMap<String, String>) -> Self {
         Self { set }
     }
@@ -128,7 +131,8 @@ impl TopicConfigs {
             .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
     }
 
-    /// How many in-sync replicas an `acks=all` write needs; by default 2 with three or more replicas, else 1.
+    /// How many in-sync replicas an `acks=all` write needs; by default 2 with three or more
+    /// replicas, else 1.
     pub fn min_insync_replicas(&self, replication_factor: u32) -> u32 {
         let default = if replication_factor >= 3 { 2 } else { 1 };
         self.number(MIN_INSYNC_REPLICAS).unwrap_or(default)

@@ -1,13 +1,13 @@
 //! Whom the metadata leader fences: the duties of one leadership towards the other brokers.
 //!
-//! 1. *Silence* is judged by time: a broker that sends no heartbeat for a session's length is fenced
-//!    ([`SessionTable`]).
-//! 2. *Death* is judged by connection. A broker whose stream broke is a suspect. A suspect is dialled
-//!    again and again until it is heard, or nothing listens there ([`RefusalCounter`]), which fences it.
-//!    One dial that connects proves nothing: a dying process may lose its connections a moment before
-//!    its listener.
-//! 3. A broker that is unfenced and was never heard in this leadership is a suspect, too. Its stream may
-//!    have broken with the leader before, and would never break here.
+//! 1. *Silence* is judged by time: a broker that sends no heartbeat for a session's length is
+//!    fenced ([`SessionTable`]).
+//! 2. *Death* is judged by connection. A broker whose stream broke is a suspect. A suspect is
+//!    dialled again and again until it is heard, or nothing listens there ([`RefusalCounter`]),
+//!    which fences it. One dial that connects proves nothing: a dying process may lose its
+//!    connections a moment before its listener.
+//! 3. A broker that is unfenced and was never heard in this leadership is a suspect, too. Its
+//!    stream may have broken with the leader before, and would never break here.
 //! 4. A fencing that failed is proposed again while its ground lasts.
 //!
 //! Time is passed in as the duration since any fixed moment.
@@ -62,8 +62,8 @@ pub struct Duties {
     suspects: BTreeMap<BrokerIncarnation, Suspect>,
     /// Brokers that were heard or suspected in this leadership.
     met: BTreeSet<BrokerIncarnation>,
-    /// Brokers that are fenced for their silence: `None` while that is under way, else when to propose it
-    /// again.
+    /// Brokers that are fenced for their silence: `None` while that is under way, else when to
+    /// propose it again.
     silent: BTreeMap<BrokerIncarnation, Option<Duration>>,
 }
 
@@ -135,8 +135,8 @@ impl Suspect {
 }
 
 impl Duties {
-    /// The duties of broker `me`, which leads from now on. Every unfenced broker has a fresh session of
-    /// this length, and is a suspect.
+    /// The duties of broker `me`, which leads from now on. Every unfenced broker has a fresh
+    /// session of this length, and is a suspect.
     pub fn begin(me: BrokerId, timeout: Duration, image: &ClusterImage, now: Duration) -> Self {
         let mut duties = Self {
             me,
@@ -228,8 +228,8 @@ impl Duties {
         dials.chain(self.silences().map(|(_, at)| at)).min()
     }
 
-    /// When each broker is fenced for its silence if it is not heard before. Those whose fencing is under
-    /// way are left out.
+    /// When each broker is fenced for its silence if it is not heard before. Those whose fencing is
+    /// under way are left out.
     fn silences(&self) -> impl Iterator<Item = (BrokerIncarnation, Duration)> {
         self.table.deadlines().filter_map(|(broker, deadline)| {
             let at = match self.silent.get(&broker) {

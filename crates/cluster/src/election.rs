@@ -1,12 +1,15 @@
 //! Who leads one partition, and who may lead it next (R8, KIP-966).
 //!
-//! 1. The ISR becomes the target ISR. Whoever leaves it, while what is left is smaller than min.insync.replicas, becomes an
-//!    eligible leader replica: the high watermark stands still below the minimum, so it lacks nothing that was acknowledged.
-//!    With the minimum reached, the watermark may move without them, and nobody is eligible but the ISR.
-//! 2. The leader stays if it is in the ISR and active. Else the first active ISR member in replica order leads, else one that is
-//!    draining but still there; with an empty ISR the first eligible leader replica; else, where the topic asks for it, any
-//!    replica that is alive; else nobody, and the last leader is remembered.
-//! 3. A change of leader, also to nobody, raises the leader epoch. Any change raises the partition epoch (M28).
+//! 1. The ISR becomes the target ISR. Whoever leaves it, while what is left is smaller than
+//!    min.insync.replicas, becomes an eligible leader replica: the high watermark stands still
+//!    below the minimum, so it lacks nothing that was acknowledged. With the minimum reached, the
+//!    watermark may move without them, and nobody is eligible but the ISR.
+//! 2. The leader stays if it is in the ISR and active. Else the first active ISR member in replica
+//!    order leads, else one that is draining but still there; with an empty ISR the first eligible
+//!    leader replica; else, where the topic asks for it, any replica that is alive; else nobody,
+//!    and the last leader is remembered.
+//! 3. A change of leader, also to nobody, raises the leader epoch. Any change raises the partition
+//!    epoch (M28).
 
 use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BrokerId, PartitionRegistration};
@@ -71,7 +74,8 @@ impl<'a> Election<'a> {
         self
     }
 
-    /// The new registration, if anything differs from the old one. Brokers are alive as `image` has them.
+    /// The new registration, if anything differs from the old one. Brokers are alive as `image` has
+    /// them.
     pub fn hold(mut self, image: &ClusterImage) -> Option<Elected> {
         self.drop_draining(image);
         self.isr = self.in_replica_order(&self.isr);

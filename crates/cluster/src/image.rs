@@ -24,8 +24,8 @@ impl fmt::Display for MetadataIndex {
     }
 }
 
-/// Everything that the brokers agree on. Readers share it by `Arc`; topics and brokers inside are shared likewise, so an image that
-/// follows another costs what changed between them.
+/// Everything that the brokers agree on. Readers share it by `Arc`; topics and brokers inside are
+/// shared likewise, so an image that follows another costs what changed between them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClusterImage {
     /// The cluster's id, once it has formed.
@@ -157,8 +157,9 @@ impl ClusterImage {
         self.partition_count
     }
 
-    /// Performs the changes that were decided at a log index: the only mutator. An index without changes (a
-    /// refusal, an entry of Raft's own) is replayed too, so that the image says how far it has read.
+    /// Performs the changes that were decided at a log index: the only mutator. An index without
+    /// changes (a refusal, an entry of Raft's own) is replayed too, so that the image says how far
+    /// it has read.
     pub fn replay(&mut self, index: MetadataIndex, changes: &[Change]) {
         assert!(
             index >= self.index,
@@ -262,7 +263,8 @@ impl ClusterImage {
         changes
     }
 
-    /// What differs from an image of an earlier index. Costs a pointer comparison for each topic and broker that did not change.
+    /// What differs from an image of an earlier index. Costs a pointer comparison for each topic
+    /// and broker that did not change.
     pub fn delta_since(&self, earlier: &Self) -> ImageDelta {
         let differs = |old: Option<&Arc<TopicImage>>, new: &Arc<TopicImage>| {
             old.is_none_or(|old| !Arc::ptr_eq(old, new) && old != new)

@@ -1,14 +1,16 @@
-//! Cluster metadata as a pure state machine: commands in, changes out, an immutable image for readers.
+//! Cluster metadata as a pure state machine: commands in, changes out, an immutable image for
+//! readers.
 //!
 //! The metadata log carries [`Command`]s. Every broker applies them in log order, in two steps:
 //!
-//! 1. [`decide()`] validates a command against the image as it is *when the command is applied*, by compare-and-set on
-//!    epochs, and yields [`Change`]s and a result. A refusal is a result like any other: it is the same on every broker.
+//! 1. [`decide()`] validates a command against the image as it is *when the command is applied*, by
+//!    compare-and-set on epochs, and yields [`Change`]s and a result. A refusal is a result like
+//!    any other: it is the same on every broker.
 //! 2. [`ClusterImage::replay`] performs the changes. It is the only mutator.
 //!
-//! Nothing here reads a clock, draws a random number or touches a disk: whoever proposes a command stamps what it
-//! needs (topic ids, where placement starts), and a broker's epoch is the log index of its registration. So the image after
-//! index *i* is the same everywhere (M26).
+//! Nothing here reads a clock, draws a random number or touches a disk: whoever proposes a command
+//! stamps what it needs (topic ids, where placement starts), and a broker's epoch is the log index
+//! of its registration. So the image after index *i* is the same everywhere (M26).
 //!
 //! - [`command`], [`outcome`], [`change`]: what goes in, what comes back, what happens
 //! - [`image`]: the state, shared by `Arc`; [`ImageDelta`] names what differs between two of them
@@ -19,7 +21,8 @@
 //! - [`configs`]: topic configs by Kafka's names
 //! - [`session`]: a broker's own session, as it sees it. Soft state of that broker
 //! - [`duties`]: whom the metadata leader fences. Soft state of that broker
-//! - [`sessions`]: who is alive, as the metadata leader sees it. Soft state of one broker, not of the log
+//! - [`sessions`]: who is alive, as the metadata leader sees it. Soft state of one broker, not of
+//!   the log
 
 pub mod broker;
 pub mod change;

@@ -48,7 +48,8 @@ pub enum Accepted {
     TopicDeleted,
     /// The topic has these configs.
     TopicConfigsAltered,
-    /// The partition is as proposed, or, if its leader is being drained, led by another from here on.
+    /// The partition is as proposed, or, if its leader is being drained, led by another from here
+    /// on.
     PartitionAltered {
         /// The partition as it is now.
         registration: PartitionRegistration,

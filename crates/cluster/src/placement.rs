@@ -1,13 +1,15 @@
 //! Which brokers hold a new topic's replicas.
 //!
-//! Kafka's striping: partition *p* is led by the *(start + p)*-th broker, so leaderships spread evenly; its followers stand
-//! at a distance from the leader that grows by one each time all brokers have led, so that the load of a lost leader spreads too.
+//! Kafka's striping: partition *p* is led by the *(start + p)*-th broker, so leaderships spread
+//! evenly; its followers stand at a distance from the leader that grows by one each time all
+//! brokers have led, so that the load of a lost leader spreads too.
 
 use tidelog_types::BrokerId;
 
 /// The replicas of each of `partitions` partitions, the preferred leader first.
 ///
-/// `brokers` must hold at least `replication_factor` brokers, each once; the result depends on nothing but the arguments.
+/// `brokers` must hold at least `replication_factor` brokers, each once; the result depends on
+/// nothing but the arguments.
 pub fn place(
     brokers: &[BrokerId],
     partitions: u32,

@@ -2,9 +2,10 @@
 //!
 //! 1. *Register*. The broker epoch is the log index of the registration.
 //! 2. *Catch up*: once the metadata are applied up to that index, ask to be unfenced.
-//! 3. *Serve*. Each answered heartbeat extends the time in which the broker may serve, counted from when it was sent.
-//! 4. Back to 1 when the registration is over or fenced, and when no heartbeat was answered for a session's length: then the
-//!    broker fences itself first.
+//! 3. *Serve*. Each answered heartbeat extends the time in which the broker may serve, counted from
+//!    when it was sent.
+//! 4. Back to 1 when the registration is over or fenced, and when no heartbeat was answered for a
+//!    session's length: then the broker fences itself first.
 //!
 //! Time is passed in as the duration since any fixed moment.
 
@@ -27,10 +28,11 @@ pub const RETRY: Duration = Duration::from_millis(100);
 /// What the driver does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Propose to register the broker; tell [`BrokerSession::registered`] or [`BrokerSession::not_registered`].
+    /// Propose to register the broker; tell [`BrokerSession::registered`] or
+    /// [`BrokerSession::not_registered`].
     Register,
-    /// Propose to unfence this registration; tell [`BrokerSession::unfenced`], [`BrokerSession::unfencing_refused`] or
-    /// [`BrokerSession::unfencing_failed`].
+    /// Propose to unfence this registration; tell [`BrokerSession::unfenced`],
+    /// [`BrokerSession::unfencing_refused`] or [`BrokerSession::unfencing_failed`].
     Unfence(BrokerIncarnation),
     /// The registration is lost: stop to serve. The next step is to register anew.
     Lost {
@@ -91,7 +93,8 @@ enum Proposal {
 struct Registered {
     epoch: BrokerEpoch,
     unfencing: Unfencing,
-    /// Whether it was unfenced once: from then on an image that has it fenced is one of a later fencing.
+    /// Whether it was unfenced once: from then on an image that has it fenced is one of a later
+    /// fencing.
     was_unfenced: bool,
     /// Whether the newest image has it unfenced.
     is_unfenced: bool,
@@ -135,7 +138,8 @@ impl BrokerSession {
         self.known().is_some_and(|registered| registered.is_unfenced)
     }
 
-    /// Until when the broker may serve, if it is unfenced; zero before the first answered heartbeat.
+    /// Until when the broker may serve, if it is unfenced; zero before the first answered
+    /// heartbeat.
     pub fn serves_until(&self) -> Duration {
         self.known()
             .map_or(Duration::ZERO, |registered| registered.serves_until)
@@ -200,8 +204,8 @@ impl BrokerSession {
         }
     }
 
-    /// This registration was unfenced, by the entry with this index. Here and below, news of an earlier
-    /// registration changes nothing.
+    /// This registration was unfenced, by the entry with this index. Here and below, news of an
+    /// earlier registration changes nothing.
     pub fn unfenced(&mut self, incarnation: BrokerIncarnation, index: MetadataIndex) {
         if let Some(registered) = self.registered_as(incarnation) {
             registered.unfencing = Unfencing::At(index);
@@ -246,7 +250,8 @@ impl BrokerSession {
         if answer.stale_epoch {
             return self.lose(Loss::RegisteredAnew);
         }
-        // A leader that knows better than this broker's image does not prolong what it ended; a new one that knows less will catch up.
+        // A leader that knows better than this broker's image does not prolong what it ended; a new
+        // one that knows less will catch up.
         if !(answer.fenced && registered.was_unfenced) {
             registered.last_answered = sent;
             registered.serves_until = registered.serves_until.max(sent + self.timeout);
@@ -287,7 +292,8 @@ impl Registered {
         if let Unfencing::At(index) = self.unfencing
             && image.index >= index
         {
-            // Images in between may have been skipped: one without it is one of a fencing that came after.
+            // Images in between may have been skipped: one without it is one of a fencing that came
+            // after.
             self.unfencing = Unfencing::Done;
             self.was_unfenced = true;
         }

@@ -1,9 +1,10 @@
 //! Who is alive, as the metadata leader sees it.
 //!
-//! Soft state of the broker that leads the metadata, not of the log: it only decides when to *propose* a fencing. Two ways lead
-//! there. *Silence* is judged by time: a broker that sent no heartbeat for a session's length. *Death* is judged by
-//! connection: when a broker's stream breaks it is dialled, and refused connections (ECONNREFUSED and nothing else) on
-//! [`REFUSALS_TO_FENCE`] dials within [`REFUSAL_WINDOW`] fence it at once. Fencing the living costs an election and is
+//! Soft state of the broker that leads the metadata, not of the log: it only decides when to
+//! *propose* a fencing. Two ways lead there. *Silence* is judged by time: a broker that sent no
+//! heartbeat for a session's length. *Death* is judged by connection: when a broker's stream breaks
+//! it is dialled, and refused connections (ECONNREFUSED and nothing else) on [`REFUSALS_TO_FENCE`]
+//! dials within [`REFUSAL_WINDOW`] fence it at once. Fencing the living costs an election and is
 //! safe; so is fencing nobody, until the session ends.
 //!
 //! Time is passed in as the duration since any fixed moment.
@@ -23,27 +24,32 @@ pub const REFUSALS_TO_FENCE: u32 = 3;
 /// How far apart the first and the last of those dials may be.
 pub const REFUSAL_WINDOW: Duration = Duration::from_millis(200);
 
-/// For how many of the longest election timeouts after a quorum of the voters last answered it a metadata leader still answers heartbeats.
+/// For how many of the longest election timeouts after a quorum of the voters last answered it a
+/// metadata leader still answers heartbeats.
 ///
-/// One that is cut off from the others believes for ever that it leads, and would keep up the sessions of whoever still reaches it, its
-/// own among them: that broker would go on taking produces that nobody can acknowledge. With this it fences itself as long after as
-/// its successor, elected meanwhile, fences it. Two, so that a slow moment ends no session.
+/// One that is cut off from the others believes for ever that it leads, and would keep up the
+/// sessions of whoever still reaches it, its own among them: that broker would go on taking
+/// produces that nobody can acknowledge. With this it fences itself as long after as its successor,
+/// elected meanwhile, fences it. Two, so that a slow moment ends no session.
 pub const ELECTIONS_WITHOUT_QUORUM: u32 = 2;
 
-/// Whether a metadata leader answers heartbeats, by how long ago a quorum of the voters answered it (`None` if that is not known) and the
-/// voters' longest election timeout.
+/// Whether a metadata leader answers heartbeats, by how long ago a quorum of the voters answered it
+/// (`None` if that is not known) and the voters' longest election timeout.
 pub fn answers_heartbeats(since_quorum_ack: Option<Duration>, election_max: Duration) -> bool {
     since_quorum_ack.is_some_and(|since| since <= ELECTIONS_WITHOUT_QUORUM * election_max)
 }
 
-/// After how many heartbeat intervals without contact to the metadata leader what a broker knows of the cluster counts as stale.
+/// After how many heartbeat intervals without contact to the metadata leader what a broker knows of
+/// the cluster counts as stale.
 ///
-/// It is less than a session: whoever asks such a broker who is alive is told what was true before, and must be told that it was. An
-/// election of a metadata leader may take longer; nobody knows who is alive meanwhile.
+/// It is less than a session: whoever asks such a broker who is alive is told what was true before,
+/// and must be told that it was. An election of a metadata leader may take longer; nobody knows who
+/// is alive meanwhile.
 pub const HEARTBEATS_TO_STALE: u32 = 4;
 
-/// Whether what a broker knows of the cluster is stale, by how long ago it last had contact with the metadata leader (`None` if it
-/// never had) and how often it sends heartbeats. For the leader itself, contact is that of a quorum of the voters.
+/// Whether what a broker knows of the cluster is stale, by how long ago it last had contact with
+/// the metadata leader (`None` if it never had) and how often it sends heartbeats. For the leader
+/// itself, contact is that of a quorum of the voters.
 pub fn is_stale(since_contact: Option<Duration>, heartbeat_interval: Duration) -> bool {
     since_contact.is_none_or(|since| since > HEARTBEATS_TO_STALE * heartbeat_interval)
 }
@@ -58,7 +64,8 @@ pub struct HeartbeatAnswer {
 }
 
 impl HeartbeatAnswer {
-    /// By what the metadata leader has applied. That it has not applied a registration yet is no reason to register again.
+    /// By what the metadata leader has applied. That it has not applied a registration yet is no
+    /// reason to register again.
     pub fn of(image: &ClusterImage, incarnation: BrokerIncarnation) -> Self {
         let known = image.broker(incarnation.broker);
         Self {
@@ -76,8 +83,8 @@ pub struct SessionTable {
 }
 
 impl SessionTable {
-    /// A table in which every unfenced broker has a fresh session: time fences nobody for a whole session after the metadata
-    /// leader changed.
+    /// A table in which every unfenced broker has a fresh session: time fences nobody for a whole
+    /// session after the metadata leader changed.
     pub fn granted(timeout: Duration, image: &ClusterImage, now: Duration) -> Self {
         let mut table = Self {
             timeout,
@@ -87,7 +94,8 @@ impl SessionTable {
         table
     }
 
-    /// Notes who is registered and unfenced now: those without a session get a fresh one, the others' end.
+    /// Notes who is registered and unfenced now: those without a session get a fresh one, the
+    /// others' end.
     pub fn follow(&mut self, image: &ClusterImage, now: Duration) {
         self.last_heard
             .retain(|incarnation, _| image.is_unfenced_as(*incarnation));
@@ -101,7 +109,8 @@ impl SessionTable {
         }
     }
 
-    /// A heartbeat came. Those of brokers without a session, fenced or registered anew, count for nothing.
+    /// A heartbeat came. Those of brokers without a session, fenced or registered anew, count for
+    /// nothing.
     pub fn heard(&mut self, incarnation: BrokerIncarnation, now: Duration) {
         if let Some(last) = self.last_heard.get_mut(&incarnation) {
             *last = (*last).max(now);
@@ -113,8 +122,8 @@ impl SessionTable {
         self.last_heard.contains_key(&incarnation)
     }
 
-    /// When each broker's session ends if nothing more is heard of it. A broker stays in the table until
-    /// [`SessionTable::follow`] sees it fenced.
+    /// When each broker's session ends if nothing more is heard of it. A broker stays in the table
+    /// until [`SessionTable::follow`] sees it fenced.
     pub fn deadlines(&self) -> impl Iterator<Item = (BrokerIncarnation, Duration)> {
         self.last_heard
             .iter()
@@ -129,7 +138,8 @@ pub enum Dial {
     Refused,
     /// Something listens.
     Connected,
-    /// Anything else: unreachable, timed out, a name that does not resolve. That is silence, and is left to time.
+    /// Anything else: unreachable, timed out, a name that does not resolve. That is silence, and is
+    /// left to time.
     Unclear,
 }
 

@@ -99,8 +99,8 @@ impl Checker {
         Ok(())
     }
 
-    /// Takes note that the history ends here. A run that breaks off owes only what was due by the time of its last event; what a whole
-    /// run owes is judged at [`Ended`](crate::What::Ended).
+    /// Takes note that the history ends here. A run that breaks off owes only what was due by the
+    /// time of its last event; what a whole run owes is judged at [`Ended`](crate::What::Ended).
     pub fn finish(&mut self) -> Result<(), Violation> {
         for (invariant, check) in &mut self.checks {
             if let Err(message) = check.finish(self.last_at) {

@@ -1,13 +1,16 @@
-//! A hash over a history, by which two runs are compared; and over anything else that can be printed.
+//! A hash over a history, by which two runs are compared; and over anything else that can be
+//! printed.
 
 use std::fmt::{self, Debug, Write};
 
 use crate::event::Event;
 
-/// Takes events and gives a number: two histories that differ in anything give different ones, but for an accident of 1 in 2^64. It is the same
-/// on every machine, for the same version of this crate.
+/// Takes events and gives a number: two histories that differ in anything give different ones, but
+/// for an accident of 1 in 2^64. It is the same on every machine, for the same version of this
+/// crate.
 ///
-/// FNV-1a over the events' lines, each as [`Event`] renders itself. Text that is written to it is taken as it is.
+/// FNV-1a over the events' lines, each as [`Event`] renders itself. Text that is written to it is
+/// taken as it is.
 #[derive(Debug, Clone)]
 pub struct Digest(u64);
 

@@ -1,8 +1,9 @@
-//! The vocabulary of a history: what clients saw, what members of groups saw, and, in a simulation, what happened inside of
-//! brokers.
+//! The vocabulary of a history: what clients saw, what members of groups saw, and, in a simulation,
+//! what happened inside of brokers.
 //!
-//! A history is a list of [`Event`]s in the order in which they happened. Clients' events are known of real clusters too; those of
-//! replicas and of metadata only where somebody can look inside. An invariant whose events are missing holds vacuously.
+//! A history is a list of [`Event`]s in the order in which they happened. Clients' events are known
+//! of real clusters too; those of replicas and of metadata only where somebody can look inside. An
+//! invariant whose events are missing holds vacuously.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,8 @@ pub struct Event {
     pub what: What,
 }
 
-/// The identity of a record as its sender made it: no two records that were sent share one, however often each is sent.
+/// The identity of a record as its sender made it: no two records that were sent share one, however
+/// often each is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(pub u64);
 
@@ -29,7 +31,8 @@ pub struct Value(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sender(pub u32);
 
-/// One send: a batch for one partition, with all of its retries. Numbers rise in the order in which a sender sends.
+/// One send: a batch for one partition, with all of its retries. Numbers rise in the order in which
+/// a sender sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SendId(pub u64);
 
@@ -102,7 +105,7 @@ pub enum CommitResult {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    // ---- producers -------------------------------------------------------------------------------------------------
+    // ---- producers
     /// A sender sends a batch for the first time. Its retries are no events.
     SendBegan {
         /// Who.
@@ -136,7 +139,7 @@ pub enum What {
         send: SendId,
     },
 
-    // ---- readers ---------------------------------------------------------------------------------------------------
+    // ---- readers
     /// A reader asks where the log ends for consumers.
     EndAsked {
         /// Which request.
@@ -167,8 +170,8 @@ pub enum What {
         next: Offset,
         /// What is there.
         records: Vec<ReadRecord>,
-        /// The log start offset: the answer's, or a higher one that the reader was told before. Records
-        /// below it are gone by right.
+        /// The log start offset: the answer's, or a higher one that the reader was told before.
+        /// Records below it are gone by right.
         log_start: Offset,
     },
     /// After healing, a reader read the partition from its start to its end: this is all of it.
@@ -246,8 +249,9 @@ pub enum What {
         /// What it owns no longer.
         partitions: Vec<TopicIdPartition>,
     },
-    /// A coordinator took a member in, or let it start over owning nothing, and that is replicated. Of members of one group, this and
-    /// [`What::MemberRemoved`] stand in the order of the coordinators' log.
+    /// A coordinator took a member in, or let it start over owning nothing, and that is replicated.
+    /// Of members of one group, this and [`What::MemberRemoved`] stand in the order of the
+    /// coordinators' log.
     MemberJoined {
         /// Of which group.
         group: Name,
@@ -261,8 +265,8 @@ pub enum What {
         /// Who.
         member: Name,
     },
-    /// A coordinator removed a member for its silence, or for not saying in time what it gave up, and that is replicated. One that
-    /// left is not removed.
+    /// A coordinator removed a member for its silence, or for not saying in time what it gave up,
+    /// and that is replicated. One that left is not removed.
     MemberRemoved {
         /// Of which group.
         group: Name,
@@ -286,7 +290,7 @@ pub enum What {
         partitions: Vec<TopicIdPartition>,
     },
 
-    // ---- inside replicas -------------------------------------------------------------------------------------------
+    // ---- inside replicas
     /// A process of a broker came up with this on its disk.
     Recovered {
         /// Which broker.
@@ -359,7 +363,8 @@ pub enum What {
         /// The new log start.
         log_start: Offset,
     },
-    /// A replica's high watermark moved; or a process read from its disk, right after [`What::Recovered`], which one it had noted.
+    /// A replica's high watermark moved; or a process read from its disk, right after
+    /// [`What::Recovered`], which one it had noted.
     HighWatermark {
         /// Which broker.
         broker: BrokerId,
@@ -383,7 +388,8 @@ pub enum What {
         /// The maximal ISR.
         members: Vec<BrokerId>,
     },
-    /// A leader answers an `acks=all` produce that everything of the batch is stored, a duplicate's too.
+    /// A leader answers an `acks=all` produce that everything of the batch is stored, a duplicate's
+    /// too.
     Acknowledges {
         /// Which broker.
         broker: BrokerId,
@@ -424,7 +430,7 @@ pub enum What {
         producers: Vec<ProducerState>,
     },
 
-    // ---- metadata --------------------------------------------------------------------------------------------------
+    // ---- metadata
     /// A command was committed that made or changed a partition.
     Registered {
         /// Which.
@@ -432,7 +438,8 @@ pub enum What {
         /// As it is from here on.
         registration: PartitionRegistration,
     },
-    /// An operator set whether a topic would rather have a leader that may lack acknowledged records than none. Until then it would not.
+    /// An operator set whether a topic would rather have a leader that may lack acknowledged
+    /// records than none. Until then it would not.
     UncleanElection {
         /// Which topic.
         topic: TopicId,
@@ -456,7 +463,8 @@ pub enum What {
         index: u64,
         /// A digest of the command.
         command: u64,
-        /// A digest of everything that the broker knows after it, however it came to know it: from a snapshot, or command by command.
+        /// A digest of everything that the broker knows after it, however it came to know it: from
+        /// a snapshot, or command by command.
         state: u64,
     },
     /// A proposer was told that its command is committed.
@@ -476,7 +484,7 @@ pub enum What {
         candidate: u64,
     },
 
-    // ---- the run ---------------------------------------------------------------------------------------------------
+    // ---- the run
     /// Faults are over: from here on the cluster must live (L31).
     Healed {
         /// What it owes.

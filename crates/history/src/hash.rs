@@ -1,5 +1,5 @@
-//! A quick hash with fixed keys: the same history is judged the same way in every process, at a fraction of SipHash's cost.
-//! Histories are not chosen by an attacker.
+//! A quick hash with fixed keys: the same history is judged the same way in every process, at a
+//! fraction of SipHash's cost. Histories are not chosen by an attacker.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

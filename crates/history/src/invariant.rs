@@ -4,7 +4,8 @@ use std::fmt;
 
 macro_rules! invariants {
     ($($name:ident: $statement:literal,)*) => {
-        /// One promise. `C` is seen by clients, `G` by groups, `R` inside replicas, `M` in metadata, `L` is liveness.
+        /// One promise. `C` is seen by clients, `G` by groups, `R` inside replicas, `M` in
+        /// metadata, `L` is liveness.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Invariant {
             $(#[doc = $statement] $name,)*

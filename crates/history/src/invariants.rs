@@ -51,8 +51,8 @@ pub(crate) struct Moment<'a> {
 /// What is wrong, where, and with which earlier event it collides.
 pub(crate) type Verdict = Result<(), String>;
 
-/// Looks at one invariant. It is asked about every event, before and after the event is part of the world, and may remember
-/// what it saw.
+/// Looks at one invariant. It is asked about every event, before and after the event is part of the
+/// world, and may remember what it saw.
 pub(crate) trait Check: Send {
     /// Looks at an event and at the world as it was before it.
     fn before(&mut self, _moment: &Moment<'_>, _world: &World) -> Verdict {

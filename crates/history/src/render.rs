@@ -1,4 +1,5 @@
-//! An event as one line for people. Everything that an event says is in its line, so that lines can stand for events in a digest.
+//! An event as one line for people. Everything that an event says is in its line, so that lines can
+//! stand for events in a digest.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -61,7 +61,7 @@ pub(crate) fn name(name: &str) -> Name {
     Arc::from(name)
 }
 
-// ---- producers and readers -----------------------------------------------------------------------------------------
+// ---- producers and readers
 
 /// An idempotent send to partition 0.
 pub(crate) fn send(sender: u32, send: u64, numbers: &[u64]) -> What {
@@ -151,7 +151,7 @@ pub(crate) fn end_answered(request: u64, offset: u64, epoch: u32) -> What {
     }
 }
 
-// ---- groups --------------------------------------------------------------------------------------------------------
+// ---- groups
 
 pub(crate) fn commit(request: u64, offset: u64) -> What {
     What::CommitBegan {
@@ -209,7 +209,7 @@ pub(crate) fn settled() -> What {
     }
 }
 
-// ---- replicas ------------------------------------------------------------------------------------------------------
+// ---- replicas
 
 pub(crate) fn entry(base: u64, epoch: u32, numbers: &[u64]) -> Arc<Entry> {
     Arc::new(Entry {
@@ -337,7 +337,7 @@ pub(crate) fn acknowledges(id: u32, base: u64, numbers: &[u64]) -> What {
     }
 }
 
-// ---- metadata ------------------------------------------------------------------------------------------------------
+// ---- metadata
 
 /// A registration of partition 0 on brokers 1 to 3 with min.insync.replicas 2.
 pub(crate) fn registration(
@@ -374,7 +374,8 @@ pub(crate) fn unclean_election(allowed: bool) -> What {
     }
 }
 
-/// In epoch 1 broker 1 is all that is left of the ISR; in epoch 2 broker 3 is elected, which the topic allows.
+/// In epoch 1 broker 1 is all that is left of the ISR; in epoch 2 broker 3 is elected, which the
+/// topic allows.
 pub(crate) fn elected_uncleanly() -> Vec<What> {
     vec![
         unclean_election(true),
@@ -383,7 +384,8 @@ pub(crate) fn elected_uncleanly() -> Vec<What> {
     ]
 }
 
-/// Broker 1 leads 2 and 3 in epoch 1; they all have `entry`, at the log's beginning, on their disks, and it is committed.
+/// Broker 1 leads 2 and 3 in epoch 1; they all have `entry`, at the log's beginning, on their
+/// disks, and it is committed.
 pub(crate) fn replicated(entry: &Arc<Entry>) -> Vec<What> {
     let end = entry.end_offset().0;
     let mut events = vec![

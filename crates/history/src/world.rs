@@ -23,7 +23,8 @@ pub(crate) struct World {
     /// Which send a value belongs to, and its place in there.
     owners: Paged<(SendId, u32)>,
     partitions: Map<TopicIdPartition, Partition>,
-    /// Whether each topic allows a leader that may lack acknowledged records, where anybody said so.
+    /// Whether each topic allows a leader that may lack acknowledged records, where anybody said
+    /// so.
     unclean_election: Map<TopicId, bool>,
     compared: Compared,
     disks: Map<BrokerId, Disk>,
@@ -79,7 +80,8 @@ impl World {
         self.partitions.get(&partition)
     }
 
-    /// A partition that is known, unless an unclean election gave up what rests on its committed records staying.
+    /// A partition that is known, unless an unclean election gave up what rests on its committed
+    /// records staying.
     pub(crate) fn judged(&self, partition: TopicIdPartition) -> Option<&Partition> {
         self.partition(partition).filter(|known| !known.is_unclean)
     }
@@ -94,8 +96,9 @@ impl World {
         &self.compared
     }
 
-    /// Shows the values that an event places at offsets of a partition that is judged: those of an acknowledgement, of a read, of what a
-    /// high watermark commits. The event is part of the world already.
+    /// Shows the values that an event places at offsets of a partition that is judged: those of an
+    /// acknowledgement, of a read, of what a high watermark commits. The event is part of the world
+    /// already.
     pub(crate) fn show_placed(
         &self,
         what: &What,
@@ -279,7 +282,8 @@ impl World {
                 broker, directory, ..
             } => {
                 let disk = self.disks.entry(*broker).or_default();
-                // Without an earlier registration this one is the first that can name the new directory.
+                // Without an earlier registration this one is the first that can name the new
+                // directory.
                 if disk.directory != Some(*directory) {
                     disk.is_lost = false;
                 }

@@ -1,5 +1,5 @@
-//! G12 against random histories of one register: whatever a correct one does is accepted, also where requests overlap, and most of what
-//! a forgetful one does is not.
+//! G12 against random histories of one register: whatever a correct one does is accepted, also
+//! where requests overlap, and most of what a forgetful one does is not.
 
 use std::time::Duration;
 
@@ -166,7 +166,8 @@ fn g12_most_of_what_a_forgetful_register_does_is_rejected() {
         let Some(forgotten) = (0..operations.len()).find(is_commit) else {
             continue;
         };
-        // Only where somebody asks who must be told the forgotten offset, or a later one, is anything amiss.
+        // Only where somebody asks who must be told the forgotten offset, or a later one, is
+        // anything amiss.
         let commit = operations[forgotten];
         let quiet = |other: &Operation| other.ended < commit.began || other.kind == Kind::Asked;
         let others_are_over = operations.iter().enumerate().all(|(index, other)| {

@@ -16,13 +16,13 @@ pub struct MetadataConfig {
     pub broker: BrokerId,
     /// Its data directory's id.
     pub directory: DirectoryId,
-    /// The cluster that the data directory was part of before this start. With one, a metadata folder without votes and log has
-    /// lost them, and is refused.
+    /// The cluster that the data directory was part of before this start. With one, a metadata
+    /// folder without votes and log has lost them, and is refused.
     pub cluster: Option<ClusterId>,
     /// A folder of the data directory that is the metadata's alone; made if absent.
     pub path: PathBuf,
-    /// The brokers that vote, and where other brokers reach them ("host:port"). The same on every broker. One that is
-    /// not among them joins as a learner.
+    /// The brokers that vote, and where other brokers reach them ("host:port"). The same on every
+    /// broker. One that is not among them joins as a learner.
     pub voters: BTreeMap<BrokerId, String>,
     /// Where other brokers reach this one, "host:port".
     pub peer_address: String,

@@ -1,11 +1,13 @@
 //! Calling an election early when the leader's process is gone.
 //!
-//! A follower that has heard nothing for two heartbeats dials its leader. If the connection is refused, nothing listens
-//! there: it waits until the leader's lease has run out (before that nobody may grant a vote) and a short random time
-//! more, so that two followers seldom meet, and calls an election. Any other failure is silence, and left to Raft's own
-//! timeout: the lease and an election timeout. openraft waits two of its longest election timeouts longer on a node that was
-//! ever refused a vote for a log shorter than another's, until it leads itself. A node that was cut off for a while is such a one for
-//! good, so that half a cluster may be slow ever after. So an election is called here, too, when Raft's own time for it is over.
+//! A follower that has heard nothing for two heartbeats dials its leader. If the connection is
+//! refused, nothing listens there: it waits until the leader's lease has run out (before that
+//! nobody may grant a vote) and a short random time more, so that two followers seldom meet, and
+//! calls an election. Any other failure is silence, and left to Raft's own timeout: the lease and
+//! an election timeout. openraft waits two of its longest election timeouts longer on a node that
+//! was ever refused a vote for a log shorter than another's, until it leads itself. A node that was
+//! cut off for a while is such a one for good, so that half a cluster may be slow ever after. So an
+//! election is called here, too, when Raft's own time for it is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,10 +131,12 @@ mod tests {
         assert!(refused.at_least > lease, "before that nobody may vote");
         for dial in [Dial::Connected, Dial::Unclear] {
             let silent = Patience::with(dial, &timings);
-            // Raft calls one between the lease and the shortest, and the lease and the longest election timeout: not before it.
+            // Raft calls one between the lease and the shortest, and the lease and the longest
+            // election timeout: not before it.
             assert_eq!(silent.at_least, lease + timings.election_max);
             assert!(refused.at_least + refused.and_up_to < silent.at_least);
-            // openraft's own wait, on a node that was refused a vote once, is two of the longest more.
+            // openraft's own wait, on a node that was refused a vote once, is two of the longest
+            // more.
             assert!(silent.at_least + silent.and_up_to < lease + 3 * timings.election_max);
         }
     }

@@ -1,33 +1,40 @@
 //! How a node finds its cluster, or makes one.
 //!
-//! Every node asks the configured voters who they are. One that was part of a cluster before goes on when one of them answers as part of
-//! the same (alone it could do nothing anyway). It refuses when most of them belong to another cluster: its data directory, or its
-//! configuration, comes from elsewhere; and when most of them know its broker on a newer directory: its place was taken while it was
-//! away, and it never votes again. For a pristine node:
+//! Every node asks the configured voters who they are. One that was part of a cluster before goes
+//! on when one of them answers as part of the same (alone it could do nothing anyway). It refuses
+//! when most of them belong to another cluster: its data directory, or its configuration, comes
+//! from elsewhere; and when most of them know its broker on a newer directory: its place was taken
+//! while it was away, and it never votes again. For a pristine node:
 //!
 //! 1. Somebody knows the group, and this node is in it: wait, the leader will send the log.
 //! 2. Somebody knows the group, and no node of this broker votes in it: join as a learner.
-//! 3. Somebody knows *another* node of this broker as a voter: its disk was emptied. It never votes as the node it was (M30); it asks the
-//!    leader to be taken in that node's place (`taking_in.rs`). Without a majority of the voters on the directories that the cluster knows,
-//!    nothing may be decided, and it waits and says so: what only the lost directories held must not be forgotten silently.
-//! 4. Every configured voter answers that it is pristine too: the one with the lowest id makes the cluster, the others wait.
+//! 3. Somebody knows *another* node of this broker as a voter: its disk was emptied. It never votes
+//!    as the node it was (M30); it asks the leader to be taken in that node's place
+//!    (`taking_in.rs`). Without a majority of the voters on the directories that the cluster knows,
+//!    nothing may be decided, and it waits and says so: what only the lost directories held must
+//!    not be forgotten silently.
+//! 4. Every configured voter answers that it is pristine too: the one with the lowest id makes the
+//!    cluster, the others wait.
 //! 5. Anything else, such as a voter that does not answer: ask again.
 //!
-//! A node that is part of the cluster while the cluster still knows its broker on another directory, too, keeps asking until that is over:
-//! whoever led may have died in the middle.
+//! A node that is part of the cluster while the cluster still knows its broker on another
+//! directory, too, keeps asking until that is over: whoever led may have died in the middle.
 //!
 //! # A member without a log
 //!
-//! The first case covers two nodes that look alike from here. One is being formed right now: the node that made the cluster lists every
-//! voter in the log's first entry, and the others learn of it with the first call of the leader; a node that never voted is safe to
-//! wait. The other was a member and lost its metadata database: it might vote a second time in a term, and it acknowledged entries that
-//! it no longer has. So the second is refused before it gets here, when the folder is opened (`store/identity.rs`): a database that is
-//! blank in a data directory that adopted a cluster is lost.
+//! The first case covers two nodes that look alike from here. One is being formed right now: the
+//! node that made the cluster lists every voter in the log's first entry, and the others learn of
+//! it with the first call of the leader; a node that never voted is safe to wait. The other was a
+//! member and lost its metadata database: it might vote a second time in a term, and it
+//! acknowledged entries that it no longer has. So the second is refused before it gets here, when
+//! the folder is opened (`store/identity.rs`): a database that is blank in a data directory that
+//! adopted a cluster is lost.
 //!
-//! What remains is the time between a node's first vote and the adoption, which the broker does as soon as the first command, the
-//! cluster's name, is applied: about a second in the life of a directory. A directory whose metadata database alone is lost within it
-//! comes back as the voter that it was. It cannot be shorter: the name that is adopted is agreed upon by the votes. A sync mark or a
-//! snapshot that outlived the database gives it away even then.
+//! What remains is the time between a node's first vote and the adoption, which the broker does as
+//! soon as the first command, the cluster's name, is applied: about a second in the life of a
+//! directory. A directory whose metadata database alone is lost within it comes back as the voter
+//! that it was. It cannot be shorter: the name that is adopted is agreed upon by the votes. A sync
+//! mark or a snapshot that outlived the database gives it away even then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -213,8 +220,8 @@ impl Forming {
         metrics.membership_config.log_id().map_or(0, |id| id.index)
     }
 
-    /// Whether the group knows this broker on this directory and no other. While it knows another, the leader is asked to go on with the
-    /// replacement.
+    /// Whether the group knows this broker on this directory and no other. While it knows another,
+    /// the leader is asked to go on with the replacement.
     async fn is_alone(&self) -> bool {
         let (member, others, leader) = {
             let metrics = self.raft.metrics();
@@ -310,8 +317,8 @@ fn go_on(config: &MetadataConfig, membership_index: u64, answers: &Answers) -> S
     }
 }
 
-/// Whether another directory took this one's place, by what the voters know that is newer than what this node knows. One alone may know of a
-/// change that never came about.
+/// Whether another directory took this one's place, by what the voters know that is newer than what
+/// this node knows. One alone may know of a change that never came about.
 fn replaced(config: &MetadataConfig, membership_index: u64, answers: &Answers) -> Option<Step> {
     let me = config.node_id();
     let hellos = || answers.values().filter_map(Heard::hello);
@@ -347,7 +354,8 @@ fn replaced(config: &MetadataConfig, membership_index: u64, answers: &Answers) -
     })
 }
 
-/// Why a group can decide nothing, if too few of its voters are there on the directories that it knows.
+/// Why a group can decide nothing, if too few of its voters are there on the directories that it
+/// knows.
 fn lost_majority(config: &MetadataConfig, voters: &[u64], answers: &Answers) -> Option<String> {
     let broker_of = |node: &u64| RaftNodeId(*node).broker();
     let brokers: BTreeSet<BrokerId> = voters.iter().filter_map(broker_of).collect();

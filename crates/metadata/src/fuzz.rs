@@ -1,6 +1,8 @@
-//! Everything that reads metadata from a disk or from a peer, over bytes that may be anything: the fuzz target of this crate.
+//! Everything that reads metadata from a disk or from a peer, over bytes that may be anything: the
+//! fuzz target of this crate.
 //!
-//! It also runs in the crate's tests, over the committed bytes of released versions and damaged variants of them.
+//! It also runs in the crate's tests, over the committed bytes of released versions and damaged
+//! variants of them.
 
 use prost::Message;
 use tidelog_proto::internal::v1 as peer;

@@ -60,7 +60,8 @@ pub struct MetadataLeader {
     pub term: u64,
 }
 
-/// This broker's part of the metadata group. Cheap to clone; [`Metadata::shutdown`] ends it for all clones.
+/// This broker's part of the metadata group. Cheap to clone; [`Metadata::shutdown`] ends it for all
+/// clones.
 #[derive(Clone)]
 pub struct Metadata {
     inner: Arc<Inner>,
@@ -93,8 +94,9 @@ impl Drop for Inner {
 }
 
 impl Metadata {
-    /// Opens the metadata folder and starts Raft on a runtime of its own. The node then looks for its cluster by itself; for
-    /// that the peer listener must serve [`Metadata::raft_service`] soon. [`Metadata::formed`] tells how it went.
+    /// Opens the metadata folder and starts Raft on a runtime of its own. The node then looks for
+    /// its cluster by itself; for that the peer listener must serve [`Metadata::raft_service`]
+    /// soon. [`Metadata::formed`] tells how it went.
     pub async fn start(config: MetadataConfig, peers: PeerPool) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(RAFT_THREADS)
@@ -125,8 +127,8 @@ impl Metadata {
         Arc::clone(&self.inner.images.borrow())
     }
 
-    /// The images as they follow each other. A slow reader misses some, never the last: what changed is
-    /// [`ClusterImage::delta_since`] the one it saw before.
+    /// The images as they follow each other. A slow reader misses some, never the last: what
+    /// changed is [`ClusterImage::delta_since`] the one it saw before.
     pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterImage>> {
         self.inner.images.clone()
     }
@@ -136,7 +138,8 @@ impl Metadata {
         *self.inner.applied.borrow()
     }
 
-    /// Waits until this broker has applied a log index; its image then shows what that brought. `false` if it stopped before.
+    /// Waits until this broker has applied a log index; its image then shows what that brought.
+    /// `false` if it stopped before.
     pub async fn wait_for_index(&self, index: MetadataIndex) -> bool {
         self.inner
             .applied
@@ -351,7 +354,8 @@ fn raft_config(raft: &RaftConfig) -> Result<Config, StartError> {
         snapshot_max_chunk_size: SNAPSHOT_SEGMENT_BYTES,
         max_payload_entries: MAX_ENTRIES_PER_CALL,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(raft.snapshot_after),
-        // A follower further behind than this is sent a snapshot, which only helps if there is a newer one.
+        // A follower further behind than this is sent a snapshot, which only helps if there is a
+        // newer one.
         replication_lag_threshold: raft.snapshot_after + raft.keep_after_snapshot,
         max_in_snapshot_log_to_keep: raft.keep_after_snapshot,
         ..Config::default()
@@ -368,7 +372,8 @@ async fn follow_leader(raft: Raft, leader: watch::Sender<Option<MetadataLeader>>
         let now = {
             let metrics = metrics.borrow_and_update();
             let broker = metrics.current_leader.and_then(|node| RaftNodeId(node).broker());
-            // A node that was elected but is not known to lead yet has a vote that is not committed.
+            // A node that was elected but is not known to lead yet has a vote that is not
+            // committed.
             broker
                 .filter(|_| metrics.vote.is_committed())
                 .map(|broker| MetadataLeader {
@@ -388,7 +393,8 @@ async fn follow_leader(raft: Raft, leader: watch::Sender<Option<MetadataLeader>>
     }
 }
 
-/// Tells the peer pool what the image says: the cluster's id, and where brokers are that no configuration names.
+/// Tells the peer pool what the image says: the cluster's id, and where brokers are that no
+/// configuration names.
 async fn follow_image(
     mut images: watch::Receiver<Arc<ClusterImage>>,
     peers: PeerPool,

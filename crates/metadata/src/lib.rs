@@ -1,7 +1,8 @@
 //! Cluster metadata, replicated by Raft.
 //!
-//! openraft carries the commands of [`tidelog_cluster`]; this crate is what stands around it: the log and the state on a
-//! RocksDB of their own, the calls between nodes, and how a node finds its cluster.
+//! openraft carries the commands of [`tidelog_cluster`]; this crate is what stands around it: the
+//! log and the state on a RocksDB of their own, the calls between nodes, and how a node finds its
+//! cluster.
 //!
 //! ```no_run
 //! # async fn start(config: tidelog_metadata::MetadataConfig) -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +25,8 @@
 //! - [`handle`]: [`Metadata`], which the rest of the broker holds
 //! - [`mod@propose`]: commands handed to the leader, wherever it is
 //! - [`peer`]: channels between brokers, with an identity on every call
-//! - [`forming`]: the first start of a cluster, emptied disks, learners; `taking_in`: the leader's side of it
+//! - [`forming`]: the first start of a cluster, emptied disks, learners; `taking_in`: the leader's
+//!   side of it
 //! - [`service`]: what the peer listener serves
 //! - `store`: log, vote, state and snapshots on disk
 //! - `codec`: protobuf, on disk and between brokers

@@ -75,7 +75,8 @@ fn undecodable<E: std::error::Error>(error: DecodeError) -> Failure<E> {
     RPCError::Network(NetworkError::new(&error))
 }
 
-/// Waits for an answer as long as Raft allows. Whatever goes wrong, the node is left alone for a moment.
+/// Waits for an answer as long as Raft allows. Whatever goes wrong, the node is left alone for a
+/// moment.
 async fn within<T, E: std::error::Error>(
     option: &RPCOption,
     call: impl Future<Output = Result<Response<T>, Status>>,

@@ -1,6 +1,7 @@
 //! Raft node ids: broker id in the high half, 32 bits of the directory id in the low.
 //!
-//! An emptied disk comes back with another directory id and so is another node: it cannot vote as the one it was (M30).
+//! An emptied disk comes back with another directory id and so is another node: it cannot vote as
+//! the one it was (M30).
 
 use std::fmt;
 
@@ -14,7 +15,8 @@ impl RaftNodeId {
     /// The node of a broker on a data directory.
     pub fn new(broker: BrokerId, directory: DirectoryId) -> Self {
         let bytes = directory.as_bytes();
-        // The last four bytes of a random UUID are random in every bit; the middle ones hold version and variant.
+        // The last four bytes of a random UUID are random in every bit; the middle ones hold
+        // version and variant.
         let low = u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
         Self(u64::from(broker.get()) << 32 | u64::from(low))
     }

@@ -21,10 +21,12 @@ use crate::raft_types::EncodedCommand;
 
 /// Longest a proposal may wait.
 pub const MAX_PROPOSE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Largest encoded command that is written to the log, bytes. The largest that anybody has a use for, a topic with its configs or a
-/// registration with its listeners, is far below it; what is refused here costs no sync and no replication.
+/// Largest encoded command that is written to the log, bytes. The largest that anybody has a use
+/// for, a topic with its configs or a registration with its listeners, is far below it; what is
+/// refused here costs no sync and no replication.
 pub const MAX_COMMAND_BYTES: usize = 256 * 1024;
-/// How long to wait before a leader that did not take the proposal is asked again, unless another one is known sooner.
+/// How long to wait before a leader that did not take the proposal is asked again, unless another
+/// one is known sooner.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a proposal has no outcome. Every one of them may be tried again: commands compare and set.
@@ -57,8 +59,8 @@ pub(crate) enum LocalProposal {
 }
 
 impl Metadata {
-    /// Proposes a command and waits until it was applied by the metadata leader. This broker's own image may follow a moment
-    /// later: [`Metadata::wait_for_index`].
+    /// Proposes a command and waits until it was applied by the metadata leader. This broker's own
+    /// image may follow a moment later: [`Metadata::wait_for_index`].
     ///
     /// Dropping the future does not take the command back.
     pub async fn propose(&self, command: Command, timeout: Duration) -> Result<Outcome, ProposeError> {
@@ -102,7 +104,8 @@ impl Metadata {
         })
     }
 
-    /// The refusal of a registration from a directory that is not its broker's any more, if this broker leads and knows.
+    /// The refusal of a registration from a directory that is not its broker's any more, if this
+    /// broker leads and knows.
     fn refuse_replaced(&self, command: &Command) -> Option<Outcome> {
         let Command::RegisterBroker(register) = command else {
             return None;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EncodedCommand(pub Vec<u8>);
 
-/// An outcome as the state machine hands it to the proposer: protobuf; empty for entries of Raft's own.
+/// An outcome as the state machine hands it to the proposer: protobuf; empty for entries of Raft's
+/// own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct EncodedOutcome(pub Vec<u8>);
 

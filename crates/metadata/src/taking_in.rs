@@ -1,17 +1,19 @@
 //! Taking a node in: a learner, or the new directory of a broker whose old one is gone.
 //!
-//! The leader does it, when the node asks (`forming.rs`); whoever asked keeps asking until it is done, so a leader that dies in the
-//! middle leaves nothing that the next one does not finish:
+//! The leader does it, when the node asks (`forming.rs`); whoever asked keeps asking until it is
+//! done, so a leader that dies in the middle leaves nothing that the next one does not finish:
 //!
-//! 1. Is the old node gone? Not while it is this one, while its directory has a session with the cluster, or while anything but the new
-//!    node answers where the group reaches that broker.
+//! 1. Is the old node gone? Not while it is this one, while its directory has a session with the
+//!    cluster, or while anything but the new node answers where the group reaches that broker.
 //! 2. The new node becomes a learner, and has caught up with the log.
-//! 3. A membership change puts it in the old one's place. That takes a majority of the old voters *and* of the new ones (joint consensus), so
-//!    what was committed with the old node's help is known to a majority that does not need it.
+//! 3. A membership change puts it in the old one's place. That takes a majority of the old voters
+//!    *and* of the new ones (joint consensus), so what was committed with the old node's help is
+//!    known to a majority that does not need it.
 //! 4. Nodes of the same broker that do not vote are forgotten.
 //!
-//! The first step is there so that two processes that were given one broker id do not take the place from each other: the living one
-//! keeps it. What keeps the log safe is the third, with a node id of its own for every directory (M30).
+//! The first step is there so that two processes that were given one broker id do not take the
+//! place from each other: the living one keeps it. What keeps the log safe is the third, with a
+//! node id of its own for every directory (M30).
 
 use std::collections::BTreeSet;
 use std::time::Duration;

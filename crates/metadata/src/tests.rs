@@ -64,7 +64,8 @@ struct Disk {
 
 struct Node {
     metadata: Metadata,
-    /// Serves the peer listener. Ended at once, it takes its connections with it, as a dying process does.
+    /// Serves the peer listener. Ended at once, it takes its connections with it, as a dying
+    /// process does.
     server: Option<tokio::runtime::Runtime>,
 }
 

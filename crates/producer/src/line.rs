@@ -1,24 +1,29 @@
-//! One partition's batches on their way: what is sent, what is sent again, and what is given up. No I/O and no clock.
+//! One partition's batches on their way: what is sent, what is sent again, and what is given up. No
+//! I/O and no clock.
 //!
 //! The batches stand in a line, in the order of their sequences, from the first whose fate is open:
 //!
-//! 1. At most `max_in_flight` of them span the line. A broker remembers the last five batches of a producer (R9), so whatever in the line
-//!    is sent again is recognised if it was stored before. The limit is a distance, not a count: a batch at the head that
-//!    waits for its answer holds the line even when those behind it have theirs.
-//! 2. A batch gets its sequence when it is first sent, and is sent again with the same one, in the order of the line. A refusal for a
-//!    sequence out of order means nothing while something ahead of the batch is open: it is sent again after that. At
-//!    the head of the line it is final.
-//! 3. A batch is *unresolved* once an attempt ended without saying whether the batch was appended: the stream was lost, the wait for replicas
-//!    timed out. That attempt may even be read by the broker later. A later refusal does not change it; only success does.
-//! 4. A batch that leaves the line without success leaves a gap, and a broker takes nothing behind a gap in that epoch. If it was never
-//!    appended, nothing behind it was or will be: those are *void*. If it may have been, those that are unresolved themselves are sent
-//!    again as they are, and what becomes of them tells.
-//! 5. When nothing is in flight and nothing unresolved, the epoch is raised (KIP-360) and what is left, all of it certainly never
-//!    written, is numbered anew from 0. Nothing that may have been written is ever numbered anew: it could be stored twice. It
-//!    succeeds with its old number or fails, saying so.
+//! 1. At most `max_in_flight` of them span the line. A broker remembers the last five batches of a
+//!    producer (R9), so whatever in the line is sent again is recognised if it was stored before.
+//!    The limit is a distance, not a count: a batch at the head that waits for its answer holds the
+//!    line even when those behind it have theirs.
+//! 2. A batch gets its sequence when it is first sent, and is sent again with the same one, in the
+//!    order of the line. A refusal for a sequence out of order means nothing while something ahead
+//!    of the batch is open: it is sent again after that. At the head of the line it is final.
+//! 3. A batch is *unresolved* once an attempt ended without saying whether the batch was appended:
+//!    the stream was lost, the wait for replicas timed out. That attempt may even be read by the
+//!    broker later. A later refusal does not change it; only success does.
+//! 4. A batch that leaves the line without success leaves a gap, and a broker takes nothing behind
+//!    a gap in that epoch. If it was never appended, nothing behind it was or will be: those are
+//!    *void*. If it may have been, those that are unresolved themselves are sent again as they are,
+//!    and what becomes of them tells.
+//! 5. When nothing is in flight and nothing unresolved, the epoch is raised (KIP-360) and what is
+//!    left, all of it certainly never written, is numbered anew from 0. Nothing that may have been
+//!    written is ever numbered anew: it could be stored twice. It succeeds with its old number or
+//!    fails, saying so.
 //!
-//! The epoch belongs to the partition's line: a gap in one partition holds up no other. That is enough, since brokers keep a producer's
-//! epoch and sequences by partition.
+//! The epoch belongs to the partition's line: a gap in one partition holds up no other. That is
+//! enough, since brokers keep a producer's epoch and sequences by partition.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -152,7 +157,8 @@ pub struct Line<E> {
     next_ordinal: u64,
     /// Counts sends, so that one can tell which of two came later.
     next_turn: u64,
-    /// Something left the line without success: the epoch must be raised before anything new is sent.
+    /// Something left the line without success: the epoch must be raised before anything new is
+    /// sent.
     broken: bool,
     /// The next epoch was asked for.
     raising: bool,
@@ -230,7 +236,8 @@ impl<E: Cause> Line<E> {
             && self.entries.iter().all(|entry| entry.flight.is_some())
     }
 
-    /// Whether a batch may be sent that could still grow: if nothing is in flight, or something returned since the last one.
+    /// Whether a batch may be sent that could still grow: if nothing is in flight, or something
+    /// returned since the last one.
     pub fn takes_partial(&self) -> bool {
         self.entries.is_empty() || self.returned
     }
@@ -240,7 +247,8 @@ impl<E: Cause> Line<E> {
         self.last_error = Some(error.clone());
     }
 
-    /// When time has something to do here, later than now: what may be sent again already waits for a broker, not for time.
+    /// When time has something to do here, later than now: what may be sent again already waits for
+    /// a broker, not for time.
     pub fn next_wake(&self, now: Duration) -> Option<Duration> {
         let open = self.entries.iter().filter(|entry| !entry.given_up);
         let deadline = open.map(|entry| entry.deadline).min();
@@ -280,7 +288,8 @@ impl<E: Cause> Line<E> {
             return effects;
         }
         let end = if self.broken {
-            // Only to learn what became of what may have been written; the rest waits for the next epoch.
+            // Only to learn what became of what may have been written; the rest waits for the next
+            // epoch.
             self.entries
                 .iter()
                 .rposition(|entry| entry.unresolved)
@@ -363,7 +372,8 @@ impl<E: Cause> Line<E> {
         effects
     }
 
-    /// The identity to count sequences in from now on. What is in the line, certainly never written, is numbered anew.
+    /// The identity to count sequences in from now on. What is in the line, certainly never
+    /// written, is numbered anew.
     pub fn identified(&mut self, identity: Identity) {
         assert!(
             self.entries
@@ -447,7 +457,8 @@ impl<E: Cause> Line<E> {
         } else if entry.unresolved {
             self.leave(index, Some((Why::Refused(error.clone()), true)), effects);
         } else {
-            // The partition's memory of the producer does not reach up to here: it expired, or the log lost its end.
+            // The partition's memory of the producer does not reach up to here: it expired, or the
+            // log lost its end.
             self.broken = true;
             self.void_from(index);
         }

@@ -1,7 +1,7 @@
 //! Names of request and response metadata: what travels beside the messages.
 
-/// On a request: the cluster that the call is meant for, a UUID as text. A broker of another one refuses the call with
-/// FAILED_PRECONDITION. Absent, nothing is checked.
+/// On a request: the cluster that the call is meant for, a UUID as text. A broker of another one
+/// refuses the call with FAILED_PRECONDITION. Absent, nothing is checked.
 pub const CLUSTER_ID: &str = "tidelog-cluster-id";
 
 /// On a refusal: the broker belongs to another cluster than the call is meant for.

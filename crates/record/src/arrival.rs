@@ -1,16 +1,20 @@
-//! What is asked of a produced batch's records before they are stored: that every reader can read all of them.
+//! What is asked of a produced batch's records before they are stored: that every reader can read
+//! all of them.
 //!
-//! The checksum only proves that bytes are as they were sent. A broker that stores what it cannot read stops every reader of the
-//! partition for ever, so it walks the records first, as Kafka's does (`LogValidator`). Kafka's rewrites a batch whose offsets or largest
-//! timestamp are wrong; here batches are stored byte for byte, and it is refused.
+//! The checksum only proves that bytes are as they were sent. A broker that stores what it cannot
+//! read stops every reader of the partition for ever, so it walks the records first, as Kafka's
+//! does (`LogValidator`). Kafka's rewrites a batch whose offsets or largest timestamp are wrong;
+//! here batches are stored byte for byte, and it is refused.
 //!
 //! 1. Uncompressed records are walked where they are: nothing is copied or allocated.
-//! 2. Compressed ones are opened piece by piece into a window that holds the record that is read and the piece that came last. All pieces
-//!    together are at most [`DEFAULT_OPENED_BYTES`], beyond which no reader opens a batch either.
+//! 2. Compressed ones are opened piece by piece into a window that holds the record that is read
+//!    and the piece that came last. All pieces together are at most [`DEFAULT_OPENED_BYTES`],
+//!    beyond which no reader opens a batch either.
 //! 3. The walk is the iterator's own ([`Cursor`]), so that what passes here is read there.
 //! 4. The walk is cut into steps, since a broker has other things to do.
 //!
-//! Not asked, as Kafka does not: that header keys are UTF-8, and what stands in the attributes of a record.
+//! Not asked, as Kafka does not: that header keys are UTF-8, and what stands in the attributes of a
+//! record.
 
 use bytes::Bytes;
 
@@ -89,7 +93,8 @@ impl Batch {
         })
     }
 
-    /// Walks all records at once. It may take long: tens of milliseconds for what opens into [`DEFAULT_OPENED_BYTES`].
+    /// Walks all records at once. It may take long: tens of milliseconds for what opens into
+    /// [`DEFAULT_OPENED_BYTES`].
     pub fn check_records(&self) -> Result<(), ProducedError> {
         let mut check = self.record_check()?;
         while check.step(usize::MAX)? == Checked::Part {}
@@ -164,7 +169,8 @@ impl Walk<'_> {
 
     fn note(&mut self, record: &RecordView<'_>) -> Result<(), RecordError> {
         let (index, timestamp_ms) = (self.cursor.index() - 1, record.timestamp_ms);
-        // A producer's batch has no gaps and begins at 0: a reader allows for the gaps that compaction leaves.
+        // A producer's batch has no gaps and begins at 0: a reader allows for the gaps that
+        // compaction leaves.
         if record.offset.0 != u64::from(index) {
             let delta = record.offset.0 as i32;
             return Err(RecordError::OffsetDelta { index, delta });
@@ -178,7 +184,8 @@ impl Walk<'_> {
 }
 
 impl Window {
-    /// Walks the records that are there in full, then opens a piece; `true` if all were walked and nothing follows them.
+    /// Walks the records that are there in full, then opens a piece; `true` if all were walked and
+    /// nothing follows them.
     fn walk_piece(&mut self, walk: &mut Walk<'_>) -> Result<bool, ProducedError> {
         let mut rest = &self.buffer[self.start..self.end];
         loop {

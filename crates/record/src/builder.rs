@@ -1,4 +1,5 @@
-//! Making a batch: records go one after another into one buffer that already has room for the header.
+//! Making a batch: records go one after another into one buffer that already has room for the
+//! header.
 
 use std::fmt;
 
@@ -12,8 +13,9 @@ use crate::{
     Attributes, Batch, BatchHeader, BuildError, HEADER_BYTES, MAX_OPENED_BYTES, MAX_RECORDS_PER_BATCH,
 };
 
-/// A record to append, borrowed. Headers are anything that can be walked twice: a slice's `iter().copied()`, or a `map` over whatever
-/// the caller keeps them in, so that no list of them need be made.
+/// A record to append, borrowed. Headers are anything that can be walked twice: a slice's
+/// `iter().copied()`, or a `map` over whatever the caller keeps them in, so that no list of them
+/// need be made.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRecord<'a, H = [HeaderRef<'a>; 0]> {
     /// Milliseconds since 1970, or -1 for none.
@@ -64,7 +66,8 @@ impl<'a, H> NewRecord<'a, H>
 where
     H: IntoIterator<Item = HeaderRef<'a>> + Clone,
 {
-    /// The most bytes it takes in a batch, wherever in it it stands: for accounting before there is a batch.
+    /// The most bytes it takes in a batch, wherever in it it stands: for accounting before there is
+    /// a batch.
     pub fn max_size(&self) -> usize {
         let fields = self.fields();
         framed(1 + crate::varint::MAX_I64_BYTES + crate::varint::MAX_I32_BYTES + fields.bytes)
@@ -113,7 +116,8 @@ impl BatchBuilder {
         }
     }
 
-    /// An empty batch with a buffer for `capacity_bytes`, header included: a batch that stays within it is made in one allocation.
+    /// An empty batch with a buffer for `capacity_bytes`, header included: a batch that stays
+    /// within it is made in one allocation.
     pub fn with_capacity(compression: Compression, capacity_bytes: usize) -> Self {
         Self {
             buffer: Vec::with_capacity(capacity_bytes.min(MAX_OPENED_BYTES)),
@@ -121,7 +125,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Appends a record; answers its offset delta, which counts from 0. On an error the batch stays as it was.
+    /// Appends a record; answers its offset delta, which counts from 0. On an error the batch stays
+    /// as it was.
     pub fn append<'a, H>(&mut self, record: NewRecord<'a, H>) -> Result<u32, BuildError>
     where
         H: IntoIterator<Item = HeaderRef<'a>> + Clone,
@@ -171,8 +176,9 @@ impl BatchBuilder {
         Ok(delta)
     }
 
-    /// Whether the batch with this record stays within `limit_bytes`, uncompressed. As in Kafka an empty batch takes any record: one
-    /// that is too large by itself is refused by whoever limits records, not by never finding a batch.
+    /// Whether the batch with this record stays within `limit_bytes`, uncompressed. As in Kafka an
+    /// empty batch takes any record: one that is too large by itself is refused by whoever limits
+    /// records, not by never finding a batch.
     pub fn would_fit<'a, H>(&self, record: &NewRecord<'a, H>, limit_bytes: usize) -> bool
     where
         H: IntoIterator<Item = HeaderRef<'a>> + Clone,
@@ -188,7 +194,8 @@ impl BatchBuilder {
             && self.size_estimate().saturating_add(framed(body_bytes)) <= limit_bytes.min(MAX_OPENED_BYTES)
     }
 
-    /// Size of the batch if it were closed now, uncompressed: exact without compression, the most there can be with it.
+    /// Size of the batch if it were closed now, uncompressed: exact without compression, the most
+    /// there can be with it.
     pub fn size_estimate(&self) -> usize {
         self.buffer.len().max(HEADER_BYTES)
     }
@@ -208,8 +215,9 @@ impl BatchBuilder {
         self.max_timestamp_ms
     }
 
-    /// Closes the batch: compresses the records (unless that makes them larger, then they stay as they are), writes the header
-    /// and the CRC. A producer that assigns sequences when it sends passes `None` and [stamps](Batch::stamped) later.
+    /// Closes the batch: compresses the records (unless that makes them larger, then they stay as
+    /// they are), writes the header and the CRC. A producer that assigns sequences when it sends
+    /// passes `None` and [stamps](Batch::stamped) later.
     pub fn build(self, producer: Option<ProducerStamp>) -> Result<Batch, BuildError> {
         if self.is_empty() {
             return Err(BuildError::Empty);

@@ -333,7 +333,8 @@ impl OpenError {
     }
 }
 
-/// Why the records of a produced batch are refused. Its checksum is right, so they are as their producer made them.
+/// Why the records of a produced batch are refused. Its checksum is right, so they are as their
+/// producer made them.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProducedError {
     /// The batch itself.
@@ -359,7 +360,8 @@ pub enum ProducedError {
 }
 
 impl ProducedError {
-    /// The code a client is answered with. A payload under a right checksum was not damaged on its way: it is no CORRUPT_MESSAGE.
+    /// The code a client is answered with. A payload under a right checksum was not damaged on its
+    /// way: it is no CORRUPT_MESSAGE.
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Batch(error) => error.code(),

@@ -9,9 +9,11 @@ use crate::{BatchError, Compression};
 pub const HEADER_BYTES: usize = 61;
 /// The magic number of RecordBatch v2.
 pub const MAGIC: u8 = 2;
-/// The shortest record there can be, uncompressed: seven one-byte fields, no key, no value, no headers.
+/// The shortest record there can be, uncompressed: seven one-byte fields, no key, no value, no
+/// headers.
 pub const MIN_RECORD_BYTES: usize = 7;
-/// Most records a batch may claim: as many of the shortest as fit the largest payload that anyone opens.
+/// Most records a batch may claim: as many of the shortest as fit the largest payload that anyone
+/// opens.
 pub const MAX_RECORDS_PER_BATCH: u32 = (MAX_OPENED_BYTES / MIN_RECORD_BYTES) as u32;
 
 /// Where each field begins.
@@ -84,14 +86,16 @@ impl Attributes {
     }
 }
 
-/// A batch's header, decoded. Reading one checks the framing: what a value of this type says of offsets and sizes is consistent.
+/// A batch's header, decoded. Reading one checks the framing: what a value of this type says of
+/// offsets and sizes is consistent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
     /// Offset of the first record; 0 in a batch that no leader has seen.
     pub base_offset: Offset,
     /// Length of the whole batch, bytes, header included; at least [`HEADER_BYTES`].
     pub size_bytes: u32,
-    /// The epoch of the leader that appended it; `None` (-1) if none has. Some clients write 0 instead.
+    /// The epoch of the leader that appended it; `None` (-1) if none has. Some clients write 0
+    /// instead.
     pub leader_epoch: Option<LeaderEpoch>,
     /// CRC-32C of everything from the attributes on, as the header claims.
     pub crc: u32,
@@ -109,15 +113,18 @@ pub struct BatchHeader {
     pub producer_epoch: i16,
     /// The sequence of the first record; without meaning without a producer.
     pub base_sequence: i32,
-    /// How many records the payload holds; fewer than offsets only in a batch that was compacted or emptied.
+    /// How many records the payload holds; fewer than offsets only in a batch that was compacted or
+    /// emptied.
     pub record_count: u32,
 }
 
 impl BatchHeader {
-    /// Decodes the header at the start of `bytes`, which may hold less or more than the whole batch.
+    /// Decodes the header at the start of `bytes`, which may hold less or more than the whole
+    /// batch.
     ///
-    /// Checks magic, that length, offsets and counts are not negative, that no offset overflows, and that there are no more records
-    /// than offsets. Not the CRC, and not whether the payload is there.
+    /// Checks magic, that length, offsets and counts are not negative, that no offset overflows,
+    /// and that there are no more records than offsets. Not the CRC, and not whether the payload is
+    /// there.
     pub fn read(bytes: &[u8]) -> Result<Self, BatchError> {
         let Some(raw) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(BatchError::HeaderTruncated { actual: bytes.len() });
@@ -192,7 +199,8 @@ impl BatchHeader {
         ProducerStamp::from_wire(self.producer_id, self.producer_epoch, self.base_sequence)
     }
 
-    /// The header in the words that the other crates speak. A batch that no leader has seen reads as of epoch 0.
+    /// The header in the words that the other crates speak. A batch that no leader has seen reads
+    /// as of epoch 0.
     pub fn info(&self) -> BatchInfo {
         BatchInfo {
             base_offset: self.base_offset,
@@ -229,7 +237,8 @@ impl BatchHeader {
     /// The same with another producer, or none.
     ///
     /// # Panics
-    /// For an id or epoch that no header can hold: it would come out as no producer at all, or as another epoch.
+    /// For an id or epoch that no header can hold: it would come out as no producer at all, or as
+    /// another epoch.
     pub(crate) fn with_producer(mut self, producer: Option<ProducerStamp>) -> Self {
         (self.producer_id, self.producer_epoch, self.base_sequence) = match producer {
             Some(stamp) => stamp

@@ -63,12 +63,14 @@ impl IntoIterator for Records {
     }
 }
 
-/// One record, borrowed from its batch. A consumer that starts in the middle of a batch skips those below its position.
+/// One record, borrowed from its batch. A consumer that starts in the middle of a batch skips those
+/// below its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordView<'a> {
     /// Its offset; relative to 0 in a batch that no leader has seen.
     pub offset: Offset,
-    /// Milliseconds since 1970; -1 if it has none. The same for the whole batch where the broker sets it.
+    /// Milliseconds since 1970; -1 if it has none. The same for the whole batch where the broker
+    /// sets it.
     pub timestamp_ms: i64,
     /// The key, if it has one.
     pub key: Option<&'a [u8]>,
@@ -89,7 +91,8 @@ impl<'a> RecordView<'a> {
 pub struct Record {
     /// Its offset; relative to 0 in a batch that no leader has seen.
     pub offset: Offset,
-    /// Milliseconds since 1970; -1 if it has none. The same for the whole batch where the broker sets it.
+    /// Milliseconds since 1970; -1 if it has none. The same for the whole batch where the broker
+    /// sets it.
     pub timestamp_ms: i64,
     /// The key, if it has one.
     pub key: Option<Bytes>,
@@ -125,8 +128,8 @@ impl Headers {
         self.count == 0
     }
 
-    /// The value of the last header of this key, as Kafka's `lastHeader`: `None` if there is no such header, `Some(None)` if its
-    /// value is null.
+    /// The value of the last header of this key, as Kafka's `lastHeader`: `None` if there is no
+    /// such header, `Some(None)` if its value is null.
     pub fn last(&self, key: &str) -> Option<Option<&[u8]>> {
         self.iter()
             .filter(|header| header.key == key.as_bytes())
@@ -152,7 +155,8 @@ impl<'a> IntoIterator for &'a Headers {
 /// One header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderView<'a> {
-    /// The key: UTF-8 by the format's rule, which nobody but the consumer checks, so a broken producer's may be anything.
+    /// The key: UTF-8 by the format's rule, which nobody but the consumer checks, so a broken
+    /// producer's may be anything.
     pub key: &'a [u8],
     /// The value; may be null.
     pub value: Option<&'a [u8]>,
@@ -192,7 +196,8 @@ impl<'a> Iterator for HeaderIter<'a> {
 impl ExactSizeIterator for HeaderIter<'_> {}
 impl FusedIterator for HeaderIter<'_> {}
 
-/// A batch's records in order. Ends after its record count, or after the first error; bytes past the last record are an error.
+/// A batch's records in order. Ends after its record count, or after the first error; bytes past
+/// the last record are an error.
 #[derive(Debug, Clone)]
 pub struct RecordIter<'a> {
     cursor: Cursor,
@@ -249,7 +254,8 @@ impl Iterator for IntoRecords {
 
 impl FusedIterator for IntoRecords {}
 
-/// Where in its batch a reader stands: the one reader of records there is, whatever their bytes come out of.
+/// Where in its batch a reader stands: the one reader of records there is, whatever their bytes
+/// come out of.
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor {
     base_offset: Offset,
@@ -290,7 +296,8 @@ impl Cursor {
         self.index == self.record_count
     }
 
-    /// Reads the next record off the front of `rest`, which ends with the payload or behind that record.
+    /// Reads the next record off the front of `rest`, which ends with the payload or behind that
+    /// record.
     pub(crate) fn advance<'a>(&mut self, rest: &mut &'a [u8]) -> Option<Result<RecordView<'a>, RecordError>> {
         if self.done {
             return None;

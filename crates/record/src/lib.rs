@@ -13,22 +13,28 @@
 //!  ──┴──────────┴───────────┴──────────┴──────────┴──────────┴─────────────────────────
 //! ```
 //!
-//! The length counts what follows it. The CRC covers everything from the attributes on, so a leader fills in base offset and leader
-//! epoch without touching the rest: the payload that a client compressed is the payload that another one opens.
+//! The length counts what follows it. The CRC covers everything from the attributes on, so a leader
+//! fills in base offset and leader epoch without touching the rest: the payload that a client
+//! compressed is the payload that another one opens.
 //!
 //! A batch's way through the system, and who does what:
 //!
-//! 1. A client appends records to a [`BatchBuilder`] and closes it: a [`Batch`], perhaps [stamped](Batch::stamped) later.
-//! 2. The leader checks the untrusted bytes with [`Batch::from_producer`] (one CRC pass, no allocation), walks the records with
-//!    [`Batch::record_check`], then [assigns](Batch::assign) base offset and leader epoch.
-//! 3. A follower, or a reader of the disk, checks with [`Batch::from_log`], and splits what holds several with [`split`](split()).
-//! 4. A consumer [opens](Batch::open) it, under a limit, and iterates: borrowed ([`Records::iter`]) or sharing the
-//!    batch's buffer ([`Records::into_iter`]).
+//! 1. A client appends records to a [`BatchBuilder`] and closes it: a [`Batch`], perhaps
+//!    [stamped](Batch::stamped) later.
+//! 2. The leader checks the untrusted bytes with [`Batch::from_producer`] (one CRC pass, no
+//!    allocation), walks the records with [`Batch::record_check`], then [assigns](Batch::assign)
+//!    base offset and leader epoch.
+//! 3. A follower, or a reader of the disk, checks with [`Batch::from_log`], and splits what holds
+//!    several with [`split`](split()).
+//! 4. A consumer [opens](Batch::open) it, under a limit, and iterates: borrowed ([`Records::iter`])
+//!    or sharing the batch's buffer ([`Records::into_iter`]).
 //!
-//! What passes step 2 is read in full at step 4: that is tested for every codec and every changed byte.
+//! What passes step 2 is read in full at step 4: that is tested for every codec and every changed
+//! byte.
 //!
-//! Nothing here trusts a number from the wire: every length is checked against what is there before it is used, no allocation is
-//! sized by a count, and decompression stops at a limit. What is wrong is a typed error; nothing panics.
+//! Nothing here trusts a number from the wire: every length is checked against what is there before
+//! it is used, no allocation is sized by a count, and decompression stops at a limit. What is wrong
+//! is a typed error; nothing panics.
 //!
 //! | module | what |
 //! | --- | --- |

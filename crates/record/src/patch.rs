@@ -8,12 +8,15 @@ use crate::validate::NO_TIMESTAMP;
 use crate::{Attributes, Batch, BatchHeader, BuildError, HEADER_BYTES};
 
 impl Batch {
-    /// Fills in what the leader decides: base offset and leader epoch. Both lie outside the CRC, which stays right.
+    /// Fills in what the leader decides: base offset and leader epoch. Both lie outside the CRC,
+    /// which stays right.
     ///
-    /// Costs twelve bytes written in place if this handle is the only one to its buffer and the batch fills half of that; else one copy of
-    /// the batch: others may be reading those bytes, or a small batch would hold a large buffer for as long as it is cached. A batch cut out
-    /// of a gRPC frame that is still being read shares the frame's buffer and is copied, which also lets go of the frame: the tail cache then
-    /// holds 256 KiB for a batch of that size, not the frame around it.
+    /// Costs twelve bytes written in place if this handle is the only one to its buffer and the
+    /// batch fills half of that; else one copy of the batch: others may be reading those bytes, or
+    /// a small batch would hold a large buffer for as long as it is cached. A batch cut out of a
+    /// gRPC frame that is still being read shares the frame's buffer and is copied, which also lets
+    /// go of the frame: the tail cache then holds 256 KiB for a batch of that size, not the frame
+    /// around it.
     ///
     /// # Panics
     /// If the last offset would exceed [`Offset::MAX`]: a log that long does not exist.
@@ -35,8 +38,9 @@ impl Batch {
         Self::sealed(header, bytes.freeze())
     }
 
-    /// Fills in what the producer decides when it sends: its id, epoch and sequence. They lie within the CRC, so this is one pass over
-    /// the batch, and a copy if its buffer is shared (see [`Batch::assign`]).
+    /// Fills in what the producer decides when it sends: its id, epoch and sequence. They lie
+    /// within the CRC, so this is one pass over the batch, and a copy if its buffer is shared (see
+    /// [`Batch::assign`]).
     #[must_use]
     pub fn stamped(self, producer: Option<ProducerStamp>) -> Self {
         let header = self.header().with_producer(producer);
@@ -45,8 +49,8 @@ impl Batch {
         Self::sealed(header, bytes.freeze())
     }
 
-    /// A batch of no records that keeps a range of offsets explained: what compaction leaves where nothing survived, so that a log has
-    /// no holes between batches.
+    /// A batch of no records that keeps a range of offsets explained: what compaction leaves where
+    /// nothing survived, so that a log has no holes between batches.
     pub fn header_only(range: EmptiedRange) -> Result<Self, BuildError> {
         let delta = range.last_offset.distance_from(range.base_offset);
         let last_offset_delta = i32::try_from(delta)
@@ -89,7 +93,8 @@ pub struct EmptiedRange {
     pub leader_epoch: LeaderEpoch,
     /// The largest timestamp there was, milliseconds since 1970; -1 if there was none.
     pub max_timestamp_ms: i64,
-    /// Whose records they were: a producer's newest batch is kept so that its sequence is not forgotten.
+    /// Whose records they were: a producer's newest batch is kept so that its sequence is not
+    /// forgotten.
     pub producer: Option<ProducerStamp>,
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::{Batch, BatchError, BatchHeader};
 
-/// Splits bytes that hold any number of whole batches into batches that share the buffer. Framing is checked, CRCs are not
-/// ([`Batch::view`], then `check_crc`).
+/// Splits bytes that hold any number of whole batches into batches that share the buffer. Framing
+/// is checked, CRCs are not ([`Batch::view`], then `check_crc`).
 pub fn split(bytes: Bytes) -> Split {
     Split { rest: bytes }
 }

@@ -1,4 +1,5 @@
-//! What is asked of a batch, by where it comes from. One pass for the CRC, no allocation, the payload stays closed.
+//! What is asked of a batch, by where it comes from. One pass for the CRC, no allocation, the
+//! payload stays closed.
 
 use bytes::Bytes;
 use tidelog_types::Offset;
@@ -10,12 +11,13 @@ use crate::{Batch, BatchError, BatchHeader};
 pub(crate) const NO_TIMESTAMP: i64 = -1;
 
 impl Batch {
-    /// Checks the untrusted bytes of a produce request: exactly one batch, of at most `max_bytes` (the topic's max.message.bytes), as
-    /// Kafka's broker takes it from a client.
+    /// Checks the untrusted bytes of a produce request: exactly one batch, of at most `max_bytes`
+    /// (the topic's max.message.bytes), as Kafka's broker takes it from a client.
     ///
-    /// Checked, cheap before dear: size, framing, base offset 0, record count = last offset delta + 1 > 0 and fitting the payload, attribute
-    /// bits (no transactions, no control records, no broker's flags: Tidelog has none of them yet), timestamps, producer fields, CRC.
-    /// The payload stays closed: [`Batch::record_check`] walks it.
+    /// Checked, cheap before dear: size, framing, base offset 0, record count = last offset delta +
+    /// 1 > 0 and fitting the payload, attribute bits (no transactions, no control records, no
+    /// broker's flags: Tidelog has none of them yet), timestamps, producer fields, CRC. The payload
+    /// stays closed: [`Batch::record_check`] walks it.
     pub fn from_producer(bytes: Bytes, max_bytes: u32) -> Result<Self, BatchError> {
         if bytes.len() > max_bytes as usize {
             return Err(BatchError::TooLarge {
@@ -30,8 +32,9 @@ impl Batch {
         Ok(Self::sealed(header, bytes))
     }
 
-    /// Checks bytes that a broker stored, read from a disk or received from another broker: exactly one batch, with the leader epoch
-    /// filled in and a right CRC. Compacted and header-only batches are fine here.
+    /// Checks bytes that a broker stored, read from a disk or received from another broker: exactly
+    /// one batch, with the leader epoch filled in and a right CRC. Compacted and header-only
+    /// batches are fine here.
     pub fn from_log(bytes: Bytes) -> Result<Self, BatchError> {
         let view = BatchView::new(&bytes)?;
         check_stored(view.header())?;

@@ -1,4 +1,5 @@
-//! Kafka's variable-length integers: zigzag, seven bits a byte, the lowest first (as protobuf's sint32 and sint64).
+//! Kafka's variable-length integers: zigzag, seven bits a byte, the lowest first (as protobuf's
+//! sint32 and sint64).
 
 /// The longest encoding of an i32, bytes.
 pub(crate) const MAX_I32_BYTES: usize = 5;

@@ -56,15 +56,17 @@ impl<'a> BatchView<'a> {
         }
     }
 
-    /// The records of an uncompressed batch, borrowed from it; `None` if it is compressed and must be [opened](Batch::open).
+    /// The records of an uncompressed batch, borrowed from it; `None` if it is compressed and must
+    /// be [opened](Batch::open).
     pub fn records(&self) -> Option<RecordIter<'a>> {
         (self.header.attributes.compression() == Some(Compression::None))
             .then(|| RecordIter::new(&self.header, self.payload()))
     }
 }
 
-/// One batch and its bytes. Cheap to clone. Framing is checked; how much else is known depends on how it was made:
-/// [`Batch::from_producer`], [`Batch::from_log`], [`Batch::framed`], or by building it.
+/// One batch and its bytes. Cheap to clone. Framing is checked; how much else is known depends on
+/// how it was made: [`Batch::from_producer`], [`Batch::from_log`], [`Batch::framed`], or by
+/// building it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     header: BatchHeader,
@@ -72,7 +74,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Takes bytes that are exactly one batch, without looking at the CRC: for bytes whose checksum was verified before, such as a cache's.
+    /// Takes bytes that are exactly one batch, without looking at the CRC: for bytes whose checksum
+    /// was verified before, such as a cache's.
     pub fn framed(bytes: Bytes) -> Result<Self, BatchError> {
         let header = *BatchView::new(&bytes)?.header();
         Ok(Self { header, bytes })
@@ -112,8 +115,10 @@ impl Batch {
         }
     }
 
-    /// Makes the records readable: nothing is copied if they are uncompressed, else they are decompressed, into at most `limit_bytes`
-    /// (and never more than [`MAX_OPENED_BYTES`](crate::MAX_OPENED_BYTES)). What would become larger is refused as soon as that shows.
+    /// Makes the records readable: nothing is copied if they are uncompressed, else they are
+    /// decompressed, into at most `limit_bytes` (and never more than
+    /// [`MAX_OPENED_BYTES`](crate::MAX_OPENED_BYTES)). What would become larger is refused as soon
+    /// as that shows.
     pub fn open(&self, limit_bytes: usize) -> Result<Records, OpenError> {
         let compression = self
             .header
@@ -132,7 +137,8 @@ impl Batch {
         Ok(Records::new(self.header, payload))
     }
 
-    /// Whether every record has a key, as a compacted topic asks. Walks all records, so that it also finds every malformed one.
+    /// Whether every record has a key, as a compacted topic asks. Walks all records, so that it
+    /// also finds every malformed one.
     pub fn check_keys(&self, limit_bytes: usize) -> Result<(), OpenError> {
         let records = self.open(limit_bytes)?;
         for (index, record) in records.iter().enumerate() {

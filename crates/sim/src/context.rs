@@ -68,7 +68,8 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     next_id: u64,
     next_value: u64,
-    /// The newest leader epoch of an acknowledgement, by partition: what a client that saw all of them carries.
+    /// The newest leader epoch of an acknowledgement, by partition: what a client that saw all of
+    /// them carries.
     acknowledged: BTreeMap<TopicIdPartition, LeaderEpoch>,
     /// Partitions in which nothing was acknowledged since faults were over.
     pub(crate) awaiting: BTreeSet<TopicIdPartition>,

@@ -1,10 +1,12 @@
 //! What breaks, how often, and for how long; never more at once than the promises cover.
 //!
-//! Every run has its own weights, and some kinds of faults do not occur in it at all: what two kinds hide together, one of them alone
-//! may show. One disk may be lost at a time, and no other before its broker is back in every ISR and its node votes, if it did.
+//! Every run has its own weights, and some kinds of faults do not occur in it at all: what two
+//! kinds hide together, one of them alone may show. One disk may be lost at a time, and no other
+//! before its broker is back in every ISR and its node votes, if it did.
 //!
-//! What would break nothing, a crash of a broker that is down, is no fault and is not counted as one. Healing ends all of it: what was
-//! planned is called off, and what is under way has come to its end before the cluster is said to be whole.
+//! What would break nothing, a crash of a broker that is down, is no fault and is not counted as
+//! one. Healing ends all of it: what was planned is called off, and what is under way has come to
+//! its end before the cluster is said to be whole.
 
 use std::time::Duration;
 
@@ -67,7 +69,8 @@ const KINDS: [(Kind, u64); 20] = [
     (Kind::Hop, 16),
 ];
 
-/// How long what is under way may take to come to its end once everything is mended: by far longer than an orderly stop.
+/// How long what is under way may take to come to its end once everything is mended: by far longer
+/// than an orderly stop.
 const WHOLE_WITHIN: Duration = Duration::from_secs(30);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(20);
@@ -228,7 +231,8 @@ impl World {
         }
     }
 
-    /// Everything is mended and stays so: what was planned is called off, and what is under way comes to its end.
+    /// Everything is mended and stays so: what was planned is called off, and what is under way
+    /// comes to its end.
     pub(crate) fn heal_everything(&mut self) {
         self.nemesis.is_over = true;
         self.nemesis.left = 0;
@@ -556,8 +560,9 @@ impl World {
         true
     }
 
-    /// A leadership hops away from a leader that does not see it, to a replica that lacks its newest records, and back when that one
-    /// dies: what a third replica had said to the leader before is heard only then.
+    /// A leadership hops away from a leader that does not see it, to a replica that lacks its
+    /// newest records, and back when that one dies: what a third replica had said to the leader
+    /// before is heard only then.
     fn hop(&mut self) -> bool {
         let Some(image) = self.newest_image() else {
             return false;
@@ -601,7 +606,8 @@ impl World {
         true
     }
 
-    /// A topic asks for more or fewer replicas in sync; never for fewer than what may be lost leaves.
+    /// A topic asks for more or fewer replicas in sync; never for fewer than what may be lost
+    /// leaves.
     fn alter(&mut self) -> bool {
         let config = &self.context.config;
         let topic = self.context.random.below(config.topics.len() as u64) as usize;

@@ -1,5 +1,5 @@
-//! What notices each mutant. `tidelog-sim --all-mutants` looks for it afresh and prints these lines, and those of the table in
-//! `docs/replication.md`; `--known-mutants` runs them.
+//! What notices each mutant. `tidelog-sim --all-mutants` looks for it afresh and prints these
+//! lines, and those of the table in `docs/replication.md`; `--known-mutants` runs them.
 
 use std::fmt::Display;
 
@@ -36,15 +36,17 @@ pub const KNOWN: [(Mutant, u64, Broken); 23] = [
     (Mutant::DenyDoubt, 3, By(Invariant::C3)),
 ];
 
-/// About what is not simulated, and where they are noticed, by these invariants: the storage of the real Raft in the tests of the metadata
-/// crate, topics that are made anew under their names in the random schedules of the group crate.
+/// About what is not simulated, and where they are noticed, by these invariants: the storage of the
+/// real Raft in the tests of the metadata crate, topics that are made anew under their names in the
+/// random schedules of the group crate.
 pub const ELSEWHERE: [(Mutant, &str, Invariant); 3] = [
     (Mutant::AnswerVoteBeforeSync, "crash test", Invariant::M30),
     (Mutant::PurgeBeforeSnapshotSync, "crash test", Invariant::M27),
     (Mutant::GoByTopicName, "random schedules", Invariant::G12),
 ];
 
-/// The invariant by which a mutant must be noticed, where others notice it, too, and it is the one that looks at the rule itself.
+/// The invariant by which a mutant must be noticed, where others notice it, too, and it is the one
+/// that looks at the rule itself.
 pub const fn own(mutant: Mutant) -> Option<Invariant> {
     match mutant {
         Mutant::AnswerDuplicateEarly => Some(Invariant::R24),

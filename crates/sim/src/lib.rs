@@ -1,7 +1,9 @@
-//! Deterministic simulation of whole clusters: the shipped `replica`, `cluster`, `group` and `producer` code on simulated disks, network and time.
+//! Deterministic simulation of whole clusters: the shipped `replica`, `cluster`, `group` and
+//! `producer` code on simulated disks, network and time.
 //!
-//! [`run()`] draws a cluster, its clients and what breaks from a seed, and lets them live for some minutes of virtual time on one thread.
-//! The history of that is checked while it is written, by [`tidelog_history`]. The same seed gives the same history.
+//! [`run()`] draws a cluster, its clients and what breaks from a seed, and lets them live for some
+//! minutes of virtual time on one thread. The history of that is checked while it is written, by
+//! [`tidelog_history`]. The same seed gives the same history.
 //!
 //! - `schedule`, `random`, `context`: virtual time, chance, and what everything shares
 //! - `disk`, `network`: what forgets, delays and breaks
@@ -15,9 +17,10 @@
 //!
 //! # What is a model, and what is not there
 //!
-//! What decides is what ships: the crates `replica`, `cluster`, `group` and `producer`, and `history` that judges. What drives them in a
-//! broker or a client is not: `broker`, `clients`, `raft` and `disk` stand for it, and a bug of the real drivers is for the tests of those, the torture and the crash
-//! tests to find.
+//! What decides is what ships: the crates `replica`, `cluster`, `group` and `producer`, and
+//! `history` that judges. What drives them in a broker or a client is not: `broker`, `clients`,
+//! `raft` and `disk` stand for it, and a bug of the real drivers is for the tests of those, the
+//! torture and the crash tests to find.
 //!
 //! - **openraft** and its storage: `raft` is a small Raft of its own that keeps the same promises. Every node has the whole log,
 //!   nothing is purged and no snapshot is sent; a node that starts builds its image from its own snapshot and the entries behind

@@ -1,4 +1,5 @@
-//! `tidelog-sim`: runs seeds, and says what came of them. Exit code 1 if one of them breaks an invariant.
+//! `tidelog-sim`: runs seeds, and says what came of them. Exit code 1 if one of them breaks an
+//! invariant.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ const NOTED: u64 = 200;
 #[derive(Debug, Parser)]
 #[command(name = "tidelog-sim", version)]
 struct Arguments {
-    /// The seeds to run: from the first to before the last. By default 0..200; 0..500 to look for mutants
+    /// The seeds to run: from the first to before the last. By default 0..200; 0..500 to look for
+    /// mutants
     #[arg(long, value_name = "A..B", value_parser = seeds)]
     seeds: Option<Range<u64>>,
     /// Run this seed alone.
@@ -32,7 +34,8 @@ struct Arguments {
     /// How many runs at a time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// A file that holds the next seed to run; it is kept up to date, so that a long search may be interrupted.
+    /// A file that holds the next seed to run; it is kept up to date, so that a long search may be
+    /// interrupted.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
     /// Break this rule on purpose; only in a build with the feature `mutants`.

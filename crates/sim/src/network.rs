@@ -1,7 +1,8 @@
 //! The network: connections that keep order, datagrams that do not, cuts, and what breaks by them.
 //!
-//! What is sent over a cut path is held back, as a transport that sends again would: it arrives when the path heals, unless an end
-//! has lost patience with the connection before that. A process that dies closes its connections, after what it had sent.
+//! What is sent over a cut path is held back, as a transport that sends again would: it arrives
+//! when the path heals, unless an end has lost patience with the connection before that. A process
+//! that dies closes its connections, after what it had sent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -272,7 +273,8 @@ impl Context {
         }
     }
 
-    /// Whoever waits at a connection that got stuck may lose patience: says who then hears of its end.
+    /// Whoever waits at a connection that got stuck may lose patience: says who then hears of its
+    /// end.
     pub(crate) fn lose_patience(&mut self, id: u64) -> Vec<(Address, Heard)> {
         let stuck = self
             .network

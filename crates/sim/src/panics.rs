@@ -1,7 +1,7 @@
 //! Panics of runs: caught, with what was said and where.
 //!
-//! Where a program panics only its hook is told, and there is one for the whole process. Ours takes what a run says and leaves everything
-//! else to the hook that was there before.
+//! Where a program panics only its hook is told, and there is one for the whole process. Ours takes
+//! what a run says and leaves everything else to the hook that was there before.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};

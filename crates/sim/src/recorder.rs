@@ -1,4 +1,5 @@
-//! The history of a run as it is written: handed to the checker, counted, and its newest part kept to be shown.
+//! The history of a run as it is written: handed to the checker, counted, and its newest part kept
+//! to be shown.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Debug};
@@ -167,7 +168,8 @@ pub(crate) struct Recorder {
     pub(crate) violation: Option<Breach>,
     /// The newest metadata index whose changes stand in the history.
     pub(crate) metadata_index: u64,
-    /// Up to where what became of members in each partition of the offsets topic stands in the history.
+    /// Up to where what became of members in each partition of the offsets topic stands in the
+    /// history.
     members: BTreeMap<PartitionIndex, Offset>,
     /// What coordinators appended of members for their silence.
     silent: BTreeSet<Place>,
@@ -263,8 +265,8 @@ impl Recorder {
         self.silent.insert(place);
     }
 
-    /// Writes down what became of a member by a record that is replicated, unless it stands in the history already. That one left
-    /// its own events say.
+    /// Writes down what became of a member by a record that is replicated, unless it stands in the
+    /// history already. That one left its own events say.
     pub(crate) fn became(&mut self, at: Duration, place: Place, what: What) {
         let known = self.members.entry(place.partition).or_default();
         if place.end <= *known {

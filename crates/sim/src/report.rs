@@ -25,8 +25,9 @@ pub struct Report {
     pub elapsed: Duration,
 }
 
-/// Runs seeds on so many threads, each run on one of them, until all are run or one is wrong. `prepare` is called on each thread
-/// before its first run; `progress` now and then with the report so far.
+/// Runs seeds on so many threads, each run on one of them, until all are run or one is wrong.
+/// `prepare` is called on each thread before its first run; `progress` now and then with the report
+/// so far.
 pub fn run_seeds(
     seeds: Range<u64>,
     jobs: usize,

@@ -158,7 +158,8 @@ impl World {
             .is_some_and(|image| image.topics().len() == count)
     }
 
-    /// Lets time pass until something is so; `None` if it is not within that time. A violation ends the wait, too.
+    /// Lets time pass until something is so; `None` if it is not within that time. A violation ends
+    /// the wait, too.
     fn wait(&mut self, within: Duration, mut is_so: impl FnMut(&mut Self) -> bool) -> Option<()> {
         let until = self.context.now + within;
         while !is_so(self) {

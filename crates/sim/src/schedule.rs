@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// What is going to happen, in the order of time; at one moment, in the order in which it was planned.
+/// What is going to happen, in the order of time; at one moment, in the order in which it was
+/// planned.
 #[derive(Debug)]
 pub(crate) struct Schedule<T> {
     heap: BinaryHeap<Planned<T>>,

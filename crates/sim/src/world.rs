@@ -43,7 +43,8 @@ enum Stalled {
 }
 
 impl Stalled {
-    /// Whether one of the two is worked off in the order in which they came: what stands on one connection, and what was planned.
+    /// Whether one of the two is worked off in the order in which they came: what stands on one
+    /// connection, and what was planned.
     fn is_ordered_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Heard(one), Self::Heard(other)) => {
@@ -162,7 +163,8 @@ impl World {
         host.is_catching_up = false;
     }
 
-    /// Lets it go on: what came meanwhile is worked off little by little, in an order that only each connection keeps.
+    /// Lets it go on: what came meanwhile is worked off little by little, in an order that only
+    /// each connection keeps.
     pub(crate) fn resume(&mut self, index: usize) {
         let host = &mut self.hosts[index];
         if host.is_paused && !host.is_catching_up {

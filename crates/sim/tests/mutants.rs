@@ -1,4 +1,5 @@
-//! Every rule that can be broken on purpose is noticed when it is. Runs in a build with the feature `mutants` alone.
+//! Every rule that can be broken on purpose is noticed when it is. Runs in a build with the feature
+//! `mutants` alone.
 
 #![cfg(feature = "mutants")]
 

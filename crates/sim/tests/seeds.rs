@@ -1,4 +1,5 @@
-//! Seeds that must hold, that must give the same history twice, and that must get to what a simulation is for.
+//! Seeds that must hold, that must give the same history twice, and that must get to what a
+//! simulation is for.
 
 use tidelog_sim::report::{describe, run_seeds};
 use tidelog_sim::{Options, Seen, run};

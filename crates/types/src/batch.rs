@@ -7,7 +7,8 @@ use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 pub struct BatchInfo {
     /// Offset of the first record.
     pub base_offset: Offset,
-    /// Offset of the last record: base offset + last offset delta. In a compacted batch the record itself may be gone.
+    /// Offset of the last record: base offset + last offset delta. In a compacted batch the record
+    /// itself may be gone.
     pub last_offset: Offset,
     /// The epoch of the leader that appended it.
     pub leader_epoch: LeaderEpoch,
@@ -38,12 +39,14 @@ pub struct ProducerStamp {
     pub id: ProducerId,
     /// Its epoch.
     pub epoch: ProducerEpoch,
-    /// Sequence of the batch's first record; the following ones count on, wrapping after `i32::MAX`.
+    /// Sequence of the batch's first record; the following ones count on, wrapping after
+    /// `i32::MAX`.
     pub base_sequence: Sequence,
 }
 
 impl ProducerStamp {
-    /// The stamp of a batch header's three fields; `None` unless each lies in its range, which ends where its field becomes negative.
+    /// The stamp of a batch header's three fields; `None` unless each lies in its range, which ends
+    /// where its field becomes negative.
     pub fn from_wire(id: i64, epoch: i16, base_sequence: i32) -> Option<Self> {
         Some(Self {
             id: ProducerId(u64::try_from(id).ok()?),

@@ -73,7 +73,8 @@ error_codes! {
     InvalidTopicException = 17, "INVALID_TOPIC_EXCEPTION", false;
     /// Fewer in-sync replicas than min.insync.replicas; nothing was appended.
     NotEnoughReplicas = 19, "NOT_ENOUGH_REPLICAS", true;
-    /// Fewer in-sync replicas than min.insync.replicas, noticed after the append: it may or may not stay.
+    /// Fewer in-sync replicas than min.insync.replicas, noticed after the append: it may or may not
+    /// stay.
     NotEnoughReplicasAfterAppend = 20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", true;
     /// The coordinator does not know this member.
     UnknownMemberId = 25, "UNKNOWN_MEMBER_ID", false;
@@ -97,7 +98,8 @@ error_codes! {
     InvalidProducerEpoch = 47, "INVALID_PRODUCER_EPOCH", false;
     /// The broker's storage failed. Kafka calls it KAFKA_STORAGE_ERROR.
     StorageError = 56, "STORAGE_ERROR", true;
-    /// The partition remembers nothing of this producer, and its batch does not begin at sequence 0.
+    /// The partition remembers nothing of this producer, and its batch does not begin at
+    /// sequence 0.
     UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", false;
     /// The group still has members.
     NonEmptyGroup = 68, "NON_EMPTY_GROUP", false;
@@ -165,7 +167,8 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A refusal: the code for programs, the sentence for people, and the leader where a wrong broker was asked.
+/// A refusal: the code for programs, the sentence for people, and the leader where a wrong broker
+/// was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{code}: {message}")]
 pub struct PartitionError {

@@ -1,4 +1,5 @@
-//! Addresses: a host and a port, as people write them in flags and files and as brokers advertise them.
+//! Addresses: a host and a port, as people write them in flags and files and as brokers advertise
+//! them.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -10,13 +11,14 @@ use thiserror::Error;
 const MAX_HOST_LEN: usize = 253;
 /// The longest part of a host name between two dots, bytes.
 const MAX_LABEL_LEN: usize = 63;
-/// Most characters of what was refused that its error repeats: it may be of any length, an error may not.
+/// Most characters of what was refused that its error repeats: it may be of any length, an error
+/// may not.
 const MAX_SHOWN: usize = 300;
 
 /// Where something serves. Parsed from `host:port` it can be connected to: the port is never 0.
 ///
-/// The host is a name, an IPv4 address, or an IPv6 address in brackets. Schemes, paths and users are refused: brokers are named as Kafka names
-/// them, not by URLs.
+/// The host is a name, an IPv4 address, or an IPv6 address in brackets. Schemes, paths and users
+/// are refused: brokers are named as Kafka names them, not by URLs.
 ///
 /// ```
 /// use tidelog_types::HostPort;
@@ -113,7 +115,8 @@ impl HostPort {
         self.port
     }
 
-    /// Whether it means every address of a host, such as 0.0.0.0: good to bind, but nobody can connect to it from elsewhere.
+    /// Whether it means every address of a host, such as 0.0.0.0: good to bind, but nobody can
+    /// connect to it from elsewhere.
     pub fn is_unspecified(&self) -> bool {
         match &self.host {
             Host::Plain(host) => host.parse::<Ipv4Addr>().is_ok_and(|v4| v4.is_unspecified()),
@@ -122,7 +125,8 @@ impl HostPort {
     }
 }
 
-/// A name of letters, digits, '-' and '_' between dots, or an IPv4 address. What ends in a number can only be the latter (RFC 3696).
+/// A name of letters, digits, '-' and '_' between dots, or an IPv4 address. What ends in a number
+/// can only be the latter (RFC 3696).
 fn is_host(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let label = |label: &str| {

@@ -41,8 +41,8 @@ impl fmt::Display for PartitionIndex {
     }
 }
 
-/// A partition replica's number within one data directory. Never used twice there, so that the keys of a deleted
-/// partition cannot come back to life under another one.
+/// A partition replica's number within one data directory. Never used twice there, so that the keys
+/// of a deleted partition cannot come back to life under another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LocalPartition(pub u32);
@@ -119,7 +119,8 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// A partition by its topic's id, as brokers speak of it: it cannot be confused with an earlier topic's of that name.
+/// A partition by its topic's id, as brokers speak of it: it cannot be confused with an earlier
+/// topic's of that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicIdPartition {
     /// The topic's id.

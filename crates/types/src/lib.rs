@@ -1,7 +1,8 @@
 //! Ids, offsets, epochs, error codes and limits: the words that every crate of Tidelog shares.
 //!
-//! This crate is a leaf. It knows no runtime, no protobuf and no disk, and it is not a drawer for whatever has no
-//! other place: a type stands here only because two crates that must not know each other speak of it.
+//! This crate is a leaf. It knows no runtime, no protobuf and no disk, and it is not a drawer for
+//! whatever has no other place: a type stands here only because two crates that must not know each
+//! other speak of it.
 //!
 //! - [`ids`]: brokers, topics, partitions, directories, clusters, producers
 //! - [`offset`]: offsets and epochs

@@ -1,11 +1,12 @@
-//! What a partition's log remembers beside its batches. The rules that change it stand in the `replica` crate; `storage`
-//! keeps it, in the same write as the batches it follows from.
+//! What a partition's log remembers beside its batches. The rules that change it stand in the
+//! `replica` crate; `storage` keeps it, in the same write as the batches it follows from.
 
 use std::collections::VecDeque;
 
 use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
-/// Where a leader epoch begins in a log. The list of them, rising in both fields, is the leader-epoch cache (KIP-101).
+/// Where a leader epoch begins in a log. The list of them, rising in both fields, is the
+/// leader-epoch cache (KIP-101).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EpochEntry {
     /// The epoch.
@@ -21,14 +22,16 @@ pub struct ProducerState {
     pub id: ProducerId,
     /// Its newest epoch seen in the log.
     pub epoch: ProducerEpoch,
-    /// Its newest batches of that epoch, oldest first; at least one and at most [`ProducerState::REMEMBERED_BATCHES`].
+    /// Its newest batches of that epoch, oldest first; at least one and at most
+    /// [`ProducerState::REMEMBERED_BATCHES`].
     pub batches: VecDeque<RememberedBatch>,
     /// Largest timestamp of its newest batch, milliseconds since 1970: when the state may expire.
     pub last_timestamp_ms: i64,
 }
 
 impl ProducerState {
-    /// How many batches of a producer are remembered, as in Kafka: the most an idempotent producer has in flight.
+    /// How many batches of a producer are remembered, as in Kafka: the most an idempotent producer
+    /// has in flight.
     pub const REMEMBERED_BATCHES: usize = 5;
 }
 

@@ -1,15 +1,17 @@
-//! Which topic a request means: names are addresses, and an address may have been given to another topic since.
+//! Which topic a request means: names are addresses, and an address may have been given to another
+//! topic since.
 
 use std::fmt;
 
 use crate::mutant::{self, Mutant};
 use crate::{ErrorCode, PartitionError, TopicId};
 
-/// Checks the id that came with a topic's name against the topic that has this name now, if there is one: nothing that is meant for one
-/// topic takes effect in another. Without an id the name alone counts.
+/// Checks the id that came with a topic's name against the topic that has this name now, if there
+/// is one: nothing that is meant for one topic takes effect in another. Without an id the name
+/// alone counts.
 ///
-/// The refusal is UNKNOWN_TOPIC_ID. It does not tell whether the topic was deleted or this broker has not heard of it yet: its metadata
-/// index, beside that of the caller's, does.
+/// The refusal is UNKNOWN_TOPIC_ID. It does not tell whether the topic was deleted or this broker
+/// has not heard of it yet: its metadata index, beside that of the caller's, does.
 pub fn check_topic_id(
     name: impl fmt::Display,
     meant: Option<TopicId>,

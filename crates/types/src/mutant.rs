@@ -1,8 +1,9 @@
 //! Rules that can be broken on purpose, by name: what the simulation must notice.
 //!
-//! A rule of the protocol asks [`is_on`] at the place where it stands, and a test that breaks it there must fail. Without the feature
-//! `mutants` the answer is the constant `false`, and neither the names nor a switch are compiled: a program that is built
-//! without it cannot break a rule. `cargo xtask sim` builds the simulation with the feature apart from everything else.
+//! A rule of the protocol asks [`is_on`] at the place where it stands, and a test that breaks it
+//! there must fail. Without the feature `mutants` the answer is the constant `false`, and neither
+//! the names nor a switch are compiled: a program that is built without it cannot break a rule.
+//! `cargo xtask sim` builds the simulation with the feature apart from everything else.
 
 /// A rule, named by how it is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,11 +29,13 @@ pub enum Mutant {
     StaleEpochCache,
     /// R9: a duplicate is answered before the high watermark covers the original.
     AnswerDuplicateEarly,
-    /// R9, R25: a truncated tail that came from disk does not cause the producers' state to be rebuilt.
+    /// R9, R25: a truncated tail that came from disk does not cause the producers' state to be
+    /// rebuilt.
     SkipProducerRebuild,
     /// R1: the high watermark moves with fewer replicas in sync than min.insync.replicas.
     AdvanceUnderMinIsr,
-    /// R4: the latest offset is served before the high watermark reaches where the leadership began.
+    /// R4: the latest offset is served before the high watermark reaches where the leadership
+    /// began.
     ServeLatestEarly,
     /// R10: consumers read past the high watermark.
     ReadAboveHighWatermark,
@@ -54,7 +57,8 @@ pub enum Mutant {
     ElectOutsideIsr,
     /// G12: a request that is meant for one topic takes effect in another that has its name now.
     GoByTopicName,
-    /// R9: a producer takes a batch whose attempt was lost for one that was certainly not written, and numbers it anew.
+    /// R9: a producer takes a batch whose attempt was lost for one that was certainly not written,
+    /// and numbers it anew.
     ForgetDoubt,
     /// R9: a producer sends a batch again under another sequence.
     ResendUnderNewSequence,
@@ -144,7 +148,8 @@ mod switched {
             Self::ApplyWhatWasRefused,
         ];
 
-        /// Its name on a command line. The prefix is what a program that was built without mutants is searched for.
+        /// Its name on a command line. The prefix is what a program that was built without mutants
+        /// is searched for.
         pub const fn name(self) -> &'static str {
             match self {
                 Self::AcknowledgeBeforeSync => "mutant:acknowledge-before-sync",

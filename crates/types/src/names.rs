@@ -41,7 +41,8 @@ impl TopicName {
         &self.0
     }
 
-    /// Whether the topic belongs to the cluster itself: clients neither produce to it nor delete it.
+    /// Whether the topic belongs to the cluster itself: clients neither produce to it nor delete
+    /// it.
     pub fn is_internal(&self) -> bool {
         self.as_str() == Self::CONSUMER_OFFSETS
     }

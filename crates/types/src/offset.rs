@@ -5,7 +5,8 @@ use std::ops::{Add, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// A record's position in its partition's log, from 0. As an *end*, the offset that the next record will get.
+/// A record's position in its partition's log, from 0. As an *end*, the offset that the next record
+/// will get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(pub u64);
@@ -74,15 +75,18 @@ impl fmt::Display for Offset {
 }
 
 number! {
-    /// Counts a partition's leaderships. Raised by the metadata log with every election; at most `i32::MAX`.
+    /// Counts a partition's leaderships. Raised by the metadata log with every election; at most
+    /// `i32::MAX`.
     LeaderEpoch(u32)
 }
 number! {
-    /// Counts every change of a partition's registration (leader, ISR, replicas): the compare-and-set of ISR changes.
+    /// Counts every change of a partition's registration (leader, ISR, replicas): the
+    /// compare-and-set of ISR changes.
     PartitionEpoch(u32)
 }
 number! {
-    /// The metadata-log index of a broker's registration: unique in a cluster's life (KIP-631, KIP-903).
+    /// The metadata-log index of a broker's registration: unique in a cluster's life (KIP-631,
+    /// KIP-903).
     BrokerEpoch(u64)
 }
 number! {
@@ -90,7 +94,8 @@ number! {
     ProducerEpoch(u16)
 }
 
-/// A record's number within its producer id, epoch and partition. Counts from 0 and wraps after `i32::MAX` (KIP-98).
+/// A record's number within its producer id, epoch and partition. Counts from 0 and wraps after
+/// `i32::MAX` (KIP-98).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sequence(u32);

@@ -1,5 +1,5 @@
-//! Three brokers, a week of real flights, a group that grows, and a broker killed on the way; then every record is counted.
-//! Run by `cargo xtask demo`.
+//! Three brokers, a week of real flights, a group that grows, and a broker killed on the way; then
+//! every record is counted. Run by `cargo xtask demo`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ const PARTITIONS: u32 = 6;
 const REPLICATION_FACTOR: u32 = 3;
 /// Records a second, roughly: the week is repeated as often as that takes.
 const RATE: usize = 6_000;
-/// When, as parts of the load: the second member joins, a broker is killed, the third member joins, the broker is back.
+/// When, as parts of the load: the second member joins, a broker is killed, the third member joins,
+/// the broker is back.
 const SECOND_MEMBER: f64 = 0.2;
 const KILL: f64 = 0.4;
 const THIRD_MEMBER: f64 = 0.6;
@@ -211,7 +212,8 @@ impl Demo {
         Ok(leader)
     }
 
-    /// Shows how the load goes on to its end, and says when the killed broker serves again and holds everything.
+    /// Shows how the load goes on to its end, and says when the killed broker serves again and
+    /// holds everything.
     async fn watch(&self, loading: JoinHandle<Result<LoadReport>>, victim: u32) -> Result<LoadReport> {
         let restarted = Instant::now();
         let back = in_sync(&self.client, TOPIC, REPLICATION_FACTOR, CATCH_UP);

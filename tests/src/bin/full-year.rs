@@ -1,5 +1,6 @@
-//! All departures of 2013 through three brokers, a leader killed twice at random moments, a group of one, three, then two members; then every
-//! row, every committed offset and every byte of every replica is looked at. Run by `cargo xtask full-year FILE`.
+//! All departures of 2013 through three brokers, a leader killed twice at random moments, a group
+//! of one, three, then two members; then every row, every committed offset and every byte of every
+//! replica is looked at. Run by `cargo xtask full-year FILE`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -12,7 +12,8 @@ struct Args {
     /// For how many minutes faults go on; settling comes on top
     #[arg(long, default_value_t = 3.0, value_parser = minutes)]
     minutes: f64,
-    /// What faults are drawn from; by default another every time. It chooses the faults and does not replay a run
+    /// What faults are drawn from; by default another every time. It chooses the faults and does
+    /// not replay a run
     #[arg(long)]
     seed: Option<u64>,
     /// Leave the brokers' data and logs where they are

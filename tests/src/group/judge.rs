@@ -1,8 +1,9 @@
 //! Whether a group did what it promises, from what its members wrote down.
 //!
-//! 1. A partition goes to a new owner only after the old one gave it up, left, or was silent for its session: G14, by the checker of histories.
-//! 2. A new owner begins at or behind everything that was committed before (G12), and leaves nothing out: what is delivered again was not
-//!    committed, and nothing else is.
+//! 1. A partition goes to a new owner only after the old one gave it up, left, or was silent for
+//!    its session: G14, by the checker of histories.
+//! 2. A new owner begins at or behind everything that was committed before (G12), and leaves
+//!    nothing out: what is delivered again was not committed, and nothing else is.
 //! 3. Within one ownership every record comes once, in order.
 //! 4. Who has lost a partition to another commits it no more (G13).
 
@@ -54,7 +55,8 @@ struct Partition {
     handed: u64,
 }
 
-/// Judges lines in the order of their moments. `patience_us`: how long a silent member keeps its partitions at the least.
+/// Judges lines in the order of their moments. `patience_us`: how long a silent member keeps its
+/// partitions at the least.
 pub fn judge(mut lines: Vec<Line>, silent: &Silent, patience_us: u64) -> Result<Summary> {
     lines.sort_by_key(|line| line.told.at_us);
     check(&ownerships(&lines, silent, patience_us))?;
@@ -69,7 +71,8 @@ pub fn judge(mut lines: Vec<Line>, silent: &Silent, patience_us: u64) -> Result<
     Ok(judge.summary)
 }
 
-/// Who owned what, as a history. That a silent member was removed nobody wrote down: it may have been from the end of its session on.
+/// Who owned what, as a history. That a silent member was removed nobody wrote down: it may have
+/// been from the end of its session on.
 fn ownerships(lines: &[Line], silent: &Silent, patience_us: u64) -> Vec<Event> {
     let mut events: Vec<(u64, What)> = Vec::new();
     for line in lines {

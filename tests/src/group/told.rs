@@ -1,4 +1,5 @@
-//! What a member writes down. A line is written in one piece before anything builds on it, so that a killed member's lines are true.
+//! What a member writes down. A line is written in one piece before anything builds on it, so that
+//! a killed member's lines are true.
 
 use std::fs::File;
 use std::io::Write;

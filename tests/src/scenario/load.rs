@@ -75,7 +75,8 @@ impl Load {
         self.rounds * self.flights.len()
     }
 
-    /// Sends everything, and waits until every record is acknowledged. A record that fails ends the run.
+    /// Sends everything, and waits until every record is acknowledged. A record that fails ends the
+    /// run.
     pub async fn run(self, client: Client, ledger: SharedLedger) -> Result<LoadReport> {
         let producer = client.producer().build().await.context("building a producer")?;
         let began = Instant::now();

@@ -97,7 +97,8 @@ impl Reading {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 _ = commit.tick() => {
-                    // A commit that fails is made good by the next one, or its records come again: at least once.
+                    // A commit that fails is made good by the next one, or its records come again:
+                    // at least once.
                     if let Err(error) = consumer.commit().await && !error.is_retriable() {
                         return Err(error).context("committing");
                     }

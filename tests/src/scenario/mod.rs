@@ -1,4 +1,5 @@
-//! Loads that tests, the demo and the full-year run share: a producer of numbered flights, and members of a group that read them.
+//! Loads that tests, the demo and the full-year run share: a producer of numbered flights, and
+//! members of a group that read them.
 
 mod load;
 mod member;

@@ -30,7 +30,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(700);
 const CLOSE: Duration = Duration::from_mins(1);
 /// How likely a change among the members is, each time it is asked for.
 const CHANGE: f64 = 0.4;
-/// How likely a member that goes does so without a word. Its partitions wait for its session's end, so not too often.
+/// How likely a member that goes does so without a word. Its partitions wait for its session's end,
+/// so not too often.
 const DEATH: f64 = 0.2;
 
 /// Which offsets a group was handed: all of them, in the end.
@@ -261,7 +262,8 @@ fn read_up_to(positions: &BTreeMap<TopicPartition, u64>) -> Vec<(TopicPartition,
         .collect()
 }
 
-/// Commits, and tells of it partition by partition. One that failed may have been done for some of them.
+/// Commits, and tells of it partition by partition. One that failed may have been done for some of
+/// them.
 async fn commit(
     shared: &Shared,
     offsets: Vec<(TopicPartition, u64)>,

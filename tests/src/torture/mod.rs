@@ -1,11 +1,15 @@
-//! A cluster of real processes under a load and a nemesis, judged by the checker of `tidelog-history`.
+//! A cluster of real processes under a load and a nemesis, judged by the checker of
+//! `tidelog-history`.
 //!
-//! 1. Three brokers start behind [`crate::links`]: proxies through which brokers reach each other, so that each way between two of them can be cut.
-//! 2. [`senders`], [`readers`] and [`members`] of a group work, and tell every send, acknowledgement, record, assignment and commit to the
-//!    [`recorder`], which shows each event to the checker at once.
-//! 3. The [`nemesis`] kills, pauses, cuts off and stops brokers and fills the disk of one of them, one fault after another.
-//! 4. [`settle`] heals everything, waits until the cluster lives, reads every partition to its end, lets the group finish, and compares
-//!    the replicas byte by byte.
+//! 1. Three brokers start behind [`crate::links`]: proxies through which brokers reach each other,
+//!    so that each way between two of them can be cut.
+//! 2. [`senders`], [`readers`] and [`members`] of a group work, and tell every send,
+//!    acknowledgement, record, assignment and commit to the [`recorder`], which shows each event to
+//!    the checker at once.
+//! 3. The [`nemesis`] kills, pauses, cuts off and stops brokers and fills the disk of one of them,
+//!    one fault after another.
+//! 4. [`settle`] heals everything, waits until the cluster lives, reads every partition to its end,
+//!    lets the group finish, and compares the replicas byte by byte.
 //!
 //! What no client can see (ISR, high watermarks, epochs) is the simulation's matter.
 
@@ -45,8 +49,8 @@ pub const BROKERS: u32 = 3;
 pub struct Plan {
     /// How long faults go on.
     pub faults_for: Duration,
-    /// What the nemesis' choices and the load's are drawn from. The processes' own timing is not: a seed chooses the faults, and does not
-    /// replay a run.
+    /// What the nemesis' choices and the load's are drawn from. The processes' own timing is not: a
+    /// seed chooses the faults, and does not replay a run.
     pub seed: u64,
     /// Whether the brokers' data and logs are left where they are.
     pub keep: bool,

@@ -1,4 +1,5 @@
-//! What happens to the brokers: one fault after another, each healed before the next but for a few that overlap.
+//! What happens to the brokers: one fault after another, each healed before the next but for a few
+//! that overlap.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ use crate::cluster::{Cluster, READY};
 use crate::links::{Links, Way};
 use crate::small_disk::SmallDisk;
 
-/// How long a broker is away or cut off, milliseconds: from less than its session's length (6 s) to well above.
+/// How long a broker is away or cut off, milliseconds: from less than its session's length (6 s) to
+/// well above.
 const AWAY_MS: std::ops::Range<u64> = 300..12_000;
 /// How long it is calm after a fault, milliseconds.
 const CALM_MS: std::ops::Range<u64> = 500..5_000;
@@ -25,7 +27,8 @@ const CALM_MS: std::ops::Range<u64> = 500..5_000;
 const SMALL: u32 = 1;
 /// Its disk: a filesystem in memory, of which only what is written counts.
 const SMALL_DISK_MIB: u32 = 6 * 1024;
-/// Its reserve. Below it clients' records are refused, below half of it commits, below a quarter it stops fetching.
+/// Its reserve. Below it clients' records are refused, below half of it commits, below a quarter it
+/// stops fetching.
 const RESERVE_MIB: u64 = 512;
 /// How much a filled disk has left: above what ends a broker.
 const LEFT_BYTES: std::ops::Range<u64> = 100 * MIB..500 * MIB;

@@ -1,4 +1,5 @@
-//! Readers without a group: they ask where the log ends, begin anywhere, read on for a while, and begin anew elsewhere.
+//! Readers without a group: they ask where the log ends, begin anywhere, read on for a while, and
+//! begin anew elsewhere.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -89,8 +90,9 @@ impl Reading {
         Ok(())
     }
 
-    /// Asks where the partitions end. The client carries the newest epoch that it knows, and all senders are of the same client: whatever was
-    /// acknowledged before, in any epoch, must be before the end. No answer within the client's timeout is none.
+    /// Asks where the partitions end. The client carries the newest epoch that it knows, and all
+    /// senders are of the same client: whatever was acknowledged before, in any epoch, must be
+    /// before the end. No answer within the client's timeout is none.
     async fn ask_ends(&self) {
         for partition in &self.topic.partitions {
             let request = self.recorder.ask(|request| What::EndAsked {
@@ -111,7 +113,8 @@ impl Reading {
         }
     }
 
-    /// Reads from somewhere on, until an error. That a leader is away is no error of a consumer: it waits.
+    /// Reads from somewhere on, until an error. That a leader is away is no error of a consumer: it
+    /// waits.
     async fn read(&mut self, reader: Reader) -> Result<()> {
         let mut next = BTreeMap::new();
         for partition in 0..PARTITIONS {

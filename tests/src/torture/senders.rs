@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::recorder::Recorder;
 use super::{PARTITIONS, TOPIC, Topic};
 
-/// The epoch of every acknowledgement, and of every question where a log ends: one client sends and asks, which carries the newest epoch that it
-/// knows and does not say which. So the end that it is told must cover whatever it was acknowledged.
+/// The epoch of every acknowledgement, and of every question where a log ends: one client sends and
+/// asks, which carries the newest epoch that it knows and does not say which. So the end that it is
+/// told must cover whatever it was acknowledged.
 pub const EPOCH: LeaderEpoch = LeaderEpoch(0);
 /// How many producers there are.
 const SENDERS: u32 = 3;

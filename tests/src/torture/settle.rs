@@ -21,9 +21,11 @@ use crate::cluster::Broker;
 use crate::scenario::in_sync;
 use crate::{replicas, wait};
 
-/// How long any one step may take. A member that died without a word holds its partitions for a session of 45 s.
+/// How long any one step may take. A member that died without a word holds its partitions for a
+/// session of 45 s.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How long the load goes on after healing, at the least: within this every partition must live again (L31).
+/// How long the load goes on after healing, at the least: within this every partition must live
+/// again (L31).
 const LIVES_WITHIN: Duration = Duration::from_secs(30);
 
 /// Everything that runs.
@@ -110,7 +112,8 @@ impl Running {
         })
     }
 
-    /// L31: every partition acknowledges again. The checker looks at reads and writes; this waits for them.
+    /// L31: every partition acknowledges again. The checker looks at reads and writes; this waits
+    /// for them.
     async fn lives(&self, recovery: &Recovery) -> Result<()> {
         wait::until("every partition to acknowledge again", LIVES_WITHIN, async || {
             ensure!(recovery.is_over(), "not every partition did");

@@ -1,6 +1,7 @@
 //! Which module of a crate imports what from which other module.
 //!
-//! 1. [`Crate::read`] parses the root and follows each `mod` to its file. Tests' modules are left out.
+//! 1. [`Crate::read`] parses the root and follows each `mod` to its file. Tests' modules are left
+//!    out.
 //! 2. Each module has a table of its names: what it defines, what it declares, what it imports.
 //! 3. [`Crate::imports`] walks every `use` and every path, in macros and attributes too, and
 //!    resolves it to the module that defines the item. A re-export on the way does not count.
@@ -13,7 +14,8 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemUse, Meta, UseTree};
 
-/// The names of a module and of those that contain it, the outermost first. The crate's root has none.
+/// The names of a module and of those that contain it, the outermost first. The crate's root has
+/// none.
 pub(super) type ModulePath = Vec<String>;
 
 /// Most re-exports that lead from a name to its definition. More are taken for names that stand for
@@ -57,7 +59,8 @@ pub(super) struct Import {
 }
 
 impl Crate {
-    /// Parses the crate whose root is `root`. `read` gives a file's text, or nothing if there is no such file.
+    /// Parses the crate whose root is `root`. `read` gives a file's text, or nothing if there is no
+    /// such file.
     pub(super) fn read(root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Result<Self> {
         let mut modules = BTreeMap::new();
         let folder = root.parent().unwrap_or(Path::new(""));
@@ -135,8 +138,8 @@ impl Crate {
         is_item.then_some(module)
     }
 
-    /// Where `segments` lead from module `within`: to an item of the module that is returned (true),
-    /// or to that module itself (false).
+    /// Where `segments` lead from module `within`: to an item of the module that is returned
+    /// (true), or to that module itself (false).
     fn resolve(&self, within: &ModulePath, segments: &[String], steps: usize) -> Option<(ModulePath, bool)> {
         if steps > MAX_STEPS {
             return None;

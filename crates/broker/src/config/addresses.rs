@@ -30,7 +30,8 @@ pub struct Voter {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientListener {
-    /// Its name; a broker's clients are given the addresses of the listener with the name they came in by.
+    /// Its name; a broker's clients are given the addresses of the listener with the name they came
+    /// in by.
     #[serde(default = "default_name")]
     pub name: String,
     /// Where it binds, "host:port"; port 0 for any.
@@ -60,7 +61,8 @@ pub(super) fn check_advertised(text: &str) -> Result<(), InvalidAddress> {
     Ok(())
 }
 
-/// Whether an address means every interface of a host, such as 0.0.0.0: good to bind, but nobody can connect to it from elsewhere.
+/// Whether an address means every interface of a host, such as 0.0.0.0: good to bind, but nobody
+/// can connect to it from elsewhere.
 pub(super) fn is_unspecified(host_port: &str) -> bool {
     HostPort::parse_bind(host_port).is_ok_and(|address| address.is_unspecified())
 }

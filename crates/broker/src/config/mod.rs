@@ -1,4 +1,5 @@
-//! A broker's configuration: one TOML file, over it `TIDELOG__SECTION__KEY` from the environment, over that the flags.
+//! A broker's configuration: one TOML file, over it `TIDELOG__SECTION__KEY` from the environment,
+//! over that the flags.
 //!
 //! - [`raw`]: the keys as they are written, with their defaults
 //! - [`Config`]: the same after every check, in domain types
@@ -63,9 +64,11 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How much memory caches, memtables and unwritten data may take together, bytes.
     pub memory_budget_bytes: u64,
-    /// How much disk stays free: below it produces are refused; bytes. `None` for 5 % of the disk or 1 GiB, the smaller.
+    /// How much disk stays free: below it produces are refused; bytes. `None` for 5 % of the disk
+    /// or 1 GiB, the smaller.
     pub reserve_bytes: Option<u64>,
-    /// The brokers that vote on metadata, with their peer addresses; this broker usually among them.
+    /// The brokers that vote on metadata, with their peer addresses; this broker usually among
+    /// them.
     pub voters: Vec<Voter>,
     /// Client listeners; at least one.
     pub client_listeners: Vec<ClientListener>,
@@ -159,8 +162,9 @@ impl Config {
         })
     }
 
-    /// A broker of a cluster on this machine alone, as `tidelog dev` starts it. The first one's ports for clients, peers and HTTP are
-    /// `base_port` and the two after it; each further broker's are 100 above those of the one before.
+    /// A broker of a cluster on this machine alone, as `tidelog dev` starts it. The first one's
+    /// ports for clients, peers and HTTP are `base_port` and the two after it; each further
+    /// broker's are 100 above those of the one before.
     pub fn for_dev(index: u32, brokers: u32, base_port: u16, data_dir: &Path) -> Result<Self, ConfigError> {
         let port = |which: u32, index: u32| u32::from(base_port) + which + 100 * index;
         let voters: Vec<String> = (0..brokers)

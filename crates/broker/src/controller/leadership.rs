@@ -50,7 +50,8 @@ pub(super) async fn run(
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = leaders.changed() => if changed.is_err() { return },
-                // What comes in between leaderships is about sessions that this broker does not keep.
+                // What comes in between leaderships is about sessions that this broker does not
+                // keep.
                 event = events.recv() => if event.is_none() { return },
             }
         }

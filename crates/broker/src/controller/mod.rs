@@ -2,11 +2,12 @@
 //!
 //! Every broker runs both services of this module:
 //!
-//! - [`Registration`]: this broker's own session. It registers with the metadata leader, sends heartbeats, serves once it has caught
-//!   up with the metadata, registers anew when it lost its session, and fences *itself* when nobody answered for a session's
-//!   length.
-//! - [`Controller`]: the duties of the metadata leader, idle on every other broker. It keeps the session table, fences brokers for
-//!   silence and for refused connections, makes the internal topic, and puts leaderships back in balance.
+//! - [`Registration`]: this broker's own session. It registers with the metadata leader, sends
+//!   heartbeats, serves once it has caught up with the metadata, registers anew when it lost its
+//!   session, and fences *itself* when nobody answered for a session's length.
+//! - [`Controller`]: the duties of the metadata leader, idle on every other broker. It keeps the
+//!   session table, fences brokers for silence and for refused connections, makes the internal
+//!   topic, and puts leaderships back in balance.
 //!
 //! Start-up and shutdown, in order:
 //!

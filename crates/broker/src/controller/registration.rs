@@ -1,6 +1,6 @@
-//! Drives this broker's own session with the metadata leader: [`tidelog_cluster::session`] decides, this proposes, keeps a stream
-//! of heartbeats to the metadata leader, to the next one after an election, and tells how the broker stands. *Drain* and *leave*
-//! end it (R11).
+//! Drives this broker's own session with the metadata leader: [`tidelog_cluster::session`] decides,
+//! this proposes, keeps a stream of heartbeats to the metadata leader, to the next one after an
+//! election, and tells how the broker stands. *Drain* and *leave* end it (R11).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,8 @@ pub struct RegistrationConfig {
     pub timings: ControllerConfig,
 }
 
-/// Why an orderly departure did not go through. The broker may stop all the same: it is fenced for its silence then.
+/// Why an orderly departure did not go through. The broker may stop all the same: it is fenced for
+/// its silence then.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LeaveError {
     /// It is not registered at this moment.
@@ -63,8 +64,8 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Begins to register. Must be called on a tokio runtime, when what the broker holds is loaded: it serves as soon as it is
-    /// registered and has caught up.
+    /// Begins to register. Must be called on a tokio runtime, when what the broker holds is loaded:
+    /// it serves as soon as it is registered and has caught up.
     pub fn start(metadata: Metadata, config: RegistrationConfig) -> Self {
         let registration = Self {
             status: Arc::new(watch::Sender::new(BrokerStatus::FENCED)),
@@ -92,8 +93,8 @@ impl Registration {
         self.fence.clone()
     }
 
-    /// Moves every leadership away that another broker can take, and waits until this broker's own image shows it (R11). Answers
-    /// how many partitions it still leads because nobody else can.
+    /// Moves every leadership away that another broker can take, and waits until this broker's own
+    /// image shows it (R11). Answers how many partitions it still leads because nobody else can.
     pub async fn drain(&self, timeout: Duration) -> Result<u32, LeaveError> {
         self.status.send_modify(|status| status.draining = true);
         let command = Command::DrainBroker(self.incarnation()?);
@@ -109,7 +110,8 @@ impl Registration {
         }
     }
 
-    /// Ends the session and has this broker fenced, so that nobody waits for it. Call it when nothing is served any more.
+    /// Ends the session and has this broker fenced, so that nobody waits for it. Call it when
+    /// nothing is served any more.
     pub async fn leave(&self, timeout: Duration) -> Result<(), LeaveError> {
         let incarnation = self.incarnation();
         self.stop.cancel();
@@ -314,7 +316,8 @@ impl SessionTask {
         });
     }
 
-    /// Without metadata there is nothing to keep up with: every further registration would be lost at once.
+    /// Without metadata there is nothing to keep up with: every further registration would be lost
+    /// at once.
     fn metadata_stopped(&self) {
         tracing::info!(epoch = ?self.session.epoch(), "the session ends: the metadata stopped");
         self.fence.end();
@@ -353,7 +356,8 @@ async fn sleep_until(wake: Option<Instant>) {
     }
 }
 
-/// Opens a stream to whoever leads, not before then; after a pause if there is none, or it does not answer.
+/// Opens a stream to whoever leads, not before then; after a pause if there is none, or it does not
+/// answer.
 async fn open(
     metadata: &Metadata,
     config: &RegistrationConfig,

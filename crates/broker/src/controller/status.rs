@@ -11,8 +11,8 @@ use tidelog_types::BrokerEpoch;
 pub struct BrokerStatus {
     /// Its newest registration; `None` before the first, and from the loss of one to the next.
     pub epoch: Option<BrokerEpoch>,
-    /// Whether it must neither acknowledge nor serve reads: not registered yet, not caught up yet, fenced by the metadata
-    /// leader, or by itself.
+    /// Whether it must neither acknowledge nor serve reads: not registered yet, not caught up yet,
+    /// fenced by the metadata leader, or by itself.
     pub fenced: bool,
     /// Whether it is being drained to stop.
     pub draining: bool,
@@ -26,15 +26,16 @@ impl BrokerStatus {
     };
 }
 
-/// How long this broker may serve without hearing from the metadata leader: a session's length, counted from when the last answered
-/// heartbeat was *sent*. Read before every acknowledgement, so that a process that was stopped for a while notices before its
-/// timers do. Cheap to clone.
+/// How long this broker may serve without hearing from the metadata leader: a session's length,
+/// counted from when the last answered heartbeat was *sent*. Read before every acknowledgement, so
+/// that a process that was stopped for a while notices before its timers do. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SelfFence {
     origin: Instant,
     /// Milliseconds after `origin`; 0 means fenced.
     until_ms: Arc<AtomicU64>,
-    /// When the last answered heartbeat was sent, milliseconds after `origin`, plus one; 0 before the first.
+    /// When the last answered heartbeat was sent, milliseconds after `origin`, plus one; 0 before
+    /// the first.
     heard_ms: Arc<AtomicU64>,
 }
 
@@ -52,7 +53,8 @@ impl SelfFence {
         (self.origin.elapsed().as_millis() as u64) < self.until_ms.load(Ordering::Acquire)
     }
 
-    /// How long ago the newest heartbeat that the metadata leader answered was sent; `None` before the first.
+    /// How long ago the newest heartbeat that the metadata leader answered was sent; `None` before
+    /// the first.
     pub fn since_heard(&self) -> Option<Duration> {
         let heard_ms = self.heard_ms.load(Ordering::Acquire).checked_sub(1)?;
         Some(

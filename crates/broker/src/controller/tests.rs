@@ -43,7 +43,8 @@ struct Broker {
     metadata: Metadata,
     controller: Controller,
     registration: Registration,
-    /// Serves the peer listener. Ended at once, it takes its connections with it, as a dying process does.
+    /// Serves the peer listener. Ended at once, it takes its connections with it, as a dying
+    /// process does.
     server: Option<Runtime>,
     _folder: TempDir,
 }

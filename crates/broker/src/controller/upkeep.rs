@@ -1,4 +1,5 @@
-//! What the metadata leader looks after besides sessions: the internal topic, the balance of leaderships.
+//! What the metadata leader looks after besides sessions: the internal topic, the balance of
+//! leaderships.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use uuid::Uuid;
 
 use super::PROPOSE_TIMEOUT;
 
-/// How many brokers the internal topic waits for, if the cluster has so many voters; then also its replication factor.
+/// How many brokers the internal topic waits for, if the cluster has so many voters; then also its
+/// replication factor.
 const OFFSETS_REPLICATION_FACTOR: u32 = 3;
 /// How soon a proposal that failed is made again.
 const RETRY: Duration = Duration::from_secs(1);

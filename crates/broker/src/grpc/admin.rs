@@ -28,7 +28,8 @@ use tell::{Held, described, effective_configs, foreign_token, topic_summary, top
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default and longest wait for a new topic's leaders.
 const MAX_CREATE_WAIT: Duration = Duration::from_secs(30);
-/// While a cluster starts, a topic waits for so many brokers, or all voters if they are fewer, instead of getting fewer replicas.
+/// While a cluster starts, a topic waits for so many brokers, or all voters if they are fewer,
+/// instead of getting fewer replicas.
 const STARTING_REPLICATION_FACTOR: u32 = 3;
 /// How often a new topic's leaders are asked.
 const ASK_LEADERS_INTERVAL: Duration = Duration::from_millis(20);
@@ -208,7 +209,8 @@ impl AdminService {
         Ok(outcome.index)
     }
 
-    /// A page of a topic's partitions, and the token of the next. Only the leaders of these are asked.
+    /// A page of a topic's partitions, and the token of the next. Only the leaders of these are
+    /// asked.
     async fn describe_partitions(
         &self,
         topic: &Arc<TopicImage>,
@@ -496,10 +498,12 @@ fn or_default(value: u32, default: u32) -> u32 {
     if value == 0 { default } else { value }
 }
 
-/// How many replicas a topic gets whose creator does not say: as many as configured, or as there are brokers.
+/// How many replicas a topic gets whose creator does not say: as many as configured, or as there
+/// are brokers.
 ///
-/// Brokers that are dead at this moment count: a topic must not stay with fewer replicas for ever because it was made during an
-/// outage. With fewer alive than that, the metadata refuses it and says how many are.
+/// Brokers that are dead at this moment count: a topic must not stay with fewer replicas for ever
+/// because it was made during an outage. With fewer alive than that, the metadata refuses it and
+/// says how many are.
 fn default_replication_factor(
     registered: u32,
     voters: u32,

@@ -49,7 +49,8 @@ impl Leaders {
         Self { local, log, peers }
     }
 
-    /// The bounds of every partition of a topic; `None` where the leader does not answer or does not serve yet.
+    /// The bounds of every partition of a topic; `None` where the leader does not answer or does
+    /// not serve yet.
     pub async fn bounds(&self, topic: &Arc<TopicImage>) -> Vec<Option<LogBounds>> {
         self.bounds_of(topic, 0..topic.partitions.len()).await
     }

@@ -30,7 +30,8 @@ mod arrival;
 pub(super) mod fetch;
 pub(super) mod produce;
 
-/// Produce requests of one stream that await their acknowledgement; beyond it the stream is not read on.
+/// Produce requests of one stream that await their acknowledgement; beyond it the stream is not
+/// read on.
 const MAX_PRODUCES_IN_FLIGHT: usize = 1_000;
 /// Fetch requests of one stream that wait; beyond it the stream is not read on.
 const MAX_FETCHES_IN_FLIGHT: usize = 100;
@@ -81,8 +82,8 @@ impl LogService {
         Self { shared, listener }
     }
 
-    /// A partition by name, as the brokers know it, with the largest batch that its topic takes. Where the request names an id, the topic
-    /// must be that one.
+    /// A partition by name, as the brokers know it, with the largest batch that its topic takes.
+    /// Where the request names an id, the topic must be that one.
     fn resolve(&self, topic: &str, id: Option<&[u8]>, partition: u32) -> Result<Target, PartitionError> {
         let meant = topic_id(id)?;
         let image = self.shared.metadata.image();
@@ -310,7 +311,8 @@ fn produce_timeout(timeout_ms: u32) -> Duration {
     }
 }
 
-/// Serves a stream of requests: at most `MAX` of them at a time, each answered when its future is done, in no fixed order.
+/// Serves a stream of requests: at most `MAX` of them at a time, each answered when its future is
+/// done, in no fixed order.
 macro_rules! serve {
     ($requests:expr, $answers:expr, $shutdown:expr, $max:expr, |$request:ident| $begin:expr) => {{
         let mut requests = $requests;

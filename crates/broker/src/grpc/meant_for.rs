@@ -1,7 +1,8 @@
 //! Whether a call is meant for this cluster, and for this listener.
 //!
-//! Addresses outlive clusters: a client whose cluster is gone may reach another one at the address it knows. So clients say on every call
-//! which cluster they mean, once they know, and whoever belongs to another one refuses (Kafka's KIP-1242).
+//! Addresses outlive clusters: a client whose cluster is gone may reach another one at the address
+//! it knows. So clients say on every call which cluster they mean, once they know, and whoever
+//! belongs to another one refuses (Kafka's KIP-1242).
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use tonic::service::Interceptor;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-/// Refuses calls that are meant for another cluster. One that names none passes, and so does every call until this broker is part of a
-/// cluster: it has nothing to serve then.
+/// Refuses calls that are meant for another cluster. One that names none passes, and so does every
+/// call until this broker is part of a cluster: it has nothing to serve then.
 #[derive(Clone)]
 pub struct MeantForThisCluster {
     ours: Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>,

@@ -41,7 +41,8 @@ impl Listener {
         address.unwrap_or_default().to_owned()
     }
 
-    /// A refusal as clients of this listener read it: with the address of the broker to ask instead.
+    /// A refusal as clients of this listener read it: with the address of the broker to ask
+    /// instead.
     pub fn refusal(&self, image: &ClusterImage, error: PartitionError) -> v1::Error {
         let mut error = v1::Error::from(error);
         if let Some(leader) = &mut error.leader

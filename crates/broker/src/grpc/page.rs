@@ -1,14 +1,16 @@
 //! Pages: how much of a list goes into one answer.
 //!
-//! gRPC clients of other languages take messages of 4 MiB unless they are told otherwise, and fail on a larger one. So a unary answer ends
-//! before that, and says with a token where the next one goes on.
+//! gRPC clients of other languages take messages of 4 MiB unless they are told otherwise, and fail
+//! on a larger one. So a unary answer ends before that, and says with a token where the next one
+//! goes on.
 
 use prost::Message;
 use tidelog_proto::v1;
 
 /// What a unary answer stays below, bytes: gRPC's default limit of a received message.
 pub(super) const UNARY_ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// Of that, what is left for fields beside the list, bytes: the most that those of any answer take, and room to spare.
+/// Of that, what is left for fields beside the list, bytes: the most that those of any answer take,
+/// and room to spare.
 const BESIDE_BYTES: usize = 512 * 1024;
 /// What an entry takes besides its own bytes: tag and length.
 const FRAME_BYTES: usize = 6;
@@ -41,7 +43,8 @@ impl Page {
         &self.token
     }
 
-    /// Takes entries up to where the page is full; whether there are more. An empty page takes one whatever its size.
+    /// Takes entries up to where the page is full; whether there are more. An empty page takes one
+    /// whatever its size.
     pub(super) fn fill<T: Message>(
         &mut self,
         into: &mut Vec<T>,
@@ -61,8 +64,9 @@ impl Page {
     }
 }
 
-/// Shortens refusals until a unary answer that cannot be paged stays below its limit: first their texts go, from the last one back, then
-/// the address of who to ask instead, which metadata tells as well. Codes stay.
+/// Shortens refusals until a unary answer that cannot be paged stays below its limit: first their
+/// texts go, from the last one back, then the address of who to ask instead, which metadata tells
+/// as well. Codes stay.
 pub(super) fn shorten<'a>(answer_bytes: usize, errors: impl DoubleEndedIterator<Item = &'a mut v1::Error>) {
     let mut excess = answer_bytes.saturating_sub(UNARY_ANSWER_BYTES);
     for error in errors.rev() {

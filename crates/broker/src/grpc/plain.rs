@@ -1,4 +1,5 @@
-//! Plain records in, plain records out: the broker builds and opens batches for programs without a library of ours.
+//! Plain records in, plain records out: the broker builds and opens batches for programs without a
+//! library of ours.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -44,7 +45,8 @@ pub(super) fn build(plain: &v1::PlainRecords, max_bytes: u32, now_ms: i64) -> Re
     }
     let stamp = plain.producer.as_ref().map(stamp).transpose()?;
     let batch = builder.build(stamp)?;
-    // The same checks as for a batch that a client built: a timestamp before 1970 is refused here too.
+    // The same checks as for a batch that a client built: a timestamp before 1970 is refused here
+    // too.
     Ok(Batch::from_producer(batch.into_bytes(), max_bytes)?)
 }
 
@@ -81,11 +83,12 @@ pub(super) struct Opened {
     pub(super) size_bytes: usize,
 }
 
-/// Opens stored batches from an offset on, as many as fit into `max_bytes` as records. If `at_least_one`, of the first one as many
-/// records as fit and at least one, and `next` is the offset within it to go on from.
+/// Opens stored batches from an offset on, as many as fit into `max_bytes` as records. If
+/// `at_least_one`, of the first one as many records as fit and at least one, and `next` is the
+/// offset within it to go on from.
 ///
-/// A batch that cannot be opened ends the answer before it, or is the error if it is the first. May take long: not for a tokio
-/// thread.
+/// A batch that cannot be opened ends the answer before it, or is the error if it is the first. May
+/// take long: not for a tokio thread.
 pub(super) fn open(
     batches: Vec<Bytes>,
     from: Offset,

@@ -16,7 +16,8 @@ use super::proposal_refused;
 /// How long reserving a block may take, if its caller waits that long.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Hands out producer ids, each once in the cluster's life. What is left of a block when the broker stops is never used.
+/// Hands out producer ids, each once in the cluster's life. What is left of a block when the broker
+/// stops is never used.
 pub struct ProducerIds {
     metadata: Metadata,
     block: Mutex<std::ops::Range<u64>>,
@@ -61,10 +62,12 @@ impl ProducerIds {
     }
 }
 
-/// The next epoch of an id that the asker already has; `None` where a new id is wanted, or the old one has no epoch left.
+/// The next epoch of an id that the asker already has; `None` where a new id is wanted, or the old
+/// one has no epoch left.
 ///
-/// Raising an epoch needs no agreement: the partitions fence the older one when they see the newer (KIP-360). `given_away` is the first
-/// id that was not given away as far as this broker knows: one from there on belongs to somebody else, later.
+/// Raising an epoch needs no agreement: the partitions fence the older one when they see the newer
+/// (KIP-360). `given_away` is the first id that was not given away as far as this broker knows: one
+/// from there on belongs to somebody else, later.
 pub(super) fn raised(
     request: &v1::InitProducerRequest,
     given_away: ProducerId,

@@ -1,7 +1,7 @@
 //! How far consumer groups are behind, under the names of `kafka_exporter`.
 //!
-//! Series of groups and partitions come and go, so that they are made anew for each answer. A coordinator tells of its own groups: over
-//! all brokers each group is told of once.
+//! Series of groups and partitions come and go, so that they are made anew for each answer. A
+//! coordinator tells of its own groups: over all brokers each group is told of once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
@@ -14,8 +14,8 @@ use tidelog_types::{GroupId, Offset, TopicName, TopicPartition};
 
 use super::Detail;
 
-/// Most partitions of groups that one answer tells of, a group without any counted as one; the rest is counted in
-/// `tidelog_consumergroup_partitions_left_out`.
+/// Most partitions of groups that one answer tells of, a group without any counted as one; the rest
+/// is counted in `tidelog_consumergroup_partitions_left_out`.
 const MAX_PARTITIONS: usize = 10_000;
 
 type Labels = Vec<(&'static str, String)>;
@@ -56,7 +56,8 @@ impl Default for GroupFigures {
 }
 
 impl GroupFigures {
-    /// Takes a group in that committed so many partitions, if there is room: only then is it looked at.
+    /// Takes a group in that committed so many partitions, if there is room: only then is it looked
+    /// at.
     pub fn take(&mut self, partitions: usize, look: impl FnOnce() -> GroupProgress) {
         match self.room.checked_sub(partitions.max(1)) {
             Some(room) => {

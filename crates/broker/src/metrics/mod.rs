@@ -130,7 +130,8 @@ impl Metrics {
         self.produce_seconds.observe(time.as_secs_f64());
     }
 
-    /// The exposition text, with the gauges as of this snapshot, and the groups that this broker coordinates.
+    /// The exposition text, with the gauges as of this snapshot, and the groups that this broker
+    /// coordinates.
     pub fn expose(&self, snapshot: &Snapshot, groups: &GroupFigures, detail: Detail) -> String {
         const NEVER: &str = "writing to a String cannot fail";
         self.gauges.set(snapshot);

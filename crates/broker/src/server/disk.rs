@@ -1,7 +1,8 @@
 //! Free disk space, looked at now and then, asked for at every append.
 //!
-//! *Room* is what is free, less what the store will yet take for what it accepted ([`Space::owed_bytes`]), less what was let in since
-//! the last look: a fast producer cannot run through the reserve between two looks. Three marks lie in it:
+//! *Room* is what is free, less what the store will yet take for what it accepted
+//! ([`Space::owed_bytes`]), less what was let in since the last look: a fast producer cannot run
+//! through the reserve between two looks. Three marks lie in it:
 //!
 //! ```text
 //!   room  ──────────────────▶ falls
@@ -9,7 +10,8 @@
 //!                  reserve              reserve / 2           reserve / 4                 0
 //! ```
 //!
-//! What is left below the last is for metadata, checkpoints, deletions and compactions, which never ask: they are small, or free space.
+//! What is left below the last is for metadata, checkpoints, deletions and compactions, which never
+//! ask: they are small, or free space.
 
 use std::io;
 use std::sync::Arc;
@@ -50,7 +52,8 @@ pub(super) struct DiskHandle {
 struct Figures {
     free: AtomicU64,
     total: AtomicU64,
-    /// What `taken` may come to before there is no room. One number, so that whoever asks needs no two that fit each other.
+    /// What `taken` may come to before there is no room. One number, so that whoever asks needs no
+    /// two that fit each other.
     ceiling: AtomicU64,
     /// Everything that appends ever took.
     taken: AtomicU64,
@@ -85,8 +88,8 @@ impl DiskHandle {
         }
     }
 
-    /// Takes over a reading of the disk; `taken_bytes` is from before it was asked, so that what came meanwhile counts twice rather than
-    /// not at all.
+    /// Takes over a reading of the disk; `taken_bytes` is from before it was asked, so that what
+    /// came meanwhile counts twice rather than not at all.
     fn note(&self, space: Space, taken_bytes: u64) {
         let room = space.free_bytes.saturating_sub(space.owed_bytes);
         self.figures.free.store(space.free_bytes, Ordering::Relaxed);
@@ -125,7 +128,8 @@ impl DiskWatch {
             owed_bytes: 0,
             total_bytes: u64::MAX,
         });
-        // Of the whole disk and not of what is free: that would become less with every start on a full one.
+        // Of the whole disk and not of what is free: that would become less with every start on a
+        // full one.
         let default = (space.total_bytes / RESERVE_PART).min(MAX_DEFAULT_RESERVE_BYTES);
         let handle = DiskHandle {
             figures: Arc::default(),

@@ -26,8 +26,8 @@ pub(super) struct BringUp {
     pub(super) registration_config: RegistrationConfig,
     pub(super) topics: watch::Sender<Arc<Topics>>,
     pub(super) fatal: Fatal,
-    /// Cancelled when the broker begins to stop. It loses its registration and its metadata log then,
-    /// and neither is worth a warning.
+    /// Cancelled when the broker begins to stop. It loses its registration and its metadata log
+    /// then, and neither is worth a warning.
     pub(super) stopping: CancellationToken,
 }
 
@@ -36,7 +36,8 @@ pub(super) fn start(tasks: &TaskTracker, bring_up: BringUp, disk: DiskWatch, sto
     let (metadata, fatal) = (bring_up.metadata.clone(), bring_up.fatal.clone());
     let token = bring_up.stopping.clone();
     tasks.spawn(async move {
-        // Both may have come by the time this is looked at: then the broker ended its metadata itself.
+        // Both may have come by the time this is looked at: then the broker ended its metadata
+        // itself.
         if let Some(reason) = token.run_until_cancelled(metadata.failed()).await
             && !token.is_cancelled()
         {
@@ -83,7 +84,8 @@ impl BringUp {
         Ok(())
     }
 
-    /// Hands every change of the metadata and of this broker's registration to the replicas, in order.
+    /// Hands every change of the metadata and of this broker's registration to the replicas, in
+    /// order.
     async fn follow(&self, mut status: watch::Receiver<BrokerStatus>) -> Result<(), String> {
         let mut images = self.metadata.subscribe();
         let mut registered = None;

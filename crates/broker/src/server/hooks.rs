@@ -44,7 +44,8 @@ impl Fatal {
     }
 }
 
-/// The coordinators, once there are any; emptied when the broker stops, since they and the replicas hold each other.
+/// The coordinators, once there are any; emptied when the broker stops, since they and the replicas
+/// hold each other.
 pub(super) type GroupsSlot = Arc<RwLock<Option<Groups<ReplicaLog>>>>;
 
 /// The hooks. Registration and groups come to be after the replicas that ask for them.

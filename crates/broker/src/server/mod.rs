@@ -1,12 +1,15 @@
-//! A broker as a value: [`Server::start`] puts the parts together, [`Server::shutdown`] takes them apart in order.
+//! A broker as a value: [`Server::start`] puts the parts together, [`Server::shutdown`] takes them
+//! apart in order.
 //!
 //! Start-up:
 //!
-//! 1. The data directory is opened and locked, every listener bound: what cannot be is an error before anything runs.
-//! 2. Raft, the metadata leader's duties and the replicas are started, and the peer listener serves them.
+//! 1. The data directory is opened and locked, every listener bound: what cannot be is an error
+//!    before anything runs.
+//! 2. Raft, the metadata leader's duties and the replicas are started, and the peer listener serves
+//!    them.
 //! 3. Client and HTTP listeners open. Until the broker is registered they say so.
-//! 4. In the background: the cluster forms or is found, the directory becomes part of it, the broker registers, and its
-//!    replicas follow the metadata.
+//! 4. In the background: the cluster forms or is found, the directory becomes part of it, the
+//!    broker registers, and its replicas follow the metadata.
 //!
 //! There are no globals and no `process::exit`: several brokers may live in one process.
 //!
@@ -104,7 +107,8 @@ pub enum StartError {
     Internal(String),
 }
 
-/// A running broker. Dropped without [`Server::shutdown`] it stops as if killed: nothing acknowledged is lost.
+/// A running broker. Dropped without [`Server::shutdown`] it stops as if killed: nothing
+/// acknowledged is lost.
 pub struct Server {
     addresses: Addresses,
     store: Arc<RocksStore>,
@@ -241,7 +245,8 @@ impl Server {
             .unwrap_or_else(|| "the broker's tasks ended".to_owned())
     }
 
-    /// Stops in order (R11): hands leaderships over, ends clients' streams, leaves the cluster, marks the directory clean.
+    /// Stops in order (R11): hands leaderships over, ends clients' streams, leaves the cluster,
+    /// marks the directory clean.
     pub async fn shutdown(self) {
         let registration = self.registration.get();
         if let Some(registration) = registration
@@ -258,7 +263,8 @@ impl Server {
         self.stop_together().await;
     }
 
-    /// Stops in order, and tells nobody: for brokers of one process that all stop together, so that none is left to take over.
+    /// Stops in order, and tells nobody: for brokers of one process that all stop together, so that
+    /// none is left to take over.
     pub async fn stop_together(self) {
         self.stop_clients.cancel();
         self.replicas.fence();
@@ -266,8 +272,9 @@ impl Server {
         self.close().await;
     }
 
-    /// Stops at once, after [`failed`](Self::failed): serves nothing more, hands nothing over, and closes the databases. A process that ended
-    /// while one of them still closes on a thread of its own would be ended by RocksDB's statics going first.
+    /// Stops at once, after [`failed`](Self::failed): serves nothing more, hands nothing over, and
+    /// closes the databases. A process that ended while one of them still closes on a thread of its
+    /// own would be ended by RocksDB's statics going first.
     pub async fn abandon(self) {
         self.stop_clients.cancel();
         self.replicas.fence();
@@ -320,7 +327,8 @@ struct Opened {
 impl Opened {
     async fn open(config: &Config) -> Result<Self, StartError> {
         make_dir(&config.data_dir)?;
-        // The votes, and what the metadata log was purged for, must not be lost with the names of their folders.
+        // The votes, and what the metadata log was purged for, must not be lost with the names of
+        // their folders.
         for folder in ["metadata", "metadata/db", "metadata/snapshots"] {
             make_dir(&config.data_dir.join(folder))?;
         }

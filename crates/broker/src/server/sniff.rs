@@ -1,13 +1,17 @@
 //! What else than expected comes in at a listener, and an answer to it in its own language.
 //!
-//! A browser at a gRPC listener, a Kafka client, TLS where nobody speaks it, a client at the listener of the brokers: each would see its
-//! connection closed, or bytes that it cannot read, and look for the fault elsewhere. So the first bytes of a connection are looked at
-//! before anything is said on it:
+//! A browser at a gRPC listener, a Kafka client, TLS where nobody speaks it, a client at the
+//! listener of the brokers: each would see its connection closed, or bytes that it cannot read, and
+//! look for the fault elsewhere. So the first bytes of a connection are looked at before anything
+//! is said on it:
 //!
-//! 1. They are peeked at, once, when the first of them are there: what is expected is then read as if nothing had been. A connection that
-//!    says nothing costs what it did before, and nobody waits for it.
-//! 2. HTTP/1 at a gRPC listener is answered with a sentence. Kafka's protocol and TLS have no place for one: they are closed.
-//! 3. Each kind is logged once a listener, with the remote address: who floods a listener floods no log.
+//! 1. They are peeked at, once, when the first of them are there: what is expected is then read as
+//!    if nothing had been. A connection that says nothing costs what it did before, and nobody
+//!    waits for it.
+//! 2. HTTP/1 at a gRPC listener is answered with a sentence. Kafka's protocol and TLS have no place
+//!    for one: they are closed.
+//! 3. Each kind is logged once a listener, with the remote address: who floods a listener floods no
+//!    log.
 
 use std::fmt;
 use std::io;
@@ -34,8 +38,8 @@ const HTTP1_METHODS: [&[u8]; 9] = [
     b"CONNECT ",
     b"TRACE ",
 ];
-/// The longest request of Kafka's protocol that is taken for one, bytes, and the highest of its api keys and versions, with room
-/// to grow.
+/// The longest request of Kafka's protocol that is taken for one, bytes, and the highest of its api
+/// keys and versions, with room to grow.
 const MAX_KAFKA_BYTES: u32 = 100 * 1024 * 1024;
 const MAX_KAFKA_API: u16 = 100;
 const MAX_KAFKA_VERSION: u16 = 40;
@@ -119,7 +123,8 @@ impl Door {
         }
     }
 
-    /// Turns a connection away: logs its kind, the first time, and answers what can be told in its language.
+    /// Turns a connection away: logs its kind, the first time, and answers what can be told in its
+    /// language.
     fn refuse(&self, kind: Kind, remote: Option<SocketAddr>) -> Vec<u8> {
         if !self.logged[kind as usize].swap(true, Ordering::Relaxed) {
             let remote = remote.map_or_else(|| "an unknown address".to_owned(), |remote| remote.to_string());
@@ -177,7 +182,8 @@ impl Sniffed {
         }
     }
 
-    /// Whether the connection is admitted; pending until its first bytes are there, and until it was told why it is not.
+    /// Whether the connection is admitted; pending until its first bytes are there, and until it
+    /// was told why it is not.
     fn poll_admitted(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if let State::First(door) = &self.state {
             let mut room = [0; 24];
@@ -215,7 +221,8 @@ impl AsyncRead for Sniffed {
         if matches!(self.state, State::Admitted) || ready!(self.poll_admitted(context))? {
             return Pin::new(&mut self.io).poll_read(context, into);
         }
-        // What it said is taken off, so that closing does not reset the connection before the answer is read.
+        // What it said is taken off, so that closing does not reset the connection before the
+        // answer is read.
         let mut rest = [0; 1024];
         let mut rest = ReadBuf::new(&mut rest);
         let _ = Pin::new(&mut self.io).poll_read(context, &mut rest);
@@ -224,7 +231,8 @@ impl AsyncRead for Sniffed {
 }
 
 impl AsyncWrite for Sniffed {
-    /// A server of HTTP/2 writes before it reads: nothing goes out before it is known that it is understood.
+    /// A server of HTTP/2 writes before it reads: nothing goes out before it is known that it is
+    /// understood.
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -319,7 +327,8 @@ mod tests {
         }
     }
 
-    /// What a client that says `said` reads of a server that writes before it reads, as one of HTTP/2 does.
+    /// What a client that says `said` reads of a server that writes before it reads, as one of
+    /// HTTP/2 does.
     async fn conversation(serves: Serves, said: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

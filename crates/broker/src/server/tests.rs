@@ -166,7 +166,8 @@ async fn what_was_acknowledged_is_there_after_an_orderly_stop_and_after_none() {
     server.shutdown().await;
 }
 
-/// Asks until the group's coordinator serves; a broker that has just started may still be on its way there.
+/// Asks until the group's coordinator serves; a broker that has just started may still be on its
+/// way there.
 async fn until_coordinated<T, F: Future<Output = (T, Option<v1::Error>)>>(ask: impl Fn() -> F) -> T {
     let asking = async {
         loop {
@@ -217,7 +218,8 @@ async fn committed(channel: &Channel) -> u64 {
     offsets.await[0].offset
 }
 
-/// Partitions are led again before the broker may serve them: the group's coordinator must come through that.
+/// Partitions are led again before the broker may serve them: the group's coordinator must come
+/// through that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_answers_after_every_restart() {
     let dir = tempfile::tempdir().unwrap();

@@ -51,7 +51,8 @@ fn mended(arg: Arg) -> Arg {
     arg
 }
 
-/// The values that are possible stand in the sentence that tells what they are for: a list of its own makes every help a long one.
+/// The values that are possible stand in the sentence that tells what they are for: a list of its
+/// own makes every help a long one.
 fn with_values_in_its_help(arg: Arg) -> Arg {
     let values = arg.get_possible_values();
     if !arg.get_action().takes_values() || values.iter().all(PossibleValue::is_hide_set) {
@@ -83,8 +84,9 @@ fn value_in_words(value: &PossibleValue) -> String {
     }
 }
 
-/// Of clap's tips, those that name something near to what was written. It finds similar what merely begins alike (`delete` for
-/// `delete-records`), and would have an option that does not exist passed as a value.
+/// Of clap's tips, those that name something near to what was written. It finds similar what merely
+/// begins alike (`delete` for `delete-records`), and would have an option that does not exist
+/// passed as a value.
 fn without_misleading_tips(mut error: clap::Error) -> clap::Error {
     for (wrong, suggested) in [
         (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
@@ -176,7 +178,8 @@ mod tests {
         fn walk(command: &Command, path: &str) {
             let help = refusal(&format!("{path} --help"));
             assert_eq!(help, refusal(&format!("{path} -h")), "{path}");
-            // A line and its option follow each other: no empty line stands between them, as it does in clap's long form.
+            // A line and its option follow each other: no empty line stands between them, as it
+            // does in clap's long form.
             let options = help.split("Options:\n").nth(1).unwrap();
             let options = options.split("\n\n").next().unwrap();
             assert!(options.contains("Print help"), "{path}: {help}");

@@ -133,7 +133,8 @@ pub(super) mod tests {
     use super::super::command::{command, parse_from};
     use super::*;
 
-    /// A line as a shell splits it, as far as examples need: blanks, and single quotes around words.
+    /// A line as a shell splits it, as far as examples need: blanks, and single quotes around
+    /// words.
     pub(in super::super) fn words(line: &str) -> Vec<String> {
         let mut words = Vec::new();
         for (index, part) in line.split('\'').enumerate() {

@@ -1,4 +1,5 @@
-//! What the command line looks like: the parts that commands share. Each command's own flags stand beside the command.
+//! What the command line looks like: the parts that commands share. Each command's own flags stand
+//! beside the command.
 
 mod command;
 mod connect;

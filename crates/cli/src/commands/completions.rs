@@ -1,4 +1,5 @@
-//! `tidelog completions SHELL`, and what the script that it prints asks this program while somebody types.
+//! `tidelog completions SHELL`, and what the script that it prints asks this program while somebody
+//! types.
 //!
 //! The shell's script calls the program with the words so far and [`VARIABLE`] in its environment.
 //! Which arguments complete with names from the cluster stands in `args/names.rs`.
@@ -34,7 +35,8 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
     output::print(&script)
 }
 
-/// How the script calls this program: by the name that finds it in `PATH`, or by its path if it was called so.
+/// How the script calls this program: by the name that finds it in `PATH`, or by its path if it was
+/// called so.
 fn program() -> String {
     let called = PathBuf::from(std::env::args_os().next().unwrap_or_default());
     match std::env::current_exe() {
@@ -49,6 +51,7 @@ pub(crate) fn answered() -> bool {
         return false;
     }
     let asked = CompleteEnv::with_factory(command).var(VARIABLE);
-    // Where there is no answer the shell shows nothing, which is all that somebody who types wants to see of it.
+    // Where there is no answer the shell shows nothing, which is all that somebody who types wants
+    // to see of it.
     asked.try_complete(std::env::args_os(), None).unwrap_or(true)
 }

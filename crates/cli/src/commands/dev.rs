@@ -1,4 +1,5 @@
-//! `tidelog dev`: a whole cluster in one process, over real loopback listeners and with the data format of `tidelog server`.
+//! `tidelog dev`: a whole cluster in one process, over real loopback listeners and with the data
+//! format of `tidelog server`.
 
 use std::path::{Path, PathBuf};
 
@@ -24,10 +25,12 @@ pub(crate) struct Flags {
     /// How many brokers
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     brokers: u32,
-    /// Where their data is kept, a folder each; without it in a temporary folder that goes away at the end
+    /// Where their data is kept, a folder each; without it in a temporary folder that goes away at
+    /// the end
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The first broker's port for clients; its peer and HTTP ports are the two after it, and each further broker's 100 above
+    /// The first broker's port for clients; its peer and HTTP ports are the two after it, and each
+    /// further broker's 100 above
     #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..=MAX_PORT))]
     port: u16,
     /// What is logged
@@ -98,8 +101,9 @@ async fn serve(configs: Vec<Config>, about: &About<'_>) -> Result<()> {
     failure.map_or(Ok(()), |failure| Err(anyhow::Error::msg(failure)))
 }
 
-/// Starts all of them or none. Those that did start are closed before the error is told: a process that ended while a database still
-/// closes on a thread of its own would be ended by RocksDB's statics going first.
+/// Starts all of them or none. Those that did start are closed before the error is told: a process
+/// that ended while a database still closes on a thread of its own would be ended by RocksDB's
+/// statics going first.
 async fn start_all(configs: Vec<Config>) -> Result<Vec<Server>> {
     let mut servers = Vec::new();
     let mut failure = None;

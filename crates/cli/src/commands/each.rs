@@ -1,4 +1,5 @@
-//! The same done to several things: all of them, whatever becomes of the others, and what became of each is said.
+//! The same done to several things: all of them, whatever becomes of the others, and what became of
+//! each is said.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -52,7 +53,8 @@ impl Each {
         }
     }
 
-    /// Says what became of each. Fails, with the exit code of the first that failed, unless all succeeded.
+    /// Says what became of each. Fails, with the exit code of the first that failed, unless all
+    /// succeeded.
     pub(crate) fn finish(mut self) -> Result<()> {
         let failed = self.failed.take();
         if self.output == OutputFormat::Json {

@@ -285,7 +285,8 @@ fn verify(place: &PlaceFlags) -> Result<()> {
     output::line(&format!("{batches} batches of {partitions} partitions are whole"))
 }
 
-/// What does not fit in one partition: damaged batches, and holes between the log start and the log end.
+/// What does not fit in one partition: damaged batches, and holes between the log start and the log
+/// end.
 fn problems_of(store: &ReadOnlyStore, partition: StoredPartition, batches: &mut u64) -> Result<Vec<String>> {
     let log = store.load(partition.local)?;
     let mut problems = Vec::new();
@@ -296,7 +297,8 @@ fn problems_of(store: &ReadOnlyStore, partition: StoredPartition, batches: &mut 
         let checked = bytes.map_err(|error| error.to_string()).and_then(check);
         match checked {
             Ok(info) => {
-                // The first batch may begin before the log start: trimming leaves the batch that holds it whole.
+                // The first batch may begin before the log start: trimming leaves the batch that
+                // holds it whole.
                 let fits = |due| info.base_offset == due || (due == log.log_start && info.base_offset < due);
                 if let Some(due) = due.filter(|due| !fits(*due)) {
                     problems.push(format!(

@@ -18,7 +18,8 @@ use crate::{fail_stop, interrupt, logging};
 /// How long a broker that failed may take to close its databases.
 const ABANDON: Duration = Duration::from_secs(10);
 
-/// Flags of `tidelog server`. Each is a key of the configuration; a flag wins over the environment, that over the file.
+/// Flags of `tidelog server`. Each is a key of the configuration; a flag wins over the environment,
+/// that over the file.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Flags {
     /// The configuration, TOML
@@ -30,7 +31,8 @@ pub(crate) struct Flags {
     /// Where data is kept (broker.data_dir)
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// The brokers that vote on metadata, with their peer listeners: 1=HOST:PORT,2=HOST:PORT… (cluster.voters)
+    /// The brokers that vote on metadata, with their peer listeners: 1=HOST:PORT,2=HOST:PORT…
+    /// (cluster.voters)
     #[arg(long, value_name = "VOTERS")]
     cluster: Option<String>,
     /// A listener for clients; repeatable (listeners.client)

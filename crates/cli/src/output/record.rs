@@ -1,4 +1,5 @@
-//! A record as programs get it: JSON with text where the bytes are UTF-8, base64 where they are not.
+//! A record as programs get it: JSON with text where the bytes are UTF-8, base64 where they are
+//! not.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

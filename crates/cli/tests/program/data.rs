@@ -30,7 +30,8 @@ pub(crate) fn topic_id() -> TopicId {
 }
 
 impl Fixture {
-    /// Of a broker: two batches of two records in partition 0, one in partition 1, of leader epoch 4.
+    /// Of a broker: two batches of two records in partition 0, one in partition 1, of leader
+    /// epoch 4.
     pub(crate) fn new(broker: u32, value: &[u8]) -> Self {
         Self::with(
             broker,

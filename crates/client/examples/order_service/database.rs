@@ -1,10 +1,12 @@
 //! A service's own database.
 //!
-//! A group hands out every record *at least* once: after a crash those again that were worked off and not committed yet. So an effect
-//! must be safe to repeat. Here, as in a real database, the order's id is stored in the same transaction as its effect, under a unique
-//! key: a second delivery finds it there and changes nothing.
+//! A group hands out every record *at least* once: after a crash those again that were worked off
+//! and not committed yet. So an effect must be safe to repeat. Here, as in a real database, the
+//! order's id is stored in the same transaction as its effect, under a unique key: a second
+//! delivery finds it there and changes nothing.
 //!
-//! The other way is to store the *offset* in that transaction, and to begin there with `seek` when partitions are assigned.
+//! The other way is to store the *offset* in that transaction, and to begin there with `seek` when
+//! partitions are assigned.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +42,8 @@ impl Database {
         self.name
     }
 
-    /// One transaction: the effect, unless it was done before. Durable when this returns, were it a real database.
+    /// One transaction: the effect, unless it was done before. Durable when this returns, were it a
+    /// real database.
     pub(crate) fn apply(&self, order_id: u64, effect: impl FnOnce() -> String) {
         let mut tables = self.tables.lock();
         if tables.effects.contains_key(&order_id) {

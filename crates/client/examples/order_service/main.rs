@@ -1,5 +1,6 @@
-//! Services that do not wait for each other: an order service publishes `OrderPlaced`, and inventory, payment and shipping each read
-//! it at their own pace, each a consumer group of its own.
+//! Services that do not wait for each other: an order service publishes `OrderPlaced`, and
+//! inventory, payment and shipping each read it at their own pace, each a consumer group of its
+//! own.
 //!
 //! ```text
 //!                          ┌─► inventory   one member
@@ -14,8 +15,9 @@
 //! cargo run --release -p tidelog-client --example order_service -- 127.0.0.1:7171
 //! ```
 //!
-//! It creates the topic `order-service-orders` (or the one that is named behind the address), plays, prints what each service did, checks
-//! that every order had its effect in every service exactly once, and removes the topic and the three groups again.
+//! It creates the topic `order-service-orders` (or the one that is named behind the address),
+//! plays, prints what each service did, checks that every order had its effect in every service
+//! exactly once, and removes the topic and the three groups again.
 //!
 //! - [`events`]: what is published, in Protobuf
 //! - [`orders`]: the service that publishes

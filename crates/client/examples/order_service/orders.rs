@@ -15,7 +15,8 @@ const PACE: Duration = Duration::from_millis(2);
 /// How many customers there are.
 const CUSTOMERS: u64 = 97;
 
-/// Publishes all orders; each is on stable storage of enough brokers before it counts. Says how many there were.
+/// Publishes all orders; each is on stable storage of enough brokers before it counts. Says how
+/// many there were.
 pub(crate) async fn publish(client: Client, topic: String) -> Result<u64> {
     let producer = client.producer().build().await?;
     let mut pace = tokio::time::interval(PACE);

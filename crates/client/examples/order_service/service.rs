@@ -12,7 +12,8 @@ use crate::database::Database;
 use crate::events::OrderPlaced;
 use crate::{Result, group};
 
-/// How often what is worked off is committed. Rarer means fewer writes, and more that is delivered again after a crash.
+/// How often what is worked off is committed. Rarer means fewer writes, and more that is delivered
+/// again after a crash.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// How long finishing, committing and leaving may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -53,8 +54,9 @@ impl Service {
         }
     }
 
-    /// Members have names that outlive their processes: one that is restarted takes its partitions back at once, and nobody else
-    /// notices. Without that, the partitions of one that was killed go to the others when its session ends.
+    /// Members have names that outlive their processes: one that is restarted takes its partitions
+    /// back at once, and nobody else notices. Without that, the partitions of one that was killed
+    /// go to the others when its session ends.
     pub(crate) fn with_fixed_members(mut self) -> Self {
         self.has_fixed_members = true;
         self
@@ -85,8 +87,8 @@ impl Service {
 }
 
 impl Member {
-    /// An orderly stop for good: what is worked off is committed, nothing is delivered again, and the name of a fixed member is
-    /// given up.
+    /// An orderly stop for good: what is worked off is committed, nothing is delivered again, and
+    /// the name of a fixed member is given up.
     pub(crate) async fn stop(self) -> Result<Share> {
         self.stop.cancel();
         let records = self.task.await??;

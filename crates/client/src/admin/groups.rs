@@ -17,8 +17,8 @@ use crate::wire::groups::{self as wire, Committer, MAX_OFFSETS_PER_REQUEST, Offs
 
 impl Admin {
     /// All groups, by id. Every broker is asked for those that it coordinates, so all of them must
-    /// answer. The list of brokers comes from one that is in contact with its cluster, if there is one:
-    /// [`GroupListings::answered_by`] says whether it was.
+    /// answer. The list of brokers comes from one that is in contact with its cluster, if there is
+    /// one: [`GroupListings::answered_by`] says whether it was.
     pub async fn list_groups(&self) -> Result<GroupListings> {
         let cluster = self.describe_cluster().await?;
         let mut groups = Vec::new();
@@ -94,8 +94,8 @@ impl Admin {
         self.at_coordinator(group, call).await
     }
 
-    /// Sets where a group goes on reading. Allowed only while the group has no members. The first refusal of a partition is the error;
-    /// the others are set all the same.
+    /// Sets where a group goes on reading. Allowed only while the group has no members. The first
+    /// refusal of a partition is the error; the others are set all the same.
     pub async fn commit_group_offsets(
         &self,
         group: &str,
@@ -124,14 +124,16 @@ impl Admin {
 
     fn not_set(&self, error: Error) -> Error {
         if error.code() == Some(ErrorCode::UnknownTopicId) {
-            // The topic was made anew since this client heard of it: the next call goes by the new one.
+            // The topic was made anew since this client heard of it: the next call goes by the new
+            // one.
             self.client.inner.metadata.request_refresh();
             return error;
         }
         error.unknown_for_good()
     }
 
-    /// The id of a topic, as the client knows it by now or is told at once; `None` lets the coordinator go by the name.
+    /// The id of a topic, as the client knows it by now or is told at once; `None` lets the
+    /// coordinator go by the name.
     async fn topic_id(&self, name: &TopicName) -> Result<Option<TopicId>> {
         let metadata = &self.client.inner.metadata;
         let told = metadata.topic(name, Instant::now() + LAGGING).await;

@@ -25,14 +25,15 @@ use crate::wire::log::OffsetQuery;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one broker may take over a read: there are others.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// How many times another broker is asked where the first is out of contact with its cluster, and how long each may take.
+/// How many times another broker is asked where the first is out of contact with its cluster, and
+/// how long each may take.
 const MAX_OTHERS: usize = 4;
 const OTHER_ATTEMPT: Duration = Duration::from_secs(1);
 /// How long something may be unknown because the asked brokers lag behind.
 const LAGGING: Duration = Duration::from_millis(400);
 
-/// Topics, groups, offsets and the cluster. Calls go to a broker that answers and are tried again, elsewhere if need be, while that may
-/// help.
+/// Topics, groups, offsets and the cluster. Calls go to a broker that answers and are tried again,
+/// elsewhere if need be, while that may help.
 ///
 /// ```no_run
 /// # async fn example(client: tidelog_client::Client) -> tidelog_client::Result<()> {
@@ -67,7 +68,8 @@ impl Admin {
         self
     }
 
-    /// Creates a topic; returns when every partition has a leader that serves. `TOPIC_ALREADY_EXISTS` if there is one of that name.
+    /// Creates a topic; returns when every partition has a leader that serves.
+    /// `TOPIC_ALREADY_EXISTS` if there is one of that name.
     pub async fn create_topic(&self, topic: NewTopic) -> Result<CreatedTopic> {
         let name = topic.name.clone();
         let mut unclear = false;
@@ -110,15 +112,16 @@ impl Admin {
         Ok(())
     }
 
-    /// A topic in full, with leaders, replicas and offsets, from a broker that is in contact with its cluster if there is one:
-    /// [`TopicDescription::answered_by`] says whether it was.
+    /// A topic in full, with leaders, replicas and offsets, from a broker that is in contact with
+    /// its cluster if there is one: [`TopicDescription::answered_by`] says whether it was.
     pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         let call = |channel, left| wire::describe_topic(channel, name.to_owned(), left);
         self.in_contact(call, |topic| topic.answered_by.as_ref()).await
     }
 
-    /// All topics, by name; those of the cluster itself where asked for. From a broker that is in contact with its cluster
-    /// if there is one: [`TopicListings::answered_by`] says whether it was.
+    /// All topics, by name; those of the cluster itself where asked for. From a broker that is in
+    /// contact with its cluster if there is one: [`TopicListings::answered_by`] says whether it
+    /// was.
     pub async fn list_topics(&self, include_internal: bool) -> Result<TopicListings> {
         let page = |token: String| {
             move |channel, left| wire::list_topics(channel, include_internal, token.clone(), left)
@@ -134,15 +137,15 @@ impl Admin {
         Ok(listed)
     }
 
-    /// Brokers, the metadata leader, and partitions in trouble, from a broker that is in contact with its cluster if there is one:
-    /// [`ClusterDescription::answered_by`] says whether it was.
+    /// Brokers, the metadata leader, and partitions in trouble, from a broker that is in contact
+    /// with its cluster if there is one: [`ClusterDescription::answered_by`] says whether it was.
     pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
         self.in_contact(wire::describe_cluster, |cluster| cluster.answered_by.as_ref())
             .await
     }
 
-    /// What the broker that serves at this address, `host:port`, tells of itself. It alone is asked, once, for no longer than a call of
-    /// this Admin tries.
+    /// What the broker that serves at this address, `host:port`, tells of itself. It alone is
+    /// asked, once, for no longer than a call of this Admin tries.
     pub async fn describe_broker(&self, address: &str) -> Result<BrokerFigures> {
         let channel = self.client.inner.connections.to(address)?;
         wire::describe_broker(channel, self.timeout).await
@@ -188,7 +191,8 @@ impl Admin {
         .await
     }
 
-    /// Asks any broker, and others while what they tell is stale. If nobody tells better, the answer of the one that last had contact.
+    /// Asks any broker, and others while what they tell is stale. If nobody tells better, the
+    /// answer of the one that last had contact.
     async fn in_contact<T, F>(
         &self,
         call: impl Fn(Channel, Duration) -> F,
@@ -231,7 +235,8 @@ impl Admin {
             let channel = self.client.inner.any_channel()?;
             match call(channel, tries.left().min(attempt)).await {
                 Ok(answer) => return Ok(answer),
-                // A broker may not have heard yet of what this very client has just created through another one.
+                // A broker may not have heard yet of what this very client has just created through
+                // another one.
                 Err(error) if error.code() == Some(ErrorCode::UnknownTopicOrPartition) => {
                     let since: &Instant = unknown_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= LAGGING {

@@ -63,7 +63,8 @@ impl NewTopic {
         self
     }
 
-    /// How long to wait until every partition has a leader that serves; at most thirty seconds, which is the default.
+    /// How long to wait until every partition has a leader that serves; at most thirty seconds,
+    /// which is the default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -139,7 +140,8 @@ pub struct TopicListing {
 pub struct TopicListings {
     /// By name.
     pub topics: Vec<TopicListing>,
-    /// How the broker that answered stands to its cluster; `None` if it is older than that it tells.
+    /// How the broker that answered stands to its cluster; `None` if it is older than that it
+    /// tells.
     pub answered_by: Option<BrokerStanding>,
 }
 
@@ -158,7 +160,8 @@ pub struct TopicDescription {
     pub effective_configs: Vec<TopicConfig>,
     /// Its partitions, in order.
     pub partitions: Vec<PartitionDescription>,
-    /// How the broker that answered stands to its cluster; `None` if it is older than that it tells.
+    /// How the broker that answered stands to its cluster; `None` if it is older than that it
+    /// tells.
     pub answered_by: Option<BrokerStanding>,
 }
 
@@ -188,8 +191,8 @@ pub enum ConfigSource {
 pub struct BrokerStanding {
     /// Which broker.
     pub broker_id: u32,
-    /// How long ago it last had contact with the metadata leader; `None` if it never had, or knows no leader. For the leader itself,
-    /// contact is that of a majority of the voters.
+    /// How long ago it last had contact with the metadata leader; `None` if it never had, or knows
+    /// no leader. For the leader itself, contact is that of a majority of the voters.
     pub since_contact: Option<Duration>,
     /// Whether that is too long ago for what it tells to be called the present.
     pub stale: bool,
@@ -239,7 +242,8 @@ pub struct PartitionDescription {
     pub log_start: Option<u64>,
     /// The size of its log on the leader, bytes: batches as they are stored, compressed and with
     /// their headers, those that are not committed yet too. Up to 256 KiB too much after the log
-    /// start moved. `None` if the leader could not be asked, or is of a version that does not tell it.
+    /// start moved. `None` if the leader could not be asked, or is of a version that does not tell
+    /// it.
     pub size_bytes: Option<u64>,
 }
 
@@ -262,7 +266,8 @@ pub struct ClusterDescription {
     pub under_min_isr: u32,
     /// Partitions without a leader.
     pub offline: u32,
-    /// How the broker that answered stands to its cluster; `None` if it is older than that it tells.
+    /// How the broker that answered stands to its cluster; `None` if it is older than that it
+    /// tells.
     pub answered_by: Option<BrokerStanding>,
     /// Voters that have not registered yet.
     pub missing_voters: Vec<u32>,
@@ -275,7 +280,8 @@ pub struct BrokerDescription {
     pub broker_id: u32,
     /// Whether the cluster hears of it.
     pub alive: bool,
-    /// Where it serves clients of the listener that was asked, `host:port`; empty if it has no such listener.
+    /// Where it serves clients of the listener that was asked, `host:port`; empty if it has no such
+    /// listener.
     pub address: String,
     /// The id of its data directory; `None` if the broker told none.
     pub directory_id: Option<DirectoryId>,
@@ -305,7 +311,8 @@ pub struct GroupListing {
 pub struct GroupListings {
     /// By id.
     pub groups: Vec<GroupListing>,
-    /// How the broker that listed the brokers stands to its cluster; `None` if it is too old to tell.
+    /// How the broker that listed the brokers stands to its cluster; `None` if it is too old to
+    /// tell.
     pub answered_by: Option<BrokerStanding>,
 }
 

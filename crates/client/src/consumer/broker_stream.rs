@@ -10,7 +10,8 @@ use crate::connection::Channel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wire::fetch::{FetchAnswer, FetchAsk, fetch_stream};
 
-/// How much longer than it was asked to wait a broker may take for an answer. Kafka's request.timeout.
+/// How much longer than it was asked to wait a broker may take for an answer. Kafka's
+/// request.timeout.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Questions on their way to the connection.
 const MAX_UNSENT: usize = 32;

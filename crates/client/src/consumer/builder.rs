@@ -90,38 +90,40 @@ impl GroupConsumerBuilder {
         self
     }
 
-    /// Reads every topic whose whole name matches this regular expression, also those that come later; may be given beside
-    /// [`topics`](Self::topics).
+    /// Reads every topic whose whole name matches this regular expression, also those that come
+    /// later; may be given beside [`topics`](Self::topics).
     #[must_use]
     pub fn topic_regex(mut self, regex: impl Into<String>) -> Self {
         self.subscription.topic_regex = Some(regex.into());
         self
     }
 
-    /// How partitions are shared out: "uniform", the default, which moves few, or "range". The group uses what most members ask for.
+    /// How partitions are shared out: "uniform", the default, which moves few, or "range". The
+    /// group uses what most members ask for.
     #[must_use]
     pub fn assignor(mut self, name: impl Into<String>) -> Self {
         self.subscription.assignor = name.into();
         self
     }
 
-    /// A name under which a restarted process gets its partitions back, without a rebalance: unique in the group.
+    /// A name under which a restarted process gets its partitions back, without a rebalance: unique
+    /// in the group.
     #[must_use]
     pub fn instance_id(mut self, instance_id: impl Into<String>) -> Self {
         self.instance_id = Some(instance_id.into());
         self
     }
 
-    /// How long the application may go without calling for a record before the member leaves the group; five minutes by default. Also
-    /// how long it may take to give partitions up.
+    /// How long the application may go without calling for a record before the member leaves the
+    /// group; five minutes by default. Also how long it may take to give partitions up.
     #[must_use]
     pub fn max_poll_interval(mut self, interval: Duration) -> Self {
         self.max_poll_interval = interval;
         self
     }
 
-    /// Commits what is marked every five seconds; off by default. With or without it nothing is committed that is not marked, and what is
-    /// marked is committed when partitions are given up.
+    /// Commits what is marked every five seconds; off by default. With or without it nothing is
+    /// committed that is not marked, and what is marked is committed when partitions are given up.
     #[must_use]
     pub fn enable_auto_commit(mut self, enable: bool) -> Self {
         self.auto_commit = enable.then_some(Duration::from_secs(5));
@@ -144,7 +146,8 @@ impl GroupConsumerBuilder {
 
     fetch_setters!();
 
-    /// Joins the group; returns when its coordinator took the member in, and before partitions are assigned.
+    /// Joins the group; returns when its coordinator took the member in, and before partitions are
+    /// assigned.
     pub async fn build(self) -> Result<Consumer> {
         self.fetch.check()?;
         if self.subscription.topics.is_empty() && self.subscription.topic_regex.is_none() {
@@ -299,8 +302,9 @@ impl AssignedConsumerBuilder {
 
     /// Begins to read. A topic or partition that does not exist is an error.
     ///
-    /// What is read are the topics that have these names now. Once one of them is deleted, its partitions are an error, `UNKNOWN_TOPIC_ID`,
-    /// after what was fetched of them, also if it is made anew: that is another topic, and another consumer reads it.
+    /// What is read are the topics that have these names now. Once one of them is deleted, its
+    /// partitions are an error, `UNKNOWN_TOPIC_ID`, after what was fetched of them, also if it is
+    /// made anew: that is another topic, and another consumer reads it.
     pub async fn build(self) -> Result<Consumer> {
         self.fetch.check()?;
         let names = self.topics.iter().map(|(topic, _)| topic);

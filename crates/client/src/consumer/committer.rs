@@ -23,7 +23,8 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one coordinator may take to replicate it.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// Commits for a consumer of a group. Cheap to clone; [`RebalanceListener::revoked`](crate::RebalanceListener::revoked) is given one.
+/// Commits for a consumer of a group. Cheap to clone;
+/// [`RebalanceListener::revoked`](crate::RebalanceListener::revoked) is given one.
 ///
 /// ```no_run
 /// # async fn example(consumer: tidelog_client::Consumer) -> tidelog_client::Result<()> {
@@ -48,7 +49,8 @@ struct Wanted {
     offset: Offset,
     leader_epoch: Option<LeaderEpoch>,
     metadata: String,
-    /// Named by the application, which is told if the topic is gone. What is merely marked is dropped then: nobody will go on from there.
+    /// Named by the application, which is told if the topic is gone. What is merely marked is
+    /// dropped then: nobody will go on from there.
     is_named: bool,
 }
 
@@ -61,18 +63,20 @@ impl Committer {
         }
     }
 
-    /// Commits what is marked, of every partition the unbroken run from where reading began; answered when it is replicated. Does nothing if
-    /// nothing was marked since the last time.
+    /// Commits what is marked, of every partition the unbroken run from where reading began;
+    /// answered when it is replicated. Does nothing if nothing was marked since the last time.
     ///
-    /// What is marked of a topic that was deleted is left out. Tried again for up to 30 s where that may help. An error whose
-    /// [`Error::is_retriable`] is false means that the member was fenced meanwhile, or that the cluster refuses the commit for good.
-    /// Dropping the future is fine: the next commit covers the same.
+    /// What is marked of a topic that was deleted is left out. Tried again for up to 30 s where
+    /// that may help. An error whose [`Error::is_retriable`] is false means that the member was
+    /// fenced meanwhile, or that the cluster refuses the commit for good. Dropping the future is
+    /// fine: the next commit covers the same.
     pub async fn commit(&self) -> Result<()> {
         self.commit_marked(None).await
     }
 
-    /// Commits these offsets, each the one to go on from: that of the last processed record, plus one. Records below them count as marked.
-    /// The partitions must be assigned to this consumer. An offset is a number, or an [`OffsetAndMetadata`].
+    /// Commits these offsets, each the one to go on from: that of the last processed record, plus
+    /// one. Records below them count as marked. The partitions must be assigned to this consumer.
+    /// An offset is a number, or an [`OffsetAndMetadata`].
     pub async fn commit_offsets<O: Into<OffsetAndMetadata>>(
         &self,
         offsets: impl IntoIterator<Item = (TopicPartition, O)>,
@@ -119,7 +123,8 @@ impl Committer {
     /// Commits what is marked of some partitions, or of all.
     pub(super) async fn commit_marked(&self, of: Option<&BTreeSet<SlotId>>) -> Result<()> {
         let _one_at_a_time = self.shared.commits.lock().await;
-        // What was lost a moment ago is another's to commit, and the application is about to hear so.
+        // What was lost a moment ago is another's to commit, and the application is about to hear
+        // so.
         let life = self.shared.identity().life;
         let marked = self.shared.look(|slots| {
             let mut marked = slots.committable(of);
@@ -146,7 +151,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Tries until all of it is replicated or refused for good. What is not ours any more is not tried again.
+    /// Tries until all of it is replicated or refused for good. What is not ours any more is not
+    /// tried again.
     async fn commit_chunk(&self, mut open: Vec<Wanted>, deadline: Instant) -> Result<()> {
         let mut pauses = crate::backoff::delays();
         let mut refused = None;
@@ -168,7 +174,8 @@ impl Committer {
             }
             self.client.inner.metadata.check_home()?;
             if error.is_unknown_topic() {
-                // Either the topic is gone, as metadata will tell, or the coordinator has not heard of it yet.
+                // Either the topic is gone, as metadata will tell, or the coordinator has not heard
+                // of it yet.
                 self.client.inner.metadata.request_refresh();
             }
             let wake = Instant::now() + pauses.next().unwrap_or(crate::backoff::LONGEST);
@@ -243,7 +250,8 @@ impl Committer {
         again
     }
 
-    /// What is meant for a topic that was deleted is never tried again: least of all until another topic has its name.
+    /// What is meant for a topic that was deleted is never tried again: least of all until another
+    /// topic has its name.
     fn drop_gone(&self, open: &mut Vec<Wanted>, refused: &mut Option<Error>) {
         let snapshot = self.client.inner.metadata.snapshot();
         open.retain(|one| {

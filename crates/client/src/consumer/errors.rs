@@ -9,8 +9,8 @@ use super::options::OffsetReset;
 use super::slot::Slot;
 use crate::error::{Error, ErrorKind};
 
-/// How long a partition that nobody assigned to us may be unknown to the brokers before the application is told. What a group assigns, the
-/// group takes away when its topic is deleted.
+/// How long a partition that nobody assigned to us may be unknown to the brokers before the
+/// application is told. What a group assigns, the group takes away when its topic is deleted.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 
 /// Acts on a refusal: resets the position, tries again later, or gives up.
@@ -29,7 +29,8 @@ pub(super) fn refuse(slot: &mut Slot, error: Error, reset: OffsetReset, now: Ins
             tracing::warn!(%place, %error, "reading stops");
             slot.fail(error.context(place));
         }
-        // The first time only: two brokers that each name the other are not asked in a tight circle.
+        // The first time only: two brokers that each name the other are not asked in a tight
+        // circle.
         _ if again_at_once && slot.failures == 0 => slot.failures = 1,
         _ => slot.back_off(now),
     }

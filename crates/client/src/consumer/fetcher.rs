@@ -1,4 +1,5 @@
-//! The task that keeps buffers filled: asks leaders for what the [plan](super::plan) says, and finds out where partitions begin.
+//! The task that keeps buffers filled: asks leaders for what the [plan](super::plan) says, and
+//! finds out where partitions begin.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -223,7 +224,8 @@ impl Fetcher {
             Some(slots.by_id.get(&slot)?.topic_id)
         });
         let news = self.client.inner.learn(partition, id, &refusal);
-        // Either that broker lags behind, or we have heard of a leader that the metadata do not name yet.
+        // Either that broker lags behind, or we have heard of a leader that the metadata do not
+        // name yet.
         if refusal.error.code() == Some(ErrorCode::UnknownLeaderEpoch) {
             self.client.inner.metadata.request_refresh();
         }
@@ -231,7 +233,8 @@ impl Fetcher {
         (refusal.error, news)
     }
 
-    /// Leaders may have moved: who waits for an answer from an old one asks the new one. Topics may be gone, or the whole cluster.
+    /// Leaders may have moved: who waits for an answer from an old one asks the new one. Topics may
+    /// be gone, or the whole cluster.
     fn follow_metadata(&mut self) {
         let snapshot = self.client.inner.metadata.snapshot();
         if let Some(astray) = &snapshot.astray {

@@ -12,8 +12,9 @@ pub type HookFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Told when partitions come and go. Every method may be left out.
 ///
-/// The hooks of a consumer run one after another, on a task of their own: heartbeats go on meanwhile, and so does the handing out of
-/// partitions that are not concerned. A hook that takes longer than `max_poll_interval` in giving up partitions has the member removed by its
+/// The hooks of a consumer run one after another, on a task of their own: heartbeats go on
+/// meanwhile, and so does the handing out of partitions that are not concerned. A hook that takes
+/// longer than `max_poll_interval` in giving up partitions has the member removed by its
 /// coordinator. Every partition that was `assigned` is either `revoked` or `lost` later, once.
 ///
 /// ```no_run
@@ -39,15 +40,17 @@ pub trait RebalanceListener: Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
-    /// These partitions will be given up when this returns; they are still ours, so that what was processed may be committed. Nothing of
-    /// them is handed out any more. What is marked is committed after this in any case.
+    /// These partitions will be given up when this returns; they are still ours, so that what was
+    /// processed may be committed. Nothing of them is handed out any more. What is marked is
+    /// committed after this in any case.
     fn revoked<'a>(&'a self, partitions: &'a [TopicPartition], committer: &'a Committer) -> HookFuture<'a> {
         let _ = (partitions, committer);
         Box::pin(std::future::ready(()))
     }
 
-    /// These partitions were taken away: the member was silent too long, or was fenced. They may have another owner already, so nothing
-    /// can be committed for them; what was not committed is read again by whoever owns them.
+    /// These partitions were taken away: the member was silent too long, or was fenced. They may
+    /// have another owner already, so nothing can be committed for them; what was not committed is
+    /// read again by whoever owns them.
     fn lost<'a>(&'a self, partitions: &'a [TopicPartition]) -> HookFuture<'a> {
         let _ = partitions;
         Box::pin(std::future::ready(()))

@@ -153,7 +153,8 @@ fn refused(slots: &mut Slots, target: LookupTarget, error: Error, now: Instant) 
         tracing::debug!(partition = %target.read.partition, %error, "where to begin could not be looked up");
         slot.start = Start::Wanted(target.lookup);
         match error.code() {
-            // A member that was fenced hears of it on its stream, and then owns the partition no more.
+            // A member that was fenced hears of it on its stream, and then owns the partition no
+            // more.
             Some(ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId) => slot.back_off(now),
             _ => super::errors::refuse(slot, error, reset, now, false),
         }

@@ -1,4 +1,5 @@
-//! What of a partition was processed: marks come in any order, and only an unbroken run of them from the start may be committed.
+//! What of a partition was processed: marks come in any order, and only an unbroken run of them
+//! from the start may be committed.
 //!
 //! ```text
 //!   start      frontier              handed
@@ -6,14 +7,16 @@
 //!     processed     ▒ marked ahead        what was handed out ends here
 //! ```
 //!
-//! Marks ahead of the frontier are kept as ranges. Offsets that nobody can mark, because no record stands there any more (compaction), count
-//! as marked as soon as a record beyond them was handed out.
+//! Marks ahead of the frontier are kept as ranges. Offsets that nobody can mark, because no record
+//! stands there any more (compaction), count as marked as soon as a record beyond them was handed
+//! out.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use tidelog_types::{LeaderEpoch, Offset};
 
-/// Most ranges that are kept of one partition: beyond it the partition waits until the records that hold up the frontier are marked.
+/// Most ranges that are kept of one partition: beyond it the partition waits until the records that
+/// hold up the frontier are marked.
 pub(super) const MAX_RANGES: usize = 100_000;
 
 /// The marks of one partition, for as long as it is owned and nobody seeks.
@@ -100,7 +103,8 @@ impl Marks {
         })
     }
 
-    /// Epoch of the last record below an offset, if it was handed out and the frontier has not left it behind.
+    /// Epoch of the last record below an offset, if it was handed out and the frontier has not left
+    /// it behind.
     pub(super) fn epoch_below(&self, offset: Offset) -> Option<LeaderEpoch> {
         let entry = self.epochs.iter().rev().find(|(from, _)| *from < offset);
         entry.map(|(_, epoch)| *epoch)
@@ -149,7 +153,8 @@ impl Marks {
         }
         self.ahead.insert(start, end);
         if !self.any && self.ahead.len() >= MAX_RANGES {
-            // An application that never marks commits by itself, or not at all: gaps tell it nothing.
+            // An application that never marks commits by itself, or not at all: gaps tell it
+            // nothing.
             self.ahead.clear();
         }
     }
@@ -253,7 +258,8 @@ mod tests {
                 done.insert(marked);
                 let next = records.iter().find(|record| !done.contains(record));
                 let expected = next.map_or(offset + 1, |next| *next);
-                // What cannot be processed before the next record may count as processed, or not yet.
+                // What cannot be processed before the next record may count as processed, or not
+                // yet.
                 let committed = committable(&marks);
                 if let Some(committed) = committed {
                     prop_assert!(committed <= expected);

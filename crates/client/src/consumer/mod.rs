@@ -67,16 +67,18 @@ const END_OFFSETS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads records: made by [`Client::group`] or [`Client::consumer`].
 ///
-/// Records come one at a time from [`recv`](Self::recv), in offset order within a partition, while the next ones are fetched ahead within bounds.
-/// Say of each that it is processed with [`mark`](Self::mark), in any order, and [`commit`](Self::commit) now and then: of every partition the
-/// unbroken run of marked records is committed, never more. Whatever is marked is also committed before a partition is given up to
-/// another member, and by [`close`](Self::close). So every record is processed at least once; again after a crash if it was not committed.
+/// Records come one at a time from [`recv`](Self::recv), in offset order within a partition, while
+/// the next ones are fetched ahead within bounds. Say of each that it is processed with
+/// [`mark`](Self::mark), in any order, and [`commit`](Self::commit) now and then: of every
+/// partition the unbroken run of marked records is committed, never more. Whatever is marked is
+/// also committed before a partition is given up to another member, and by [`close`](Self::close).
+/// So every record is processed at least once; again after a crash if it was not committed.
 ///
-/// A member whose application calls for no record for `max_poll_interval` leaves its group, and joins again with the next call.
-/// Heartbeats do not depend on the application.
+/// A member whose application calls for no record for `max_poll_interval` leaves its group, and
+/// joins again with the next call. Heartbeats do not depend on the application.
 ///
-/// Dropping a consumer without closing it commits nothing and says no farewell: its partitions go to other members when its session
-/// ends, 45 s later by default.
+/// Dropping a consumer without closing it commits nothing and says no farewell: its partitions go
+/// to other members when its session ends, 45 s later by default.
 ///
 /// ```no_run
 /// # async fn example(client: tidelog_client::Client) -> tidelog_client::Result<()> {
@@ -113,18 +115,21 @@ struct Member {
 }
 
 impl Consumer {
-    /// The next record; waits for one. While brokers cannot be reached, or a partition has no leader, it goes on trying and waits: that passes,
-    /// and the log says so.
+    /// The next record; waits for one. While brokers cannot be reached, or a partition has no
+    /// leader, it goes on trying and waits: that passes, and the log says so.
     ///
     /// An error is one partition's, or the end:
     ///
-    /// - One partition's comes in turn with the other partitions' records. A *final* one ([`Error::is_retriable`] is false: the partition is
-    ///   damaged, or its position is not in the log and `auto_offset_reset` is none) stops reading the partition until [`seek`](Self::seek) or a
-    ///   rebalance. A *passing* one (nobody has known the partition for 30 s) does not: reading goes on by itself when it has passed.
-    /// - The end (the member was refused for good, say) is what every later call is answered with: make another consumer.
+    /// - One partition's comes in turn with the other partitions' records. A *final* one
+    ///   ([`Error::is_retriable`] is false: the partition is damaged, or its position is not in the
+    ///   log and `auto_offset_reset` is none) stops reading the partition until
+    ///   [`seek`](Self::seek) or a rebalance. A *passing* one (nobody has known the partition for
+    ///   30 s) does not: reading goes on by itself when it has passed.
+    /// - The end (the member was refused for good, say) is what every later call is answered with:
+    ///   make another consumer.
     ///
-    /// An error is told at once, and as long as it lasts again and again, at a pace that slows down to once a second: a loop that only logs
-    /// what fails costs nothing.
+    /// An error is told at once, and as long as it lasts again and again, at a pace that slows down
+    /// to once a second: a loop that only logs what fails costs nothing.
     ///
     /// Cancel-safe: dropping the future loses no record.
     pub async fn recv(&mut self) -> Result<ConsumedRecord> {
@@ -135,9 +140,10 @@ impl Consumer {
             .ok_or_else(|| Error::new(ErrorKind::Closed, "no record"))
     }
 
-    /// The next record that stands below these ends; `None` once every partition that they name is read up to there. Partitions that are not
-    /// named, or not assigned any more, hold nothing up. With [`end_offsets`](Self::end_offsets) this reads exactly what was there at one
-    /// moment. Cancel-safe.
+    /// The next record that stands below these ends; `None` once every partition that they name is
+    /// read up to there. Partitions that are not named, or not assigned any more, hold nothing up.
+    /// With [`end_offsets`](Self::end_offsets) this reads exactly what was there at one moment.
+    /// Cancel-safe.
     ///
     /// ```no_run
     /// # async fn example(mut consumer: tidelog_client::Consumer) -> tidelog_client::Result<()> {
@@ -152,7 +158,8 @@ impl Consumer {
         self.shared.next(Some(ends)).await
     }
 
-    /// The records as a stream. Ends after the error that is the end of the consumer; dropping it loses no record.
+    /// The records as a stream. Ends after the error that is the end of the consumer; dropping it
+    /// loses no record.
     ///
     /// ```no_run
     /// # async fn example(mut consumer: tidelog_client::Consumer) -> tidelog_client::Result<()> {
@@ -173,8 +180,8 @@ impl Consumer {
         })
     }
 
-    /// Says that a record is processed: [`commit`](Self::commit) may go past it once all records before it are marked too. Of a
-    /// partition that was lost, or sought since, it says nothing.
+    /// Says that a record is processed: [`commit`](Self::commit) may go past it once all records
+    /// before it are marked too. Of a partition that was lost, or sought since, it says nothing.
     pub fn mark(&self, record: &ConsumedRecord) {
         self.shared.mark(record);
     }
@@ -204,7 +211,8 @@ impl Consumer {
         self.member()?.committer.commit_offsets(offsets).await
     }
 
-    /// Everything that the group committed, by whichever member, with the notes that were kept with it.
+    /// Everything that the group committed, by whichever member, with the notes that were kept with
+    /// it.
     pub async fn committed(&self) -> Result<Vec<CommittedOffset>> {
         self.member()?.committer.committed().await
     }
@@ -214,13 +222,14 @@ impl Consumer {
         self.shared.assignment()
     }
 
-    /// The offset of the next record to come; `None` if the partition is not assigned, or it is not known yet where it begins. Past a
-    /// record as soon as it was handed out.
+    /// The offset of the next record to come; `None` if the partition is not assigned, or it is not
+    /// known yet where it begins. Past a record as soon as it was handed out.
     pub fn position(&self, partition: &TopicPartition) -> Option<u64> {
         self.shared.position(partition)
     }
 
-    /// How many offsets the position is behind the high watermark, as of the last fetch; `None` before the first.
+    /// How many offsets the position is behind the high watermark, as of the last fetch; `None`
+    /// before the first.
     pub fn lag(&self, partition: &TopicPartition) -> Option<u64> {
         self.shared.lag(partition)
     }
@@ -242,12 +251,14 @@ impl Consumer {
             .collect())
     }
 
-    /// Goes on elsewhere with a partition. What was handed out before and is marked later counts no more.
+    /// Goes on elsewhere with a partition. What was handed out before and is marked later counts no
+    /// more.
     pub fn seek(&self, partition: &TopicPartition, to: impl Into<StartAt>) -> Result<()> {
         self.shared.seek(partition, to.into())
     }
 
-    /// Hands out nothing of these partitions and fetches no more of them, until [`resume`](Self::resume). They stay ours.
+    /// Hands out nothing of these partitions and fetches no more of them, until
+    /// [`resume`](Self::resume). They stay ours.
     pub fn pause(&self, partitions: &[TopicPartition]) -> Result<()> {
         self.shared.pause(partitions, true)
     }
@@ -257,11 +268,12 @@ impl Consumer {
         self.shared.pause(partitions, false)
     }
 
-    /// Stops reading, runs [`RebalanceListener::revoked`], commits what is marked, and leaves the group; waits for all of it, `deadline` at
-    /// the longest. A static member keeps its partitions until its session ends, so that it may come back;
-    /// [`leave`](Self::leave) gives them up.
+    /// Stops reading, runs [`RebalanceListener::revoked`], commits what is marked, and leaves the
+    /// group; waits for all of it, `deadline` at the longest. A static member keeps its partitions
+    /// until its session ends, so that it may come back; [`leave`](Self::leave) gives them up.
     ///
-    /// An error says that a commit failed, or that not everything was done in time; the consumer is gone in any case.
+    /// An error says that a commit failed, or that not everything was done in time; the consumer is
+    /// gone in any case.
     pub async fn close(self, deadline: Duration) -> Result<()> {
         self.shared.end(errors::closed());
         let Some(member) = &self.member else {
@@ -285,8 +297,9 @@ impl Consumer {
         })
     }
 
-    /// As [`close`](Self::close), and a static member gives its name up: its partitions go to other members at once, and the group may
-    /// be empty afterwards. For a process that will not come back (KIP-1092's `LEAVE_GROUP`).
+    /// As [`close`](Self::close), and a static member gives its name up: its partitions go to other
+    /// members at once, and the group may be empty afterwards. For a process that will not come
+    /// back (KIP-1092's `LEAVE_GROUP`).
     pub async fn leave(self, deadline: Duration) -> Result<()> {
         self.shared.leave_for_good();
         self.close(deadline).await

@@ -7,7 +7,8 @@ use tidelog_types::limits::{MAX_FETCH_BYTES, MAX_FETCH_WAIT_MS};
 use crate::error::{Error, Result};
 use crate::offsets::OffsetAt;
 
-/// Where a consumer goes on where nothing is committed, or where what is committed is not in the log any more.
+/// Where a consumer goes on where nothing is committed, or where what is committed is not in the
+/// log any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OffsetReset {
     /// At the log start: everything there is.
@@ -15,7 +16,8 @@ pub enum OffsetReset {
     /// At the high watermark: only what comes from now on. Kafka's default, and this library's.
     #[default]
     Latest,
-    /// Nowhere: [`Consumer::recv`](crate::Consumer::recv) answers OFFSET_OUT_OF_RANGE, and the application seeks.
+    /// Nowhere: [`Consumer::recv`](crate::Consumer::recv) answers OFFSET_OUT_OF_RANGE, and the
+    /// application seeks.
     None,
 }
 
@@ -127,15 +129,16 @@ macro_rules! fetch_setters {
             self
         }
 
-        /// Most bytes one answer holds of a partition, and how much of it is fetched ahead; 1 MiB by default. A larger first
-        /// batch comes all the same.
+        /// Most bytes one answer holds of a partition, and how much of it is fetched ahead; 1 MiB
+        /// by default. A larger first batch comes all the same.
         #[must_use]
         pub fn max_partition_fetch_bytes(mut self, bytes: u32) -> Self {
             self.fetch.max_partition_bytes = bytes;
             self
         }
 
-        /// Where to go on where nothing is committed, or where the position is not in the log any more.
+        /// Where to go on where nothing is committed, or where the position is not in the log any
+        /// more.
         #[must_use]
         pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
             self.fetch.auto_offset_reset = reset;

@@ -1,10 +1,12 @@
 //! What to ask next.
 //!
-//! 1. Only partitions in `todo` are looked at: what changed since the last time, or waits for its moment.
-//! 2. Those that can be fetched go into one question a leader, but hot ones (whose fetches bring something) and cold ones apart: a busy
-//!    partition is asked again and again without the idle ones, which wait together in one long poll.
-//! 3. A partition is in one question at a time. A question asks for what fits: a share of the budget for hot partitions, little for cold
-//!    ones, which will hardly need it.
+//! 1. Only partitions in `todo` are looked at: what changed since the last time, or waits for its
+//!    moment.
+//! 2. Those that can be fetched go into one question a leader, but hot ones (whose fetches bring
+//!    something) and cold ones apart: a busy partition is asked again and again without the idle
+//!    ones, which wait together in one long poll.
+//! 3. A partition is in one question at a time. A question asks for what fits: a share of the
+//!    budget for hot partitions, little for cold ones, which will hardly need it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -169,7 +171,8 @@ impl Slots {
         }
     }
 
-    /// Forgets what is out for partitions that are led elsewhere by now: their old leader may be dead and never answer.
+    /// Forgets what is out for partitions that are led elsewhere by now: their old leader may be
+    /// dead and never answer.
     pub(super) fn abandon_moved(
         &mut self,
         question: u64,

@@ -1,7 +1,8 @@
 //! An error that an application is told again and again.
 //!
-//! An application that calls for records in a loop and only logs what fails must not take a core by it: the first call is answered at once, those
-//! after it at a pace that slows down to one a second.
+//! An application that calls for records in a loop and only logs what fails must not take a core by
+//! it: the first call is answered at once, those after it at a pace that slows down to one a
+//! second.
 
 use tokio::time::Instant;
 

@@ -1,7 +1,7 @@
 //! What the tasks of one consumer and its handles share: the partitions under a lock, and wake-ups.
 //!
-//! The lock is held for moments and never across an await. Nothing is handed out but under it, so that a partition that left is not handed
-//! out by a call that was already on its way.
+//! The lock is held for moments and never across an await. Nothing is handed out but under it, so
+//! that a partition that left is not handed out by a call that was already on its way.
 
 use parking_lot::Mutex;
 use tidelog_types::{Offset, TopicPartition};
@@ -86,7 +86,8 @@ impl Shared {
         }
     }
 
-    /// Looks at the partitions, or changes them; whoever waits for something looks again afterwards.
+    /// Looks at the partitions, or changes them; whoever waits for something looks again
+    /// afterwards.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Slots) -> T) -> T {
         let value = change(&mut self.state.lock().slots);
         self.ready.notify_one();
@@ -144,8 +145,8 @@ impl Shared {
         self.state.lock().end.is_some()
     }
 
-    /// The next record; with `ends`, `None` once all of them are reached. Cancel-safe: a record leaves its buffer only in the moment in which
-    /// it is returned.
+    /// The next record; with `ends`, `None` once all of them are reached. Cancel-safe: a record
+    /// leaves its buffer only in the moment in which it is returned.
     pub(super) async fn next(&self, ends: Option<&Ends>) -> Result<Option<ConsumedRecord>> {
         // A flood of records must not keep the thread from everybody else.
         tokio::task::coop::consume_budget().await;

@@ -1,7 +1,8 @@
-//! One partition that is read: where it stands, what was fetched ahead, and whether it may be handed out or fetched now.
+//! One partition that is read: where it stands, what was fetched ahead, and whether it may be
+//! handed out or fetched now.
 //!
-//! A slot lives as long as one ownership: a partition that is given up and comes back gets another slot, so that a late answer to the first
-//! finds nobody.
+//! A slot lives as long as one ownership: a partition that is given up and comes back gets another
+//! slot, so that a late answer to the first finds nobody.
 
 use std::collections::VecDeque;
 
@@ -17,7 +18,8 @@ use crate::offsets::OffsetAt;
 use crate::record::ConsumedRecord;
 use crate::wire::session::Assigned;
 
-/// Answers without anything for a partition, while others of the same question had something, before it is asked for among the idle ones.
+/// Answers without anything for a partition, while others of the same question had something,
+/// before it is asked for among the idle ones.
 const COLD_AFTER: u8 = 3;
 
 /// Whether a partition is ours to read.
@@ -55,7 +57,8 @@ pub(super) enum Lookup {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) partition: TopicPartition,
-    /// The topic that is read: one that is made anew under its name is another one, and this partition none of it.
+    /// The topic that is read: one that is made anew under its name is another one, and this
+    /// partition none of it.
     pub(super) topic_id: TopicId,
     /// In which life of the member its group assigned it; none in assigned mode.
     pub(super) life: Option<u64>,
@@ -85,7 +88,8 @@ pub(super) struct Slot {
     buffer: VecDeque<Batch>,
     open: Option<Open>,
     buffered_bytes: usize,
-    /// What the application is told behind what is buffered. If it is final, reading does not go on.
+    /// What the application is told behind what is buffered. If it is final, reading does not go
+    /// on.
     failure: Option<Repeated>,
 }
 
@@ -153,7 +157,8 @@ impl Slot {
         self.recovered();
     }
 
-    /// The position fell out of the log. What is buffered is handed out, then reading goes on where this finds it.
+    /// The position fell out of the log. What is buffered is handed out, then reading goes on where
+    /// this finds it.
     pub(super) fn reset_to(&mut self, at: OffsetAt) {
         self.start = Start::Wanted(Lookup::Log(at));
         self.was_reset = true;
@@ -180,7 +185,8 @@ impl Slot {
         self.seen_epoch = self.seen_epoch.max(Some(epoch));
     }
 
-    /// What is buffered is handed out, then the error, again and again: until a seek if it is final, else until a success.
+    /// What is buffered is handed out, then the error, again and again: until a seek if it is
+    /// final, else until a success.
     pub(super) fn fail(&mut self, error: Error) {
         match &mut self.failure {
             Some(failure) => failure.renew(error),
@@ -217,12 +223,14 @@ impl Slot {
         self.failure.take_if(|failure| failure.error().is_retriable());
     }
 
-    /// Whether fetches tend to bring something: such partitions are asked for apart from the idle ones.
+    /// Whether fetches tend to bring something: such partitions are asked for apart from the idle
+    /// ones.
     pub(super) fn is_hot(&self) -> bool {
         self.misses < COLD_AFTER
     }
 
-    /// A question about it was answered without anything for it: because it waited in vain, or because others had something.
+    /// A question about it was answered without anything for it: because it waited in vain, or
+    /// because others had something.
     pub(super) fn missed(&mut self, waited: bool) {
         self.misses = if waited {
             COLD_AFTER
@@ -280,7 +288,8 @@ impl Slot {
             && (self.open.is_some() || !self.buffer.is_empty() || self.failure.is_some())
     }
 
-    /// The next record; `None` where a batch is at its end, or nothing is there. The position is then behind it.
+    /// The next record; `None` where a batch is at its end, or nothing is there. The position is
+    /// then behind it.
     pub(super) fn next(&mut self, now: Instant) -> Option<Result<ConsumedRecord, Error>> {
         loop {
             if self.open.is_none() && !self.open_next() {
@@ -331,7 +340,8 @@ impl Slot {
         self.open.is_some()
     }
 
-    /// Something that was read does not parse: it is said with its place, and nothing behind it is handed out.
+    /// Something that was read does not parse: it is said with its place, and nothing behind it is
+    /// handed out.
     fn corrupt(&mut self, at: Offset, cause: &dyn std::fmt::Display) {
         let error = super::errors::damaged(&self.partition, at, cause);
         self.drop_buffer();
@@ -369,7 +379,8 @@ impl Slot {
         self.pass_emptied();
     }
 
-    /// Batches without records for the application are passed at once, so that a reader at the end of a log knows that it is there.
+    /// Batches without records for the application are passed at once, so that a reader at the end
+    /// of a log knows that it is there.
     fn pass_emptied(&mut self) {
         while self.open.is_none()
             && let Some(batch) = self.buffer.pop_front_if(|batch| is_empty(batch))

@@ -1,6 +1,7 @@
 //! All partitions that a consumer reads: taking turns in handing out, and what there is to fetch.
 //!
-//! Pure: events go in, records and plans of what to fetch come out; [`super::shared`] puts a lock and wake-ups around it.
+//! Pure: events go in, records and plans of what to fetch come out; [`super::shared`] puts a lock
+//! and wake-ups around it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -161,7 +162,8 @@ impl Slots {
         Some(value)
     }
 
-    /// Takes the next record: from one partition until its batch ends, then from the next. With `ends`, only what stands below them.
+    /// Takes the next record: from one partition until its batch ends, then from the next. With
+    /// `ends`, only what stands below them.
     pub(super) fn take(&mut self, ends: Option<&Ends>, now: Instant) -> Taken {
         let mut passed = 0;
         let mut repeats_at: Option<Instant> = None;
@@ -238,7 +240,8 @@ impl Slots {
         self.with(id, reset);
     }
 
-    /// A question is answered or lost: those of its partitions that were not spoken of may be asked for again.
+    /// A question is answered or lost: those of its partitions that were not spoken of may be asked
+    /// for again.
     pub(super) fn unanswered(&mut self, id: SlotId, question: u64, answered: bool) {
         self.with(id, |slot| {
             if slot.in_flight == Some(question) {
@@ -268,8 +271,8 @@ impl Slots {
         });
     }
 
-    /// Stops reading what is no more, for these reasons; what is buffered is handed out before. A group takes its members' partitions away
-    /// by itself.
+    /// Stops reading what is no more, for these reasons; what is buffered is handed out before. A
+    /// group takes its members' partitions away by itself.
     pub(super) fn lose_topics(&mut self, gone: impl Fn(&Slot) -> Option<Error>) {
         let ids: Vec<SlotId> = self.by_id.keys().copied().collect();
         for id in ids {

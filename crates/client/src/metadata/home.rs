@@ -1,11 +1,14 @@
-//! The cluster that a client belongs to: the first that answered. It never takes another one for it.
+//! The cluster that a client belongs to: the first that answered. It never takes another one for
+//! it.
 //!
-//! 1. Every call carries its id, so that a broker of another cluster refuses it ([`crate::connection`]); an answer of another cluster is
-//!    not taken, should a broker be too old to refuse.
-//! 2. One address that became another cluster's is passed over, like one that nobody answers at: an address may be given to somebody else
-//!    while our brokers live on elsewhere.
-//! 3. Once every address was tried, one of them was another cluster's, and none was ours for a while, the client is *astray*: whatever waits
-//!    fails for good. It goes on looking, and what is asked of it after one of its brokers answered again is done.
+//! 1. Every call carries its id, so that a broker of another cluster refuses it
+//!    ([`crate::connection`]); an answer of another cluster is not taken, should a broker be too
+//!    old to refuse.
+//! 2. One address that became another cluster's is passed over, like one that nobody answers at: an
+//!    address may be given to somebody else while our brokers live on elsewhere.
+//! 3. Once every address was tried, one of them was another cluster's, and none was ours for a
+//!    while, the client is *astray*: whatever waits fails for good. It goes on looking, and what is
+//!    asked of it after one of its brokers answered again is done.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,8 +20,9 @@ use tokio::time::Instant;
 use super::MetadataAnswer;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long none of our brokers answers, while another cluster's do, before the client takes itself for astray: brokers that are all
-/// restarted at once are back by then, or refuse connections a little longer and are found when they are.
+/// How long none of our brokers answers, while another cluster's do, before the client takes itself
+/// for astray: brokers that are all restarted at once are back by then, or refuse connections a
+/// little longer and are found when they are.
 const ASTRAY_AFTER: Duration = Duration::from_secs(2);
 
 /// Which cluster, and what speaks against finding it.

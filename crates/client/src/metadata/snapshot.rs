@@ -1,7 +1,9 @@
-//! What was told, and how answers of brokers that are not equally far become one picture that only moves forward.
+//! What was told, and how answers of brokers that are not equally far become one picture that only
+//! moves forward.
 //!
-//! Answers carry how far the metadata are that they were made from. For each topic the newest one counts: a broker that lags behind makes no
-//! topic vanish and brings none back. So a topic's id that was known and is replaced, by another or by none, is gone for good.
+//! Answers carry how far the metadata are that they were made from. For each topic the newest one
+//! counts: a broker that lags behind makes no topic vanish and brings none back. So a topic's id
+//! that was known and is replaced, by another or by none, is gone for good.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -12,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Most ids of topics that are gone which are remembered: somebody may still hold one for as long as a request or a record lasts.
+/// Most ids of topics that are gone which are remembered: somebody may still hold one for as long
+/// as a request or a record lasts.
 const MAX_GONE: usize = 1_000;
 
 /// Where a leader is, as a refusal tells it.
@@ -67,7 +70,8 @@ pub(crate) struct Snapshot {
     /// The newest question that was answered; 0 before any.
     pub(crate) question: u64,
     pub(crate) brokers: BTreeMap<BrokerId, String>,
-    /// Why nothing can go on: the addresses are another cluster's. Until a broker of our own answers.
+    /// Why nothing can go on: the addresses are another cluster's. Until a broker of our own
+    /// answers.
     pub(crate) astray: Option<Error>,
     topics: HashMap<TopicName, Told>,
     /// Ids of topics that were known and are gone, the newest last.
@@ -128,7 +132,8 @@ impl Snapshot {
         self.answers += 1;
         self.astray = None;
         self.cluster_id = answer.cluster_id.or(self.cluster_id);
-        // A broker that lags behind may still know of topics that we do not, but not of newer addresses.
+        // A broker that lags behind may still know of topics that we do not, but not of newer
+        // addresses.
         if answer.index >= self.index || self.brokers.is_empty() {
             self.index = answer.index;
             self.brokers = answer.brokers;
@@ -149,8 +154,8 @@ impl Snapshot {
         }
     }
 
-    /// The topic of a name was deleted, or made, by this entry of the metadata log: what was told of the name before counts no more, and until
-    /// a broker tells of it, this error stands for it.
+    /// The topic of a name was deleted, or made, by this entry of the metadata log: what was told
+    /// of the name before counts no more, and until a broker tells of it, this error stands for it.
     pub(crate) fn supersede(
         &mut self,
         name: &TopicName,
@@ -172,7 +177,8 @@ impl Snapshot {
         self.gone.extend(lost);
     }
 
-    /// Takes the hint if it is news. It came with an answer to a request that named the topic's id, if there is one.
+    /// Takes the hint if it is news. It came with an answer to a request that named the topic's id,
+    /// if there is one.
     pub(crate) fn apply_hint(
         &mut self,
         partition: &TopicPartition,
@@ -243,13 +249,15 @@ impl TopicEntry {
     }
 }
 
-/// The refusal for a partition number that a topic does not have. More never come to be: it is for good.
+/// The refusal for a partition number that a topic does not have. More never come to be: it is for
+/// good.
 pub(crate) fn no_such_partition(topic: &TopicName, partition: PartitionIndex, count: usize) -> Error {
     let message = format!("topic {topic} has {count} partitions, so there is no partition {partition}");
     Error::new(ErrorKind::Refused(ErrorCode::UnknownTopicOrPartition), message).for_good()
 }
 
-/// The failure of what was meant for a topic that was deleted. It may have been made anew: that is another topic.
+/// The failure of what was meant for a topic that was deleted. It may have been made anew: that is
+/// another topic.
 pub(crate) fn topic_gone(topic: &TopicName, id: TopicId, snapshot: &Snapshot) -> Error {
     let now = match snapshot.id(topic) {
         Some(now) => format!("; the topic that has its name now, {now}, is another one"),

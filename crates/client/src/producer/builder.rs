@@ -21,7 +21,8 @@ const MAX_BUFFER_MEMORY: usize = u32::MAX as usize;
 /// When the cluster acknowledges a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Acks {
-    /// When it is on stable storage on every in-sync replica, and these are at least min.insync.replicas.
+    /// When it is on stable storage on every in-sync replica, and these are at least
+    /// min.insync.replicas.
     #[default]
     All,
     /// When it is on the leader's stable storage. If the leader is lost, so may be the record.
@@ -84,44 +85,50 @@ impl ProducerBuilder {
         self
     }
 
-    /// Whether records are numbered so that a retry never stores one twice or out of order; true by default.
+    /// Whether records are numbered so that a retry never stores one twice or out of order; true by
+    /// default.
     #[must_use]
     pub fn enable_idempotence(mut self, idempotent: bool) -> Self {
         self.settings.idempotent = idempotent;
         self
     }
 
-    /// How long a batch waits for more records before it is sent. Zero by default: a lone record waits for nothing, and a flood makes
-    /// large batches all the same, since a batch grows while others of its partition are in flight.
+    /// How long a batch waits for more records before it is sent. Zero by default: a lone record
+    /// waits for nothing, and a flood makes large batches all the same, since a batch grows while
+    /// others of its partition are in flight.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.settings.linger = linger;
         self
     }
 
-    /// The size up to which a batch grows, bytes, uncompressed; 256 KiB by default. A larger record gets a batch of its own.
+    /// The size up to which a batch grows, bytes, uncompressed; 256 KiB by default. A larger record
+    /// gets a batch of its own.
     #[must_use]
     pub fn batch_size(mut self, bytes: usize) -> Self {
         self.settings.batch_size = bytes;
         self
     }
 
-    /// How much may wait for acknowledgement, bytes; 32 MiB by default. Beyond it, enqueueing waits.
+    /// How much may wait for acknowledgement, bytes; 32 MiB by default. Beyond it, enqueueing
+    /// waits.
     #[must_use]
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.settings.buffer_memory = bytes;
         self
     }
 
-    /// The largest record, bytes, with what frames it in its batch; 1 MiB by default. A larger one is refused when it is enqueued.
+    /// The largest record, bytes, with what frames it in its batch; 1 MiB by default. A larger one
+    /// is refused when it is enqueued.
     #[must_use]
     pub fn max_request_size(mut self, bytes: usize) -> Self {
         self.settings.max_request_size = bytes;
         self
     }
 
-    /// How many batches of one partition are sent before the first is acknowledged; 5 by default, which is the most with idempotence.
-    /// Without idempotence and with more than 1, a retry may come to stand behind a record that was sent later.
+    /// How many batches of one partition are sent before the first is acknowledged; 5 by default,
+    /// which is the most with idempotence. Without idempotence and with more than 1, a retry may
+    /// come to stand behind a record that was sent later.
     #[must_use]
     pub fn max_in_flight_requests_per_partition(mut self, batches: usize) -> Self {
         self.settings.max_in_flight = batches;
@@ -136,7 +143,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long a broker may take to answer; 30 s by default. Then its connection counts as lost, and what it had is sent again.
+    /// How long a broker may take to answer; 30 s by default. Then its connection counts as lost,
+    /// and what it had is sent again.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.settings.request_timeout = timeout;
@@ -150,7 +158,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// Checks the options and begins. Does not wait for the cluster: records enqueued before the producer has its id are sent when it does.
+    /// Checks the options and begins. Does not wait for the cluster: records enqueued before the
+    /// producer has its id are sent when it does.
     #[expect(
         clippy::unused_async,
         reason = "so that a later version may ask the cluster here"

@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::RecordMetadata;
 
-/// Resolves when a record is acknowledged or has failed. Dropping it takes nothing back: the record is sent all the same.
+/// Resolves when a record is acknowledged or has failed. Dropping it takes nothing back: the record
+/// is sent all the same.
 ///
 /// ```no_run
 /// # async fn example(producer: tidelog_client::Producer) -> tidelog_client::Result<()> {
@@ -51,8 +52,8 @@ struct State {
     wakers: Vec<Waker>,
 }
 
-/// The side that settles a batch, with its share of the buffer memory. Dropped unsettled, it fails the records: no future waits for ever,
-/// whatever becomes of the task that sends.
+/// The side that settles a batch, with its share of the buffer memory. Dropped unsettled, it fails
+/// the records: no future waits for ever, whatever becomes of the task that sends.
 #[derive(Debug)]
 pub(crate) struct Settler {
     completion: Arc<Completion>,

@@ -147,8 +147,8 @@ impl Driver {
         self.abort();
     }
 
-    /// Everything that can be done without waiting. All partitions that are due are visited before anything is sent, so that what
-    /// goes to one broker goes together.
+    /// Everything that can be done without waiting. All partitions that are due are visited before
+    /// anything is sent, so that what goes to one broker goes together.
     fn turn(&mut self) {
         let now = self.context.now();
         let news = self.context.links.expire(now);
@@ -175,8 +175,8 @@ impl Driver {
         Some(self.context.instant(wake))
     }
 
-    /// What waits for a topic that is gone fails, and so does what is on its way there: of that nobody knows whether it was written. Late
-    /// answers find no partition.
+    /// What waits for a topic that is gone fails, and so does what is on its way there: of that
+    /// nobody knows whether it was written. Late answers find no partition.
     fn take_retired(&mut self) {
         for (topic, error) in self.shared.topics.take_retired() {
             for queue in topic.queues() {

@@ -20,14 +20,16 @@ use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Record, RecordMetadata};
 
-/// How long a record waits for a topic that the cluster does not know, or not yet; never longer than the delivery timeout.
+/// How long a record waits for a topic that the cluster does not know, or not yet; never longer
+/// than the delivery timeout.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a record for a partition that its topic does not have waits for the news that the topic was made anew: as long as brokers lag
-/// behind each other.
+/// How long a record for a partition that its topic does not have waits for the news that the topic
+/// was made anew: as long as brokers lag behind each other.
 const NEWS_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// Sends records. Cheap to clone; clones share buffer, connections and order. By default every record is stored on all in-sync replicas,
-/// once, and in the order in which one task enqueued those of a partition, whatever has to be retried.
+/// Sends records. Cheap to clone; clones share buffer, connections and order. By default every
+/// record is stored on all in-sync replicas, once, and in the order in which one task enqueued
+/// those of a partition, whatever has to be retried.
 ///
 /// ```no_run
 /// # async fn example(client: tidelog_client::Client) -> tidelog_client::Result<()> {
@@ -43,19 +45,23 @@ const NEWS_TIMEOUT: Duration = Duration::from_millis(400);
 /// ```
 ///
 /// # Batches
-/// A batch is sent as soon as nothing of its partition is in flight. While something is, the next one grows, until it is full or an answer
-/// comes. So a lone record waits for nothing, and a flood is sent in large batches.
+/// A batch is sent as soon as nothing of its partition is in flight. While something is, the next
+/// one grows, until it is full or an answer comes. So a lone record waits for nothing, and a flood
+/// is sent in large batches.
 ///
 /// # When a record fails
-/// What may succeed later is tried until the delivery timeout, and order is kept meanwhile. A record that fails all the same tells by
-/// [`Error::maybe_written`] whether it may stand in the log: such a record, sent again by the application, may be stored twice.
+/// What may succeed later is tried until the delivery timeout, and order is kept meanwhile. A
+/// record that fails all the same tells by [`Error::maybe_written`] whether it may stand in the
+/// log: such a record, sent again by the application, may be stored twice.
 ///
-/// A topic that is deleted fails the records that wait for it with `UNKNOWN_TOPIC_ID`, for good. None of them goes to a topic that is made
-/// anew under its name; the next record that is enqueued does.
+/// A topic that is deleted fails the records that wait for it with `UNKNOWN_TOPIC_ID`, for good.
+/// None of them goes to a topic that is made anew under its name; the next record that is enqueued
+/// does.
 ///
 /// # Dropping
-/// When the last clone is dropped without [`close`](Self::close), records that are not acknowledged are abandoned: their futures resolve
-/// to [`ErrorKind::Closed`], with `maybe_written` for those that were sent. What was sent is stored whole or not at all, batch by batch.
+/// When the last clone is dropped without [`close`](Self::close), records that are not acknowledged
+/// are abandoned: their futures resolve to [`ErrorKind::Closed`], with `maybe_written` for those
+/// that were sent. What was sent is stored whole or not at all, batch by batch.
 #[derive(Debug, Clone)]
 pub struct Producer {
     handle: Arc<Handle>,
@@ -115,18 +121,20 @@ impl Producer {
         }
     }
 
-    /// Sends a record and waits until it is acknowledged. To send many, [`enqueue`](Self::enqueue) them: one after another, each
-    /// would wait for the acknowledgement of the one before.
+    /// Sends a record and waits until it is acknowledged. To send many, [`enqueue`](Self::enqueue)
+    /// them: one after another, each would wait for the acknowledgement of the one before.
     ///
-    /// Cancelling this takes a record back only while it waits for room; after that it is sent all the same.
+    /// Cancelling this takes a record back only while it waits for room; after that it is sent all
+    /// the same.
     pub async fn send(&self, record: Record) -> Result<RecordMetadata> {
         self.enqueue(record).await?.await
     }
 
-    /// Puts a record into its batch, waiting for buffer memory if there is none: as long as the delivery timeout, then it
-    /// fails with [`ErrorKind::BufferFull`]. A topic that is not known yet is waited for, ten seconds at most, and so is news of a partition
-    /// that the topic does not seem to have. What passes is waited for here: a loop that only logs what fails costs nothing, except with a
-    /// producer that was closed.
+    /// Puts a record into its batch, waiting for buffer memory if there is none: as long as the
+    /// delivery timeout, then it fails with [`ErrorKind::BufferFull`]. A topic that is not known
+    /// yet is waited for, ten seconds at most, and so is news of a partition that the topic does
+    /// not seem to have. What passes is waited for here: a loop that only logs what fails costs
+    /// nothing, except with a producer that was closed.
     ///
     /// Cancelling this takes the record back: it is enqueued only once this has returned.
     pub async fn enqueue(&self, record: Record) -> Result<DeliveryFuture> {
@@ -178,10 +186,11 @@ impl Producer {
         }
     }
 
-    /// Puts a record into its batch if that needs no waiting; else gives the record back, with [`ErrorKind::BufferFull`] if there
-    /// is no room. A topic that this producer does not know yet is a retriable error, and is asked for: it will be known soon. One that
-    /// is still unknown ten seconds later does not exist, and the error is final. As nothing is waited for here, whoever tries again paces
-    /// that.
+    /// Puts a record into its batch if that needs no waiting; else gives the record back, with
+    /// [`ErrorKind::BufferFull`] if there is no room. A topic that this producer does not know yet
+    /// is a retriable error, and is asked for: it will be known soon. One that is still unknown ten
+    /// seconds later does not exist, and the error is final. As nothing is waited for here, whoever
+    /// tries again paces that.
     pub fn try_enqueue(&self, record: Record) -> Result<DeliveryFuture, SendError> {
         match self.try_append(&record) {
             Ok(delivery) => Ok(delivery),
@@ -189,8 +198,9 @@ impl Producer {
         }
     }
 
-    /// Waits until every record that was enqueued before is acknowledged or has failed. What lingers is sent at once. Fails as the
-    /// first failed record among those that it waited for; the others' futures tell of each.
+    /// Waits until every record that was enqueued before is acknowledged or has failed. What
+    /// lingers is sent at once. Fails as the first failed record among those that it waited for;
+    /// the others' futures tell of each.
     ///
     /// Cancelling this changes nothing for the records.
     pub async fn flush(&self) -> Result<()> {
@@ -201,9 +211,10 @@ impl Producer {
         outcome
     }
 
-    /// Takes no more records, and waits until those enqueued are acknowledged or have failed; what is left after `deadline` fails with
-    /// [`ErrorKind::TimedOut`]. Fails as the first of the records that it waited for and that failed. Closes for every clone; closing
-    /// again is harmless.
+    /// Takes no more records, and waits until those enqueued are acknowledged or have failed; what
+    /// is left after `deadline` fails with [`ErrorKind::TimedOut`]. Fails as the first of the
+    /// records that it waited for and that failed. Closes for every clone; closing again is
+    /// harmless.
     pub async fn close(&self, deadline: Duration) -> Result<()> {
         let shared = &self.handle.shared;
         let end = Instant::now() + deadline;

@@ -1,8 +1,9 @@
 //! One produce stream a broker address: what goes out together, and which answer belongs to what.
 //!
-//! A stream is opened when something has to go to its broker, and holds until it breaks or leaves a request without an answer for
-//! the request timeout. Nothing is put into it before the broker took the call, so that a broker that cannot be reached leaves nobody in
-//! doubt. When it ends, every request on it is lost, and the next one waits out a backoff.
+//! A stream is opened when something has to go to its broker, and holds until it breaks or leaves a
+//! request without an answer for the request timeout. Nothing is put into it before the broker took
+//! the call, so that a broker that cannot be reached leaves nobody in doubt. When it ends, every
+//! request on it is lost, and the next one waits out a backoff.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -108,7 +109,8 @@ pub(crate) enum Route {
     Ready,
     /// Later; the partition is among those that the links tell to look again.
     Wait,
-    /// When the stream is open, if it ever is: a broker that is paused or cut off lets it wait. The links tell the partition to look again.
+    /// When the stream is open, if it ever is: a broker that is paused or cut off lets it wait. The
+    /// links tell the partition to look again.
     Opening,
     /// Not before then.
     Down { until: Duration, error: Error },
@@ -193,7 +195,8 @@ impl Links {
         }
     }
 
-    /// Sends what was put: one request an address. Tells which partitions waited for room that there is now.
+    /// Sends what was put: one request an address. Tells which partitions waited for room that
+    /// there is now.
     pub(crate) fn dispatch(&mut self, now: Duration) -> BTreeSet<u64> {
         let mut wake = BTreeSet::new();
         for link in self.by_address.values_mut() {
@@ -319,12 +322,14 @@ impl Link {
         let request = ProduceRequest {
             correlation_id,
             acks,
-            // A broker that is alive says that its followers are slow before it counts as dead itself.
+            // A broker that is alive says that its followers are slow before it counts as dead
+            // itself.
             timeout: request_timeout.mul_f64(0.75),
             batches: outgoing.into_iter().map(|one| one.data).collect(),
         };
         if let State::Open(requests) = &self.state {
-            // A stream that ended meanwhile says so by an event, which loses this request with the others.
+            // A stream that ended meanwhile says so by an event, which loses this request with the
+            // others.
             let _ = requests.try_send(request);
         }
     }

@@ -1,4 +1,5 @@
-//! One partition as the driver sees it: its queue, its line, and the batches that the line speaks of.
+//! One partition as the driver sees it: its queue, its line, and the batches that the line speaks
+//! of.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Records of one partition that wait to be sent, in batches. Filled by whoever enqueues, emptied by the sender; the lock is held for the
-//! copy of one record.
+//! Records of one partition that wait to be sent, in batches. Filled by whoever enqueues, emptied
+//! by the sender; the lock is held for the copy of one record.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -71,7 +71,8 @@ pub(crate) struct Enqueued {
 /// Why a record was not put into a batch.
 #[derive(Debug)]
 pub(crate) enum NotEnqueued {
-    /// The batch was full and the record may go elsewhere. The flag says whether the sender must be told.
+    /// The batch was full and the record may go elsewhere. The flag says whether the sender must be
+    /// told.
     BatchFull {
         wake: bool,
     },
@@ -116,8 +117,8 @@ impl PartitionQueue {
         }
     }
 
-    /// Copies a record into the open batch. If there is no room in it a new one is begun, unless `only_if_fits`. `charge` bytes of
-    /// buffer memory go over to the batch with the record.
+    /// Copies a record into the open batch. If there is no room in it a new one is begun, unless
+    /// `only_if_fits`. `charge` bytes of buffer memory go over to the batch with the record.
     pub(crate) fn append(
         &self,
         record: &Record,
@@ -218,8 +219,9 @@ impl PartitionQueue {
         oldest.map(|batch| batch.opened_at)
     }
 
-    /// Closes the open batch, so that it is sent without lingering, and tells of every batch that is not settled; true if
-    /// the sender must be told. With `for_ever` no record is taken after this.
+    /// Closes the open batch, so that it is sent without lingering, and tells of every batch that
+    /// is not settled; true if the sender must be told. With `for_ever` no record is taken after
+    /// this.
     pub(crate) fn flush(&self, for_ever: bool) -> (Vec<Arc<Completion>>, bool) {
         let mut state = self.state.lock();
         state.closed |= for_ever;

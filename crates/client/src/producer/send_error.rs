@@ -5,7 +5,8 @@ use std::fmt;
 use crate::error::{Error, ErrorKind};
 use crate::record::Record;
 
-/// Why [`Producer::try_enqueue`](crate::Producer::try_enqueue) did not take a record, with the record.
+/// Why [`Producer::try_enqueue`](crate::Producer::try_enqueue) did not take a record, with the
+/// record.
 ///
 /// ```no_run
 /// # fn example(producer: &tidelog_client::Producer, spill: &mut Vec<tidelog_client::Record>) -> tidelog_client::Result<()> {

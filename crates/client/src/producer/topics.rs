@@ -25,7 +25,8 @@ pub(crate) struct Topics {
     next_queue: AtomicU64,
 }
 
-/// One of them: a topic that is made anew under its name is another one, with other partitions, queues and sequences.
+/// One of them: a topic that is made anew under its name is another one, with other partitions,
+/// queues and sequences.
 #[derive(Debug)]
 pub(crate) struct Topic {
     name: TopicName,
@@ -49,7 +50,8 @@ impl Topics {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Topic>> {
-        // What the client knows to be gone takes no record from then on, also where the driver has not come to it yet.
+        // What the client knows to be gone takes no record from then on, also where the driver has
+        // not come to it yet.
         if self.metadata.version() != self.refreshed.load(Ordering::Acquire) {
             self.refresh();
         }
@@ -85,8 +87,9 @@ impl Topics {
         Some(Arc::clone(topic))
     }
 
-    /// Takes note of partitions that were added, and of topics that are gone: those are known no more, and a record for that name goes to
-    /// the topic that has it then. Without a cluster everything is gone.
+    /// Takes note of partitions that were added, and of topics that are gone: those are known no
+    /// more, and a record for that name goes to the topic that has it then. Without a cluster
+    /// everything is gone.
     pub(crate) fn refresh(&self) {
         let version = self.metadata.version();
         let snapshot = self.metadata.snapshot();
@@ -108,7 +111,8 @@ impl Topics {
         self.refreshed.store(version, Ordering::Release);
     }
 
-    /// The topics that take no record any more, each once: what waits for them, or is on its way, fails for this reason.
+    /// The topics that take no record any more, each once: what waits for them, or is on its way,
+    /// fails for this reason.
     pub(crate) fn take_retired(&self) -> Vec<(Arc<Topic>, Error)> {
         std::mem::take(&mut *self.retired.lock())
     }
@@ -172,8 +176,8 @@ impl Topic {
         }
     }
 
-    /// The batch at `from` was closed: keyless records go to another partition, any but this with the same chance, of those that have
-    /// a leader.
+    /// The batch at `from` was closed: keyless records go to another partition, any but this with
+    /// the same chance, of those that have a leader.
     pub(crate) fn move_on(&self, from: PartitionIndex) {
         if self.sticky.load(Ordering::Relaxed) != from.0 {
             return;
@@ -211,7 +215,8 @@ fn random(below: u32) -> u32 {
     rand::random_range(0..below)
 }
 
-/// One of `count` partitions: one that has a leader if any does, and not the one to avoid if there is another.
+/// One of `count` partitions: one that has a leader if any does, and not the one to avoid if there
+/// is another.
 fn pick(
     count: u32,
     has_leader: impl Fn(u32) -> bool,

@@ -138,7 +138,8 @@ pub(crate) async fn offsets(
     }
 }
 
-/// One page of the groups that a broker coordinates, and the token of the next; empty after the last.
+/// One page of the groups that a broker coordinates, and the token of the next; empty after the
+/// last.
 pub(crate) async fn list(
     channel: Channel,
     token: String,

@@ -24,12 +24,13 @@ pub(super) fn client(channel: Channel) -> LogClient<Channel> {
         .max_encoding_message_size(tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES)
 }
 
-/// One partition's question to ListOffsets. The epoch is the newest that whoever asks has seen (R6); that of the client's metadata is looked at
-/// when it is asked.
+/// One partition's question to ListOffsets. The epoch is the newest that whoever asks has seen
+/// (R6); that of the client's metadata is looked at when it is asked.
 #[derive(Debug, Clone)]
 pub(crate) struct OffsetQuery {
     pub(crate) partition: TopicPartition,
-    /// The topic that is meant; `None` for the one that has the name when it is asked, as far as the client's metadata know.
+    /// The topic that is meant; `None` for the one that has the name when it is asked, as far as
+    /// the client's metadata know.
     pub(crate) topic_id: Option<TopicId>,
     pub(crate) leader_epoch: Option<LeaderEpoch>,
     pub(crate) at: OffsetAt,

@@ -1,4 +1,5 @@
-//! The one place of this crate where protobuf is named: calls and their messages, turned into domain types at the edge.
+//! The one place of this crate where protobuf is named: calls and their messages, turned into
+//! domain types at the edge.
 
 pub(crate) mod admin;
 #[cfg(test)]
@@ -36,7 +37,8 @@ pub(crate) fn next_page(token: String) -> Option<v1::PageRequest> {
     (!token.is_empty()).then_some(v1::PageRequest { size: 0, token })
 }
 
-/// Whether a broker refused a call because it belongs to another cluster than the call is meant for.
+/// Whether a broker refused a call because it belongs to another cluster than the call is meant
+/// for.
 fn is_of_other_cluster(status: &Status) -> bool {
     status.metadata().contains_key(tidelog_proto::keys::OTHER_CLUSTER)
 }
@@ -45,7 +47,8 @@ fn is_of_other_cluster(status: &Status) -> bool {
 pub(crate) fn status_error(status: &Status) -> Error {
     let broken = status.source().is_some();
     let kind = match status.code() {
-        // That address is none of our brokers' any more: others are asked, and the metadata tell when there are none.
+        // That address is none of our brokers' any more: others are asked, and the metadata tell
+        // when there are none.
         Code::FailedPrecondition if is_of_other_cluster(status) => ErrorKind::Unreachable,
         Code::Unavailable => ErrorKind::Unreachable,
         Code::DeadlineExceeded => ErrorKind::TimedOut,

@@ -24,7 +24,8 @@ pub(crate) struct BatchToProduce {
     pub(crate) bytes: Bytes,
 }
 
-/// What one message of the stream carries: batches of any partitions that the broker leads, in order.
+/// What one message of the stream carries: batches of any partitions that the broker leads, in
+/// order.
 #[derive(Debug, Clone)]
 pub(crate) struct ProduceRequest {
     pub(crate) correlation_id: u64,
@@ -33,7 +34,8 @@ pub(crate) struct ProduceRequest {
     pub(crate) batches: Vec<BatchToProduce>,
 }
 
-/// The answer to one request: the base offset of each batch, or its refusal, in the request's order.
+/// The answer to one request: the base offset of each batch, or its refusal, in the request's
+/// order.
 #[derive(Debug, Clone)]
 pub(crate) struct ProduceAnswer {
     pub(crate) correlation_id: u64,
@@ -44,8 +46,9 @@ pub(crate) struct ProduceAnswer {
 #[derive(Debug)]
 pub(crate) struct ProduceAnswers(Streaming<v1::ProduceResponse>);
 
-/// Opens a stream. When this returns the broker has taken the call, and requests may be put into the queue; an error means that
-/// it never saw one. `on_sent` is called whenever a request left the queue.
+/// Opens a stream. When this returns the broker has taken the call, and requests may be put into
+/// the queue; an error means that it never saw one. `on_sent` is called whenever a request left the
+/// queue.
 pub(crate) async fn open(
     channel: Channel,
     requests: mpsc::Receiver<ProduceRequest>,

@@ -24,7 +24,8 @@ pub(crate) struct Assigned {
 /// What a member says.
 #[derive(Debug, Clone)]
 pub(crate) enum Said {
-    /// First of all: to join with epoch 0, or to resume with the last epoch and everything still owned.
+    /// First of all: to join with epoch 0, or to resume with the last epoch and everything still
+    /// owned.
     Join(Box<JoinAsk>),
     Heartbeat {
         epoch: u32,

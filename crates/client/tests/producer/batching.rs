@@ -137,7 +137,8 @@ async fn who_waits_for_room_too_long_is_told() {
     let producer = options.build().await.unwrap();
     let value = "x".repeat(1_000);
     let _first = producer.enqueue(record(&value)).await.unwrap();
-    // The first one's time is over no later than this one's wait: either it makes room, or the wait ends.
+    // The first one's time is over no later than this one's wait: either it makes room, or the wait
+    // ends.
     match producer.enqueue(record(&value)).await {
         Ok(delivery) => assert_eq!(delivery.await.unwrap_err().kind(), ErrorKind::TimedOut),
         Err(error) => assert_eq!(error.kind(), ErrorKind::BufferFull),

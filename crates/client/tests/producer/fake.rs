@@ -1,4 +1,5 @@
-//! Brokers on loopback listeners, as far as a producer sees them. They share one log, keep R9's rule, and answer as a script says.
+//! Brokers on loopback listeners, as far as a producer sees them. They share one log, keep R9's
+//! rule, and answer as a script says.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::Pin;

@@ -20,8 +20,9 @@ const MAX_LISTENERS: usize = 16;
 /// Longest address or listener name, bytes: a DNS name and a port.
 const MAX_ADDRESS_BYTES: usize = 262;
 
-/// A broker comes up with a new epoch, fenced. That takes its leaderships and so bumps their epochs: it never resumes one (R3).
-/// On a new directory it also leaves every ELR, as it holds nothing any more.
+/// A broker comes up with a new epoch, fenced. That takes its leaderships and so bumps their
+/// epochs: it never resumes one (R3). On a new directory it also leaves every ELR, as it holds
+/// nothing any more.
 pub(super) fn register(image: &ClusterImage, index: MetadataIndex, register: &RegisterBroker) -> Decided {
     check_registration(image, register)?;
     let directory_lost = image
@@ -142,8 +143,8 @@ pub(super) fn unfence(image: &ClusterImage, incarnation: BrokerIncarnation) -> D
     Ok((changes, Accepted::BrokerUnfenced))
 }
 
-/// A broker is about to stop: wherever another ISR member is active, that one leads and the broker leaves the ISR, so that
-/// nothing waits for it when it is gone (R11).
+/// A broker is about to stop: wherever another ISR member is active, that one leads and the broker
+/// leaves the ISR, so that nothing waits for it when it is gone (R11).
 pub(super) fn drain(image: &ClusterImage, incarnation: BrokerIncarnation) -> Decided {
     let broker = registered(image, incarnation)?;
     let id = broker.id;

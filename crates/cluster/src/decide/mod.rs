@@ -26,8 +26,8 @@ pub const PRODUCER_ID_BLOCK: u64 = 1000;
 
 type Decided = Result<(Vec<Change>, Accepted), PartitionError>;
 
-/// Decides a command that stands at `index` in the metadata log. Changes nothing: the changes are for
-/// [`ClusterImage::replay`]. A refusal comes with no change.
+/// Decides a command that stands at `index` in the metadata log. Changes nothing: the changes are
+/// for [`ClusterImage::replay`]. A refusal comes with no change.
 pub fn decide(image: &ClusterImage, index: MetadataIndex, command: &Command) -> (Vec<Change>, Outcome) {
     let decided = match command {
         Command::InitCluster(init) => Ok(init_cluster(image, *init)),
@@ -136,8 +136,8 @@ fn partition_change(
     })
 }
 
-/// The same; where the election changes nothing, the registration as it is with the next partition epoch. That shuts out whatever was
-/// proposed by the epoch before.
+/// The same; where the election changes nothing, the registration as it is with the next partition
+/// epoch. That shuts out whatever was proposed by the epoch before.
 fn partition_change_or_epoch(
     partition: TopicIdPartition,
     election: Election<'_>,

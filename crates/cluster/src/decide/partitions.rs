@@ -11,7 +11,8 @@ use crate::election::Election;
 use crate::image::ClusterImage;
 use crate::outcome::Accepted;
 
-/// The leader changes the ISR: a compare-and-set on leader epoch, partition epoch and every member's broker epoch (R7, KIP-903).
+/// The leader changes the ISR: a compare-and-set on leader epoch, partition epoch and every
+/// member's broker epoch (R7, KIP-903).
 pub(super) fn alter(image: &ClusterImage, alter: &AlterPartition) -> Decided {
     registered(image, alter.leader)?;
     let partition = alter.partition;
@@ -37,8 +38,8 @@ pub(super) fn alter(image: &ClusterImage, alter: &AlterPartition) -> Decided {
 
     let isr = alter.isr.iter().map(|member| member.broker).collect();
     let election = Election::of(old, topic.configs.unclean_leader_election()).with_isr(isr);
-    // Proposing the ISR as it is raises the partition epoch all the same: that is how a leader shuts out an earlier proposal of
-    // its own whose fate it does not know (R19).
+    // Proposing the ISR as it is raises the partition epoch all the same: that is how a leader
+    // shuts out an earlier proposal of its own whose fate it does not know (R19).
     let change = partition_change_or_epoch(partition, election, image);
     let registration = match &change {
         Change::Partition { registration, .. } => registration.clone(),
@@ -115,7 +116,8 @@ fn check_members(
     Ok(())
 }
 
-/// A member must be unfenced and of the registration it fetched with; a broker that is being drained does not join.
+/// A member must be unfenced and of the registration it fetched with; a broker that is being
+/// drained does not join.
 fn check_eligible(
     name: &str,
     old: &PartitionRegistration,

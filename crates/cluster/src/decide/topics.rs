@@ -166,8 +166,9 @@ pub(super) fn delete(image: &ClusterImage, delete: DeleteTopic) -> Decided {
     Ok((vec![Change::TopicDeleted(topic.id)], Accepted::TopicDeleted))
 }
 
-/// Changes a topic's configs. Another min.insync.replicas is one step with the new ELR and a new epoch of every partition (R8): so
-/// a leader that goes by an older registration is refused its next ISR change, and nobody is eligible by a minimum that no longer holds.
+/// Changes a topic's configs. Another min.insync.replicas is one step with the new ELR and a new
+/// epoch of every partition (R8): so a leader that goes by an older registration is refused its
+/// next ISR change, and nobody is eligible by a minimum that no longer holds.
 pub(super) fn alter_configs(image: &ClusterImage, alter: &AlterTopicConfigs) -> Decided {
     let Some(topic) = image.topic(alter.topic_id) else {
         return refuse(
@@ -196,7 +197,8 @@ pub(super) fn alter_configs(image: &ClusterImage, alter: &AlterTopicConfigs) -> 
             min_insync_replicas: configs.min_insync_replicas(old.replicas.len() as u32),
             ..old.clone()
         };
-        // Also where the minimum stays: a partition without a leader may be allowed an unclean one from here on.
+        // Also where the minimum stays: a partition without a leader may be allowed an unclean one
+        // from here on.
         let election = Election::of(&changed, configs.unclean_leader_election());
         if changed.min_insync_replicas == old.min_insync_replicas {
             changes.extend(partition_change(partition, election, image));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The heartbeats of one stream. While one is unanswered no other is sent: its answer would not come
-/// earlier.
+/// The heartbeats of one stream. While one is unanswered no other is sent: its answer would not
+/// come earlier.
 #[derive(Debug, Clone, Copy)]
 pub struct Heartbeats {
     interval: Duration,

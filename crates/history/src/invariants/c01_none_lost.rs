@@ -1,4 +1,5 @@
-//! C1: what was acknowledged is found by a reader that reads everything, at its offset, with its values.
+//! C1: what was acknowledged is found by a reader that reads everything, at its offset, with its
+//! values.
 
 use tidelog_types::Offset;
 

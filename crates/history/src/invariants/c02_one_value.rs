@@ -1,4 +1,5 @@
-//! C2: an offset has one value for ever: in acknowledgements, in what is read, in the committed log.
+//! C2: an offset has one value for ever: in acknowledgements, in what is read, in the committed
+//! log.
 
 use tidelog_types::TopicIdPartition;
 

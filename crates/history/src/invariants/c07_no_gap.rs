@@ -1,5 +1,5 @@
-//! C7: a reader is handed offsets that rise, and every one of them: only what lies below the log start
-//! may be missing, and a log start that a reader was told is one that a replica had by then.
+//! C7: a reader is handed offsets that rise, and every one of them: only what lies below the log
+//! start may be missing, and a log start that a reader was told is one that a replica had by then.
 
 use tidelog_types::{Offset, TopicIdPartition};
 
@@ -29,7 +29,8 @@ impl Check for NoGap {
                 let reached = self.positions.entry((*reader, *partition));
                 let reached = reached.or_insert((*from, moment.position));
                 let (expected, before) = *reached;
-                // A reader may go back and read again; one that goes on further must not have skipped a record.
+                // A reader may go back and read again; one that goes on further must not have
+                // skipped a record.
                 if *from > expected.max(*log_start) {
                     return Err(format!(
                         "reader {} reads {partition} from offset {from}, and was told by #{before} to read on from {expected}",
@@ -55,8 +56,8 @@ impl Check for NoGap {
     }
 }
 
-/// Whether some replica's log began there, or further on. Where the history shows no replicas, as that
-/// of real processes, nobody can tell.
+/// Whether some replica's log began there, or further on. Where the history shows no replicas, as
+/// that of real processes, nobody can tell.
 fn begun(world: &World, partition: TopicIdPartition, log_start: Offset) -> Verdict {
     let shown = world
         .partition(partition)
@@ -69,7 +70,8 @@ fn begun(world: &World, partition: TopicIdPartition, log_start: Offset) -> Verdi
     }
 }
 
-/// Whether the records are all that lie between `from` and `next`, in order, but for what is below the log start.
+/// Whether the records are all that lie between `from` and `next`, in order, but for what is below
+/// the log start.
 fn complete(from: Offset, next: Offset, log_start: Offset, records: &[ReadRecord]) -> Verdict {
     let mut expected = from;
     for record in records {

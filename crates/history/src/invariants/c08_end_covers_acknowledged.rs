@@ -1,4 +1,5 @@
-//! C8: the end that a reader is told covers everything that was acknowledged before it asked, in an epoch that it carries.
+//! C8: the end that a reader is told covers everything that was acknowledged before it asked, in an
+//! epoch that it carries.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! C9: a record that a reader was handed is there for every later one.
 //!
-//! Reading to the end is demanded to find what was read before healing: a record that is committed late may be handed to somebody else
-//! while the last answer is on its way.
+//! Reading to the end is demanded to find what was read before healing: a record that is committed
+//! late may be handed to somebody else while the last answer is on its way.
 
 use tidelog_types::{Offset, TopicIdPartition};
 
@@ -69,8 +69,8 @@ impl Check for StaysReadable {
     }
 }
 
-/// Whether what was read is among the records; of a log that ends there also what lies behind its end, if it was read before the event
-/// `behind`.
+/// Whether what was read is among the records; of a log that ends there also what lies behind its
+/// end, if it was read before the event `behind`.
 fn still_there(read: &Paged<usize>, answer: &Answer<'_>, behind: Option<usize>) -> Verdict {
     let mut records = answer.records.iter().map(|record| record.offset.0).peekable();
     for offset in read.keys_from(answer.from.0) {

@@ -1,4 +1,5 @@
-//! C10: a leader hands consumers nothing above its own high watermark: what it learned in this life, or had noted on its disk.
+//! C10: a leader hands consumers nothing above its own high watermark: what it learned in this
+//! life, or had noted on its disk.
 
 use super::{Check, Moment, Verdict};
 use crate::event::What;

@@ -1,8 +1,9 @@
 //! G14: a partition goes to a new owner only after the old one gave it up, ended, or was removed.
 //!
-//! A member that was removed for its silence does not know it yet, and may take on what it was assigned long ago. That binds nobody, and
-//! nothing that it does so is committed (G13): from its removal until it ends or a coordinator takes it in again, its claims are not held
-//! against others.
+//! A member that was removed for its silence does not know it yet, and may take on what it was
+//! assigned long ago. That binds nobody, and nothing that it does so is committed (G13): from its
+//! removal until it ends or a coordinator takes it in again, its claims are not held against
+//! others.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,9 @@
-//! L31: half a minute after healing every partition that can be read has been read, and every one that can be written was written.
+//! L31: half a minute after healing every partition that can be read has been read, and every one
+//! that can be written was written.
 //!
-//! A send or a read counts that began after healing. A reader asks for one thing at a time: what it was answered first after healing it
-//! may have asked for before, and what it was answered later it asked for since. Reading to the end begins after healing by definition.
+//! A send or a read counts that began after healing. A reader asks for one thing at a time: what it
+//! was answered first after healing it may have asked for before, and what it was answered later it
+//! asked for since. Reading to the end begins after healing by definition.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! M26: at each index of the metadata log every broker applies the same command and comes to the same state, whether it came there command
-//! by command or from a snapshot; and in one life it applies none twice and goes back to none.
+//! M26: at each index of the metadata log every broker applies the same command and comes to the
+//! same state, whether it came there command by command or from a snapshot; and in one life it
+//! applies none twice and goes back to none.
 
 use tidelog_types::BrokerId;
 

@@ -1,6 +1,8 @@
-//! M27: a command whose proposer was told that it is committed is what stands at its index, and in the end every broker has it.
+//! M27: a command whose proposer was told that it is committed is what stands at its index, and in
+//! the end every broker has it.
 //!
-//! Brokers hear of a commit by the next heartbeat, so what was acknowledged in the very last moments of a run is not demanded.
+//! Brokers hear of a commit by the next heartbeat, so what was acknowledged in the very last
+//! moments of a run is not demanded.
 
 use std::collections::VecDeque;
 use std::time::Duration;

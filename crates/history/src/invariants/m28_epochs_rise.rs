@@ -1,5 +1,5 @@
-//! M28: each change of a partition raises its partition epoch, each change of its leader the leader epoch too, and no two
-//! registrations of brokers share an epoch.
+//! M28: each change of a partition raises its partition epoch, each change of its leader the leader
+//! epoch too, and no two registrations of brokers share an epoch.
 
 use tidelog_types::{BrokerEpoch, BrokerId, PartitionRegistration, TopicIdPartition};
 

@@ -1,8 +1,9 @@
-//! M29: a leader is in the ISR, and came from the ISR or ELR before, unless the topic allows an unclean election. Whether one was unclean
-//! the registrations show, and not whoever held it.
+//! M29: a leader is in the ISR, and came from the ISR or ELR before, unless the topic allows an
+//! unclean election. Whether one was unclean the registrations show, and not whoever held it.
 //!
-//! One command may let a replica join the ISR and move the leadership to it, when the leader is about to stop. So a replica that the leader
-//! of the epoch before already waited for may be elected, too.
+//! One command may let a replica join the ISR and move the leadership to it, when the leader is
+//! about to stop. So a replica that the leader of the epoch before already waited for may be
+//! elected, too.
 
 use tidelog_types::{BrokerId, LeaderEpoch, TopicIdPartition};
 

@@ -1,4 +1,5 @@
-//! M30: a node votes for one candidate a term, never in a term before one it voted in, and never after its disk was lost.
+//! M30: a node votes for one candidate a term, never in a term before one it voted in, and never
+//! after its disk was lost.
 
 use super::{Check, Moment, Verdict};
 use crate::event::What;

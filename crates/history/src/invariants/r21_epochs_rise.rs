@@ -1,6 +1,7 @@
 //! R21: epochs in a log never fall, and the cache of where each begins equals a scan of the log.
 //!
-//! What lies below the log start has collapsed into the epoch that held it, which counts from the log start.
+//! What lies below the log start has collapsed into the epoch that held it, which counts from the
+//! log start.
 
 use tidelog_types::{EpochEntry, Offset};
 

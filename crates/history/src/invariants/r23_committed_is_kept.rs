@@ -1,7 +1,9 @@
-//! R23: a truncation removes nothing that is committed: neither what this replica knew to be, nor what others do.
+//! R23: a truncation removes nothing that is committed: neither what this replica knew to be, nor
+//! what others do.
 //!
-//! What lies below the log start of some replica is gone by right: a follower that was away for long begins anew from there. And a replica
-//! that nobody counts on may still follow a leader that was deposed, which lacks what its successor has committed since.
+//! What lies below the log start of some replica is gone by right: a follower that was away for
+//! long begins anew from there. And a replica that nobody counts on may still follow a leader that
+//! was deposed, which lacks what its successor has committed since.
 
 use tidelog_types::Offset;
 

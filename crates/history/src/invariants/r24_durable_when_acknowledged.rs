@@ -1,9 +1,11 @@
-//! R24: when a produce is acknowledged, its records have been on min.insync.replicas disks, by the disks' word: those that the sender
-//! asked to store, where the leader says that they stand. Up to where a duplicate is stored is not for the leader to say.
+//! R24: when a produce is acknowledged, its records have been on min.insync.replicas disks, by the
+//! disks' word: those that the sender asked to store, where the leader says that they stand. Up to
+//! where a duplicate is stored is not for the leader to say.
 //!
-//! A disk counts that held them and was lost since: the leader cannot know of it. The minimum is the lowest that was registered
-//! from the epoch in which the batch was appended to the one in which its leader answers: a leader acts upon a registration only when
-//! it has heard of it, and a duplicate of what was committed by a lower minimum is answered at once.
+//! A disk counts that held them and was lost since: the leader cannot know of it. The minimum is
+//! the lowest that was registered from the epoch in which the batch was appended to the one in
+//! which its leader answers: a leader acts upon a registration only when it has heard of it, and a
+//! duplicate of what was committed by a lower minimum is answered at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

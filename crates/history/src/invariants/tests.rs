@@ -1,4 +1,5 @@
-//! Every invariant is shown histories that it must reject, and as like as possible ones that it must accept.
+//! Every invariant is shown histories that it must reject, and as like as possible ones that it
+//! must accept.
 
 mod c01_none_lost;
 mod c02_one_value;

@@ -6,8 +6,8 @@ use tidelog_types::Offset;
 
 use crate::event::Entry;
 
-/// Everything that was ever below some replica's high watermark, oldest first. Nothing leaves it: retention is no reason to be read
-/// otherwise.
+/// Everything that was ever below some replica's high watermark, oldest first. Nothing leaves it:
+/// retention is no reason to be read otherwise.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Committed {
     entries: Vec<Arc<Entry>>,
@@ -36,7 +36,8 @@ impl Committed {
         self.entries.push(Arc::clone(entry));
     }
 
-    /// How a batch of a replica differs from what is committed there; `None` if it does not, or if nothing is committed there.
+    /// How a batch of a replica differs from what is committed there; `None` if it does not, or if
+    /// nothing is committed there.
     pub(super) fn difference(&self, entry: &Arc<Entry>, log_start: Offset) -> Option<String> {
         let over = self.entries_from(entry.base_offset);
         let first = over.first()?;
@@ -49,7 +50,8 @@ impl Committed {
     }
 }
 
-/// Compares what two batches have in common, offset by offset: a log may begin in the midst of a batch.
+/// Compares what two batches have in common, offset by offset: a log may begin in the midst of a
+/// batch.
 fn unlike(entry: &Entry, committed: &Entry, log_start: Offset) -> Option<String> {
     let from = entry.base_offset.max(committed.base_offset).max(log_start);
     let until = entry.end_offset().min(committed.end_offset());

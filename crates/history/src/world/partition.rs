@@ -46,16 +46,18 @@ impl Partition {
         self.compare(broker, end)
     }
 
-    /// Up to where earlier epochs than this one committed the log. A broker may hear of an epoch when it is over: what later epochs
-    /// committed meanwhile is not demanded of it.
+    /// Up to where earlier epochs than this one committed the log. A broker may hear of an epoch
+    /// when it is over: what later epochs committed meanwhile is not demanded of it.
     pub(crate) fn committed_before(&self, epoch: LeaderEpoch) -> Offset {
         let ends = self.committed_in.range(..epoch).map(|(_, end)| *end);
         ends.max().unwrap_or_default()
     }
 
-    /// Takes a high watermark: what it covers is compared with what is committed already, and the rest is committed by it.
+    /// Takes a high watermark: what it covers is compared with what is committed already, and the
+    /// rest is committed by it.
     ///
-    /// In which epoch that was committed only its leader says: who follows, or has just read its disk, may be in an older one.
+    /// In which epoch that was committed only its leader says: who follows, or has just read its
+    /// disk, may be in an older one.
     pub(super) fn commit(
         &mut self,
         broker: BrokerId,
@@ -72,7 +74,8 @@ impl Partition {
         compared
     }
 
-    /// Looks at what the replica has between where it was last found equal and `to`. Each batch is looked at once.
+    /// Looks at what the replica has between where it was last found equal and `to`. Each batch is
+    /// looked at once.
     fn compare(&mut self, broker: BrokerId, to: Offset) -> Compared {
         let mut compared = Compared::default();
         let replica = self.replicas.entry(broker).or_default();
@@ -111,7 +114,8 @@ impl Partition {
         known.is_none_or(|known| known.isr.contains(&broker) || known.elr.contains(&broker))
     }
 
-    /// The leader that a registration elects although it was no member before, as far as anything is registered.
+    /// The leader that a registration elects although it was no member before, as far as anything
+    /// is registered.
     pub(crate) fn elects_outsider(&self, registration: &PartitionRegistration) -> Option<BrokerId> {
         let before = self.registration.as_ref()?;
         if before.leader_epoch == registration.leader_epoch {
@@ -120,7 +124,8 @@ impl Partition {
         registration.leader.filter(|leader| !self.counts_on(*leader))
     }
 
-    /// Takes a registration. `may_be_unclean`: the topic allows a leader that may lack acknowledged records.
+    /// Takes a registration. `may_be_unclean`: the topic allows a leader that may lack acknowledged
+    /// records.
     pub(super) fn register(&mut self, registration: &PartitionRegistration, may_be_unclean: bool) {
         self.is_unclean |= may_be_unclean && self.elects_outsider(registration).is_some();
         let minimum = registration.effective_min_insync_replicas();

@@ -28,8 +28,9 @@ pub(crate) struct Replica {
     pub(crate) entries: VecDeque<Arc<Entry>>,
     /// Up to where the disk keeps it.
     pub(crate) durable_end: Offset,
-    /// Its high watermark in this life. A former life's counts as far as it was noted on the disk, which the replica says: a recovered
-    /// log may hold what a truncation that did not reach the disk had removed.
+    /// Its high watermark in this life. A former life's counts as far as it was noted on the disk,
+    /// which the replica says: a recovered log may hold what a truncation that did not reach the
+    /// disk had removed.
     pub(crate) high_watermark: Offset,
     /// Up to where it was compared with the committed log and found equal.
     pub(crate) agreed: Offset,
@@ -99,7 +100,8 @@ impl Replica {
             .is_some()
         {}
         if to <= self.log_start {
-            // Nothing readable is left, and nothing is remembered of a batch that held the log start.
+            // Nothing readable is left, and nothing is remembered of a batch that held the log
+            // start.
             self.entries.clear();
             self.floor = Floor::Nothing;
         }

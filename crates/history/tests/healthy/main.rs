@@ -1,4 +1,5 @@
-//! A long run of a healthy cluster is accepted, and the same run with one event spoiled is rejected: so the checks do look at it.
+//! A long run of a healthy cluster is accepted, and the same run with one event spoiled is
+//! rejected: so the checks do look at it.
 
 mod run;
 

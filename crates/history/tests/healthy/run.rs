@@ -1,5 +1,5 @@
-//! Makes the history of a healthy cluster: three brokers that replicate a few partitions, and now and then elect, restart, trim and
-//! rebalance.
+//! Makes the history of a healthy cluster: three brokers that replicate a few partitions, and now
+//! and then elect, restart, trim and rebalance.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

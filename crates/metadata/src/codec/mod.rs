@@ -1,6 +1,8 @@
-//! Between domain types and the protobuf that is kept on disk and sent between brokers: one file a message family.
+//! Between domain types and the protobuf that is kept on disk and sent between brokers: one file a
+//! message family.
 //!
-//! Everything on disk is a [`pb::Versioned`], so that what a later version writes is recognised and refused.
+//! Everything on disk is a [`pb::Versioned`], so that what a later version writes is recognised and
+//! refused.
 
 pub(crate) mod command;
 pub(crate) mod outcome;

@@ -1,4 +1,5 @@
-//! Outcomes: what Raft hands from the state machine to the proposer, and what a forwarded proposal is answered with.
+//! Outcomes: what Raft hands from the state machine to the proposer, and what a forwarded proposal
+//! is answered with.
 
 use prost::Message;
 use tidelog_cluster::image::MetadataIndex;

@@ -56,8 +56,8 @@ pub(crate) fn to_message(change: &Change) -> pb::ClusterRecord {
     pb::ClusterRecord { record: Some(record) }
 }
 
-/// Whether changes build an image from an empty one: what is read from a disk or a peer may contradict itself, and an image takes only what
-/// follows from what it holds.
+/// Whether changes build an image from an empty one: what is read from a disk or a peer may
+/// contradict itself, and an image takes only what follows from what it holds.
 pub(crate) fn check(changes: &[Change]) -> Result<(), DecodeError> {
     let (mut partitions, mut names) = (BTreeMap::new(), BTreeSet::new());
     for change in changes {

@@ -1,4 +1,5 @@
-//! Every command, outcome and record survives its round trip; committed bytes of version 1 are still read.
+//! Every command, outcome and record survives its round trip; committed bytes of version 1 are
+//! still read.
 
 use tidelog_cluster::command::{
     AlterPartition, AlterTopicConfigs, CreateTopic, DeleteTopic, InitCluster, RegisterBroker,
@@ -138,7 +139,8 @@ fn outcomes_survive_the_way_to_the_proposer() {
     }
 }
 
-/// The commands above as version 1 wrote them, one a line, hexadecimal. Never rewritten: a change that breaks them breaks clusters.
+/// The commands above as version 1 wrote them, one a line, hexadecimal. Never rewritten: a change
+/// that breaks them breaks clusters.
 const FIXTURE_V1: &str = include_str!("../../fixtures/commands-v1.hex");
 
 fn from_hex(line: &str) -> Vec<u8> {

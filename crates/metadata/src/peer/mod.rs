@@ -1,8 +1,9 @@
 //! Connections between brokers.
 //!
-//! A [`PeerPool`] holds lazy channels to the other brokers and puts this broker's identity on every call: cluster id, from
-//! whom, to whom. The server's side of it, [`IdentityCheck`], refuses what is meant for another broker or another cluster,
-//! so that a mistaken address or a recycled host never mixes two clusters.
+//! A [`PeerPool`] holds lazy channels to the other brokers and puts this broker's identity on every
+//! call: cluster id, from whom, to whom. The server's side of it, [`IdentityCheck`], refuses what
+//! is meant for another broker or another cluster, so that a mistaken address or a recycled host
+//! never mixes two clusters.
 
 mod identity;
 
@@ -24,7 +25,8 @@ pub use identity::{Identity, IdentityCheck, PeerRequest, is_from_broker};
 /// A channel to another broker, with this one's identity on every call.
 pub type PeerChannel = InterceptedService<Channel, Identity>;
 
-/// HTTP/2 window of one stream, bytes: several large batches under way. For servers of the peer listener too.
+/// HTTP/2 window of one stream, bytes: several large batches under way. For servers of the peer
+/// listener too.
 pub const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// HTTP/2 window of one connection, bytes.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
@@ -113,7 +115,8 @@ impl PeerPool {
         self.inner.cluster_id.get().copied()
     }
 
-    /// Notes the cluster's id: from now on it is on every call, and calls from another cluster are refused. The first one stays.
+    /// Notes the cluster's id: from now on it is on every call, and calls from another cluster are
+    /// refused. The first one stays.
     pub fn set_cluster_id(&self, id: ClusterId) {
         let known = self.inner.cluster_id.get_or_init(|| id);
         if *known != id {
@@ -144,8 +147,8 @@ impl PeerPool {
             .map(|peer| peer.address.clone())
     }
 
-    /// A channel to a broker. It connects when it is first used, and again after it broke. Must be called on a tokio runtime,
-    /// which then drives the connection.
+    /// A channel to a broker. It connects when it is first used, and again after it broke. Must be
+    /// called on a tokio runtime, which then drives the connection.
     pub fn channel(&self, to: BrokerId, lane: Lane) -> Result<PeerChannel, PeerError> {
         let mut peers = self.inner.peers.lock();
         let peer = peers.get_mut(&to).ok_or(PeerError::UnknownBroker(to))?;

@@ -1,11 +1,12 @@
 //! The metadata database and the one thread that writes to it.
 //!
-//! Everything is written in the order it was queued, by a thread of its own, so that the threads of Raft never wait inside
-//! RocksDB for a disk. What waits together is synced together. The first failure poisons the queue: nothing is written or
-//! reported written after it.
+//! Everything is written in the order it was queued, by a thread of its own, so that the threads of
+//! Raft never wait inside RocksDB for a disk. What waits together is synced together. The first
+//! failure poisons the queue: nothing is written or reported written after it.
 //!
-//! It is guarded as the record database is: the same options, its background errors looked for before every write, and beside it
-//! the sequence number that was last synced, which it must reach when it is opened again.
+//! It is guarded as the record database is: the same options, its background errors looked for
+//! before every write, and beside it the sequence number that was last synced, which it must reach
+//! when it is opened again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use crate::codec::DecodeError;
 
 const DATABASE: &str = "db";
 const MARK: &str = "mark";
-/// How old the mark may become while writes follow each other closely; when there is nothing to do it is exact.
+/// How old the mark may become while writes follow each other closely; when there is nothing to do
+/// it is exact.
 const MAX_MARK_AGE: Duration = Duration::from_secs(1);
 /// Most writes that may be queued.
 const QUEUE_LENGTH: usize = 256;
@@ -113,7 +115,8 @@ pub(crate) struct Db {
     rocks: Arc<DB>,
     queue: mpsc::Sender<Job>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Fields are dropped in order: when this one goes, RocksDB has closed and its folder may be opened again.
+    /// Fields are dropped in order: when this one goes, RocksDB has closed and its folder may be
+    /// opened again.
     _closed: DropGuard,
 }
 
@@ -129,8 +132,8 @@ impl Db {
         folder.join(DATABASE).join("CURRENT").exists()
     }
 
-    /// Opens the database in a metadata folder, or makes it. One that lost synced writes is refused and left as it is. `closed` is
-    /// cancelled when it has closed again.
+    /// Opens the database in a metadata folder, or makes it. One that lost synced writes is refused
+    /// and left as it is. `closed` is cancelled when it has closed again.
     pub(crate) fn open(folder: &Path, closed: CancellationToken) -> Result<Self, DbError> {
         let io = |what| move |source| DbError::Io { what, source };
         let path = folder.join(DATABASE);
@@ -174,7 +177,8 @@ impl Db {
             .expect("both families are made when the database is opened")
     }
 
-    /// Writes a batch after everything queued before, and returns when it is readable; with `sync`, when it is durable.
+    /// Writes a batch after everything queued before, and returns when it is readable; with `sync`,
+    /// when it is durable.
     pub(crate) async fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), DbError> {
         let (done, written) = oneshot::channel();
         let gone = || DbError::Poisoned("its writer is gone".to_owned());
@@ -223,7 +227,8 @@ impl Writer {
                 // Whoever waited may have given up.
                 let _ = job.done.send(result.clone().map_err(DbError::Poisoned));
             }
-            // After the answers, so that nobody waits for the mark; not between writes that follow each other closely.
+            // After the answers, so that nobody waits for the mark; not between writes that follow
+            // each other closely.
             if poisoned.is_none() && (jobs.is_empty() || self.marked_at.elapsed() >= MAX_MARK_AGE) {
                 poison(&mut poisoned, &self.keep_mark());
             }

@@ -1,11 +1,14 @@
 //! Whose metadata database it is, and whether it is still the one that gave the node's votes.
 //!
-//! A node's id comes from the record database, its votes and its log stand here: one without the other must never run (M30).
+//! A node's id comes from the record database, its votes and its log stand here: one without the
+//! other must never run (M30).
 //!
 //! 1. A database that is made notes broker and data directory before Raft writes to it.
-//! 2. One that names another broker or directory is refused: `db/` or `metadata/` was exchanged, or `db/` was lost.
-//! 3. One that holds nothing, in a data directory that has been part of a cluster or beside a snapshot, is refused: `metadata/`
-//!    was lost. What it holds is looked at, not whether it was made just now: a start after a refused one finds a database, too.
+//! 2. One that names another broker or directory is refused: `db/` or `metadata/` was exchanged, or
+//!    `db/` was lost.
+//! 3. One that holds nothing, in a data directory that has been part of a cluster or beside a
+//!    snapshot, is refused: `metadata/` was lost. What it holds is looked at, not whether it was
+//!    made just now: a start after a refused one finds a database, too.
 
 use std::path::Path;
 
@@ -41,7 +44,8 @@ impl Owner {
     }
 }
 
-/// Checks that the database is its owner's and holds what it must, or makes it its owner's if it is new.
+/// Checks that the database is its owner's and holds what it must, or makes it its owner's if it is
+/// new.
 pub(super) async fn claim(db: &Db, folder: &Path, owner: &Owner, has_snapshot: bool) -> Result<(), DbError> {
     let known = read(db)?;
     let foreign = |found: String| DbError::Foreign {

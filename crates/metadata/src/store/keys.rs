@@ -1,6 +1,6 @@
-//! Keys of the metadata database, format version 1. Two column families: `raft` holds whose the database is, vote, pointers
-//! and log, `state` the
-//! cluster image and what was applied. Numbers are big-endian, so that keys sort as they count.
+//! Keys of the metadata database, format version 1. Two column families: `raft` holds whose the
+//! database is, vote, pointers and log, `state` the cluster image and what was applied. Numbers are
+//! big-endian, so that keys sort as they count.
 
 use tidelog_cluster::Change;
 use tidelog_types::{TopicId, TopicIdPartition};
@@ -37,8 +37,8 @@ impl RaftKey {
     }
 }
 
-/// A place in the `state` family. Topics sort before partitions, and the partitions of one topic by number, so that reading the
-/// family in order yields changes that can be replayed.
+/// A place in the `state` family. Topics sort before partitions, and the partitions of one topic by
+/// number, so that reading the family in order yields changes that can be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StateKey {
     Applied,

@@ -21,11 +21,12 @@ use crate::raft_types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
 /// Most bytes of entries that replication reads at a time; always at least one entry.
 const MAX_READ_BYTES: usize = 4 * 1024 * 1024;
-/// How long a purge waits for the snapshot that covers it: by far longer than the largest image takes to be written.
+/// How long a purge waits for the snapshot that covers it: by far longer than the largest image
+/// takes to be written.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The log store. A vote and a log entry are durable when they are answered; both go through one queue, in order. A purge waits for
-/// the snapshot that covers it.
+/// The log store. A vote and a log entry are durable when they are answered; both go through one
+/// queue, in order. A purge waits for the snapshot that covers it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
     db: Arc<Db>,
@@ -50,9 +51,9 @@ impl LogStore {
 
     /// Waits until a snapshot that covers the log up to `index` is on stable storage.
     ///
-    /// openraft orders the purge after a snapshot that it *built*. One that is *installed* it hands to the state machine's task, and has
-    /// the log purged meanwhile: a crash in between would leave a node that claims the log up to there and has neither entries nor
-    /// state (M27).
+    /// openraft orders the purge after a snapshot that it *built*. One that is *installed* it hands
+    /// to the state machine's task, and has the log purged meanwhile: a crash in between would
+    /// leave a node that claims the log up to there and has neither entries nor state (M27).
     async fn wait_for_snapshot(&self, index: u64) -> Result<(), DbError> {
         let mut snapshot = self.snapshot.clone();
         let covers = snapshot.wait_for(|durable| match durable {
@@ -209,7 +210,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        // Unsynced: an older pointer after a crash only means that less is applied before the leader says more.
+        // Unsynced: an older pointer after a crash only means that less is applied before the
+        // leader says more.
         let Some(id) = committed else { return Ok(()) };
         self.put(RaftKey::Committed, Value::LogId(log_id_to(&id)), false)
             .await

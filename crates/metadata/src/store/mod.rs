@@ -1,4 +1,5 @@
-//! What the metadata group keeps on disk: one RocksDB for log and state, one file for the snapshot, one for the sync mark.
+//! What the metadata group keeps on disk: one RocksDB for log and state, one file for the snapshot,
+//! one for the sync mark.
 
 pub(crate) mod db;
 mod identity;
@@ -30,7 +31,8 @@ pub(crate) struct Stores {
     pub(crate) state: StateMachine,
 }
 
-/// Opens, or makes, the metadata folder at `path`. One that is another's, or that lost what its owner must have written, is refused.
+/// Opens, or makes, the metadata folder at `path`. One that is another's, or that lost what its
+/// owner must have written, is refused.
 pub(crate) async fn open(path: &Path, owner: &Owner) -> Result<Stores, DbError> {
     let closed = CancellationToken::new();
     let snapshot_folder = path.join("snapshots");

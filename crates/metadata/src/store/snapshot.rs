@@ -4,7 +4,8 @@
 //! magic (8) | header | record … | CRC-32C of all before (4, LE)       header and records: length (varint) ‖ Versioned
 //! ```
 //!
-//! A new one is written aside, synced, renamed over the old one, and the folder synced, before Raft purges what it covers.
+//! A new one is written aside, synced, renamed over the old one, and the folder synced, before Raft
+//! purges what it covers.
 
 use std::fs::File;
 use std::io::Write;

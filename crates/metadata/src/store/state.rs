@@ -1,7 +1,8 @@
 //! The state machine: commands decided and replayed in log order, the image published to readers.
 //!
-//! The changes of the image, the last applied log id and the membership are one write, so the state on disk is always
-//! that of one log index. The write is not synced: the log is, and entries are applied again after a crash.
+//! The changes of the image, the last applied log id and the membership are one write, so the state
+//! on disk is always that of one log index. The write is not synced: the log is, and entries are
+//! applied again after a crash.
 
 use std::io::Cursor;
 use std::sync::Arc;

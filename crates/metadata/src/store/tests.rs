@@ -228,7 +228,8 @@ async fn the_mark_is_exact_after_an_orderly_close() {
     assert_eq!(mark.sequence(), 21, "whose it is, and twenty votes");
 }
 
-/// A snapshot that is installed is written by the state machine's task while Raft already has the log purged.
+/// A snapshot that is installed is written by the state machine's task while Raft already has the
+/// log purged.
 #[tokio::test]
 async fn m27_a_purge_waits_until_the_snapshot_that_covers_it_is_durable() {
     let folder = tempfile::tempdir().unwrap();

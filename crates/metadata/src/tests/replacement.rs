@@ -25,7 +25,8 @@ impl Group {
         self.disks.insert(id(broker), Disk::new()).unwrap()
     }
 
-    /// Waits until the group is the three nodes that run, each of them a voter, as one of them knows it.
+    /// Waits until the group is the three nodes that run, each of them a voter, as one of them
+    /// knows it.
     async fn is_whole(&self, via: u32) {
         let expected: BTreeSet<u64> = (1..=3).map(|broker| self.config(broker).node_id().0).collect();
         let mut metrics = self.node(via).raft().metrics();
@@ -178,7 +179,8 @@ async fn m30_two_emptied_voters_form_no_cluster_and_forget_nothing() {
         "one of three leads nobody: {alone:?}"
     );
 
-    // With one of the lost directories put back there is a majority, and the other one's place is taken.
+    // With one of the lost directories put back there is a majority, and the other one's place is
+    // taken.
     group.stop(2).await;
     drop(group.disks.insert(id(2), second));
     group.start(2).await;
@@ -284,7 +286,8 @@ async fn m30_a_directory_with_a_session_keeps_its_place_until_the_session_is_ove
     group.shutdown().await;
 }
 
-/// As after a leader that died in the middle: the new directory is a learner, and the old one still votes.
+/// As after a leader that died in the middle: the new directory is a learner, and the old one still
+/// votes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replacement_that_was_begun_is_finished() {
     let (mut group, leader) = with_registrations().await;

@@ -297,7 +297,8 @@ fn what_may_have_been_written_is_never_numbered_anew() {
     }
     line.answered(2, refused(ErrorCode::NotLeaderOrFollower), ms(0));
     line.entries[0].deadline = ms(10);
-    // Batch 0 is given up without an answer. Whether batch 1 stands in the log is asked for with its old number.
+    // Batch 0 is given up without an answer. Whether batch 1 stands in the log is asked for with
+    // its old number.
     assert_eq!(failures(&line.expire(ms(10))), [(0, None, true)]);
     assert_eq!(line.resend(ms(20)), [sent(1, 0, 10)]);
     let effects = line.answered(1, refused(ErrorCode::OutOfOrderSequenceNumber), ms(21));

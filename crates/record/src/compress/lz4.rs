@@ -1,4 +1,5 @@
-//! The LZ4 frame format, as Kafka writes it: independent blocks of 64 KiB, no checksums beside the header's.
+//! The LZ4 frame format, as Kafka writes it: independent blocks of 64 KiB, no checksums beside the
+//! header's.
 
 use std::io::{self, Read, Write};
 
@@ -26,8 +27,9 @@ pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// The decoder takes a payload that ends between two blocks for a whole one, and does not look behind the end: see
-/// [`check_whole`]. The legacy format, which Kafka never wrote, is refused: it would need blocks of 8 MiB.
+/// The decoder takes a payload that ends between two blocks for a whole one, and does not look
+/// behind the end: see [`check_whole`]. The legacy format, which Kafka never wrote, is refused: it
+/// would need blocks of 8 MiB.
 pub(super) fn reader<R: Read>(magic: &[u8], payload: R) -> Result<impl Read + use<R>, CompressionError> {
     if magic.starts_with(&FRAME_MAGIC) {
         Ok(FrameDecoder::new(payload))
@@ -39,15 +41,16 @@ pub(super) fn reader<R: Read>(magic: &[u8], payload: R) -> Result<impl Read + us
     }
 }
 
-/// Whether `payload` is one frame with its end mark, and nothing else: other implementations read no further, or fail where the
-/// mark is missing. Walks from block to block and opens none.
+/// Whether `payload` is one frame with its end mark, and nothing else: other implementations read
+/// no further, or fail where the mark is missing. Walks from block to block and opens none.
 pub(super) fn check_whole(payload: &[u8]) -> Result<(), CompressionError> {
     let cut = || malformed(Compression::Lz4, "its frame is cut short");
     let mut rest = payload;
     rest.split_off(..FRAME_MAGIC.len()).ok_or_else(cut)?;
     let flags = *rest.first().ok_or_else(cut)?;
     let length_of = |flag: u8, bytes: usize| if flags & flag == 0 { 0 } else { bytes };
-    // Flags, the blocks' size, perhaps the content's size and a dictionary's id, and a checksum of one byte.
+    // Flags, the blocks' size, perhaps the content's size and a dictionary's id, and a checksum of
+    // one byte.
     let header_bytes = 2 + length_of(CONTENT_SIZE, 8) + length_of(DICTIONARY_ID, 4) + 1;
     rest.split_off(..header_bytes).ok_or_else(cut)?;
     loop {

@@ -1,4 +1,5 @@
-//! Compression of whole payloads. Reading is bounded: a decoder is asked for a little at a time, and stopped at the limit.
+//! Compression of whole payloads. Reading is bounded: a decoder is asked for a little at a time,
+//! and stopped at the limit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,10 +23,12 @@ mod snappy;
 #[cfg(feature = "zstd")]
 mod zstd;
 
-/// The most bytes that any payload is opened into, and that a builder fills: four times what max.message.bytes may be set to.
+/// The most bytes that any payload is opened into, and that a builder fills: four times what
+/// max.message.bytes may be set to.
 pub const MAX_OPENED_BYTES: usize = 4 * tidelog_types::limits::MAX_MAX_MESSAGE_BYTES as usize;
-/// What readers open a batch into at most, and therefore also the most that a broker takes of a producer: twice the largest
-/// max.message.bytes, and thirty-two times the default one, which is beyond what text compresses to.
+/// What readers open a batch into at most, and therefore also the most that a broker takes of a
+/// producer: twice the largest max.message.bytes, and thirty-two times the default one, which is
+/// beyond what text compresses to.
 pub const DEFAULT_OPENED_BYTES: usize = 32 * 1024 * 1024;
 
 const _: () = assert!(DEFAULT_OPENED_BYTES <= MAX_OPENED_BYTES);
@@ -121,8 +124,8 @@ pub(crate) fn compress(codec: Compression, payload: &[u8]) -> Result<Vec<u8>, Co
     Ok(out)
 }
 
-/// Decompresses `payload` into at most `limit_bytes`, never more than [`MAX_OPENED_BYTES`]. Memory stays within twice that and
-/// what the codec itself needs, whatever the payload claims.
+/// Decompresses `payload` into at most `limit_bytes`, never more than [`MAX_OPENED_BYTES`]. Memory
+/// stays within twice that and what the codec itself needs, whatever the payload claims.
 pub(crate) fn decompress(
     codec: Compression,
     payload: &[u8],

@@ -13,7 +13,8 @@ use crate::{Compression, CompressionError};
 #[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// A compressed payload that is being opened. Stricter than [`super::decompress`]: the payload must be whole, with nothing behind it.
+/// A compressed payload that is being opened. Stricter than [`super::decompress`]: the payload must
+/// be whole, with nothing behind it.
 pub(crate) struct Opener {
     codec: Compression,
     limit_bytes: usize,
@@ -75,8 +76,8 @@ impl Opener {
         self.opened_bytes
     }
 
-    /// Opens the next piece into `out`, whose first `filled` bytes are in use and stay; makes room where there is too little.
-    /// Answers how many bytes came; 0 is the end of a whole payload.
+    /// Opens the next piece into `out`, whose first `filled` bytes are in use and stay; makes room
+    /// where there is too little. Answers how many bytes came; 0 is the end of a whole payload.
     pub(crate) fn read(&mut self, out: &mut Vec<u8>, filled: usize) -> Result<usize, CompressionError> {
         let read = match &mut self.decoder {
             #[cfg(any(feature = "gzip", feature = "lz4", feature = "zstd"))]

@@ -1,5 +1,6 @@
-//! Snappy in the framing of xerial's snappy-java, which is what Kafka means by snappy: a magic header, then blocks of raw snappy, each
-//! behind its length. Not the framing of the snappy project. What lacks the header is read as one raw block, as snappy-java does.
+//! Snappy in the framing of xerial's snappy-java, which is what Kafka means by snappy: a magic
+//! header, then blocks of raw snappy, each behind its length. Not the framing of the snappy
+//! project. What lacks the header is read as one raw block, as snappy-java does.
 
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
@@ -8,11 +9,13 @@ use crate::{Compression, CompressionError};
 
 /// Magic, version 1, readable by version 1.
 const HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
-/// Of the header, what tells the framing; the versions behind it are ignored, since some producers write them little-endian.
+/// Of the header, what tells the framing; the versions behind it are ignored, since some producers
+/// write them little-endian.
 const MAGIC_BYTES: usize = 8;
 /// Uncompressed bytes of a block, as Kafka writes them.
 const BLOCK_BYTES: usize = 32 * 1024;
-/// No element of snappy makes more of a byte than this: a copy of 64 bytes takes three. A block that claims more is lying.
+/// No element of snappy makes more of a byte than this: a copy of 64 bytes takes three. A block
+/// that claims more is lying.
 const MAX_RATIO: usize = 22;
 
 pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
@@ -70,7 +73,8 @@ impl Blocks {
         }
     }
 
-    /// The next block of the same payload, still compressed. What is not framed is one block, and an empty one is none.
+    /// The next block of the same payload, still compressed. What is not framed is one block, and
+    /// an empty one is none.
     pub(super) fn take<'a>(&mut self, payload: &'a [u8]) -> Result<Option<&'a [u8]>, CompressionError> {
         let mut rest = &payload[self.at..];
         if !self.is_framed {

@@ -7,8 +7,8 @@ use zstd::stream::write::Encoder;
 
 /// zstd's default level, and Kafka's.
 const LEVEL: i32 = 3;
-/// The widest window that is decoded, as a power of two: what zstd's highest level writes. It bounds the decoder's memory; of the
-/// 128 MiB only what the payload fills is ever touched.
+/// The widest window that is decoded, as a power of two: what zstd's highest level writes. It
+/// bounds the decoder's memory; of the 128 MiB only what the payload fills is ever touched.
 const MAX_WINDOW_LOG: u32 = 27;
 
 pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) -> io::Result<()> {

@@ -1,4 +1,5 @@
-//! What is asked of the records of a produced batch: every kind of batch that would stop its readers is refused, and what passes is read.
+//! What is asked of the records of a produced batch: every kind of batch that would stop its
+//! readers is refused, and what passes is read.
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -352,7 +353,8 @@ fn every_kind_of_bad_batch_is_refused_with_its_reason() {
     assert!(all.len() > 50);
 }
 
-/// The table above is made with these helpers: they must make good batches as well, or it proves nothing.
+/// The table above is made with these helpers: they must make good batches as well, or it proves
+/// nothing.
 #[test]
 fn what_is_made_by_the_same_hand_without_the_fault_is_taken() {
     let timed = Raw {
@@ -366,7 +368,8 @@ fn what_is_made_by_the_same_hand_without_the_fault_is_taken() {
         headers: (2, &[4, 0xff, 0xfe, 1, 0, 2, b'v']),
         ..Raw::at(0)
     };
-    // As Kafka does: no UTF-8 is asked of header keys, nothing of a record's attributes, and no timestamp is fine.
+    // As Kafka does: no UTF-8 is asked of header keys, nothing of a record's attributes, and no
+    // timestamp is fine.
     arrive(of(&[odd.bytes(), timed.bytes()])).unwrap();
     arrive(alone(|out| out.extend([0x01, 0x01, 0]))).unwrap();
     let good = small(3).view().payload().to_vec();
@@ -401,7 +404,8 @@ fn a_bomb_is_refused_and_what_every_reader_opens_is_not() {
     }
 }
 
-/// One frame with its end mark is what other implementations read; a decoder that stops early does not tell.
+/// One frame with its end mark is what other implementations read; a decoder that stops early does
+/// not tell.
 #[cfg(feature = "lz4")]
 #[test]
 fn an_lz4_frame_without_its_end_or_with_more_behind_it_is_refused() {
@@ -459,7 +463,8 @@ fn build(codec: Compression, contents: &[Content]) -> Batch {
     builder.build(None).unwrap()
 }
 
-/// What passed on arrival is read in full, with the offsets and the largest timestamp that its header promises.
+/// What passed on arrival is read in full, with the offsets and the largest timestamp that its
+/// header promises.
 fn is_read_in_full(batch: &Batch) -> Result<(), TestCaseError> {
     let header = batch.header();
     let records = batch
@@ -506,7 +511,8 @@ proptest! {
         is_read_in_full(&taken)?;
     }
 
-    /// One byte is anything at all, and the checksum fits it: what a broken or hostile producer sends.
+    /// One byte is anything at all, and the checksum fits it: what a broken or hostile producer
+    /// sends.
     #[test]
     fn what_passes_on_arrival_is_always_read_in_full(
         codec in codec(),
@@ -537,7 +543,8 @@ proptest! {
     }
 }
 
-/// Every byte of small batches, each of its bits and the ends of its range: no place is left to luck.
+/// Every byte of small batches, each of its bits and the ends of its range: no place is left to
+/// luck.
 #[test]
 fn no_single_byte_makes_a_batch_that_is_taken_and_not_read() {
     for codec in Compression::ALL.into_iter().filter(|codec| codec.is_built_in()) {

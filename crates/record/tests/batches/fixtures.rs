@@ -1,5 +1,5 @@
-//! Files that kafka-python wrote are read, and files that our builder wrote (which kafka-python read, see `make_fixtures.py`) are
-//! still what it writes.
+//! Files that kafka-python wrote are read, and files that our builder wrote (which kafka-python
+//! read, see `make_fixtures.py`) are still what it writes.
 
 use std::path::{Path, PathBuf};
 
@@ -206,7 +206,8 @@ fn what_our_builder_wrote_is_read() {
     }
 }
 
-/// Compressed payloads may change with a codec's version, and with which of flate2's backends a build selects; what is in them may not.
+/// Compressed payloads may change with a codec's version, and with which of flate2's backends a
+/// build selects; what is in them may not.
 #[test]
 fn our_builder_writes_what_it_wrote() {
     for case in Case::all().iter().filter(|case| case.compression().is_built_in()) {
@@ -221,7 +222,8 @@ fn our_builder_writes_what_it_wrote() {
     }
 }
 
-/// kafka-python leaves the leader epoch 0 where Kafka's own clients write -1; the broker overwrites it anyway.
+/// kafka-python leaves the leader epoch 0 where Kafka's own clients write -1; the broker overwrites
+/// it anyway.
 #[test]
 fn our_builder_and_kafka_python_agree_to_the_byte() {
     let (base_offset, epoch) = (Offset(1 << 40), LeaderEpoch(7));

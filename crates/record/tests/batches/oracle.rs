@@ -1,5 +1,5 @@
-//! kafka-protocol's `records` module as the oracle, both ways. Not asked of it: repeated header keys, which it collapses, keys that
-//! are not UTF-8, and the log-append-time flag, which it drops.
+//! kafka-protocol's `records` module as the oracle, both ways. Not asked of it: repeated header
+//! keys, which it collapses, keys that are not UTF-8, and the log-append-time flag, which it drops.
 
 use std::collections::BTreeMap;
 

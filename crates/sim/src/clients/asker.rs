@@ -1,4 +1,5 @@
-//! A client that asks where logs end, carrying the newest leader epoch of any acknowledgement; and now and then one that trims them.
+//! A client that asks where logs end, carrying the newest leader epoch of any acknowledgement; and
+//! now and then one that trims them.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A member of a group: it joins, takes partitions on, delivers, commits, gives up, leaves, dies, stalls, and comes back.
+//! A member of a group: it joins, takes partitions on, delivers, commits, gives up, leaves, dies,
+//! stalls, and comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Readers: they start from anywhere, carry the newest leader epoch they have seen, and start anew. After healing one of them visits every
-//! partition, and one reads everything to its end.
+//! Readers: they start from anywhere, carry the newest leader epoch they have seen, and start anew.
+//! After healing one of them visits every partition, and one reads everything to its end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,8 +22,8 @@ pub(super) struct Reader {
     id: ReaderId,
     epoch: Option<LeaderEpoch>,
     position: Option<Offset>,
-    /// Where the log begins, by the broker that was asked for its ends. The next leader may not have heard
-    /// of that trim yet.
+    /// Where the log begins, by the broker that was asked for its ends. The next leader may not
+    /// have heard of that trim yet.
     begins: Offset,
     asked: Option<Question<()>>,
     ask_at: Duration,
@@ -63,8 +63,8 @@ impl Reader {
         }
     }
 
-    /// One that reads something in every partition. The first comes twice: what a reader is answered first it may have asked for at any
-    /// time, as far as the history shows.
+    /// One that reads something in every partition. The first comes twice: what a reader is
+    /// answered first it may have asked for at any time, as far as the history shows.
     pub(super) fn visiting(address: Address, context: &mut Context) -> Self {
         let mut left = context.config.partitions();
         left.extend(left.first().copied());

@@ -1,4 +1,5 @@
-//! The metadata database of a broker: vote, log and snapshots of the state, each durable only once it is synced.
+//! The metadata database of a broker: vote, log and snapshots of the state, each durable only once
+//! it is synced.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -74,7 +75,8 @@ impl MetadataDisk {
         self.enqueued - self.pending.len() as u64
     }
 
-    /// Begins a sync of everything that is enqueued, unless one is under way or there is nothing. Says whether it did.
+    /// Begins a sync of everything that is enqueued, unless one is under way or there is nothing.
+    /// Says whether it did.
     pub(crate) fn begin_sync(&mut self) -> bool {
         let begins = self.syncing.is_none() && !self.pending.is_empty();
         if begins {

@@ -1,4 +1,5 @@
-//! What the leader of the metadata log does: replicate, commit, and put new directories in the place of lost ones.
+//! What the leader of the metadata log does: replicate, commit, and put new directories in the
+//! place of lost ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +38,8 @@ impl Raft {
         Some((index, self.term))
     }
 
-    /// How long ago a majority of the voters answered, on a leader: counted from when it asked, as a lease is.
+    /// How long ago a majority of the voters answered, on a leader: counted from when it asked, as
+    /// a lease is.
     pub(crate) fn since_quorum_ack(&self, context: &Context) -> Option<Duration> {
         let Role::Leader(peers) = &self.role else {
             return None;
@@ -195,7 +197,8 @@ impl Raft {
         }
     }
 
-    /// A directory that took a lost one's place takes its vote, too: first both sets decide, then the new one.
+    /// A directory that took a lost one's place takes its vote, too: first both sets decide, then
+    /// the new one.
     fn replace_lost(&mut self, context: &mut Context) {
         let is_settled = self
             .log

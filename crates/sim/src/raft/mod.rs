@@ -1,10 +1,11 @@
 //! The metadata log: a small Raft that elects, delays, partitions and forgets what it did not sync.
 //!
-//! It is no model of the library that the broker uses, but of what that promises: one log, in which what was committed stays, and
-//! of whose proposals some are committed later or by somebody else. Terms, votes that are synced before they are answered,
-//! commitment by majority, and changes of membership through a joint configuration. Every broker has a node; the first three
-//! vote. A node is a broker's data directory: an emptied one comes back as another node, which takes the old one's place
-//! by a change of membership.
+//! It is no model of the library that the broker uses, but of what that promises: one log, in which
+//! what was committed stays, and of whose proposals some are committed later or by somebody else.
+//! Terms, votes that are synced before they are answered, commitment by majority, and changes of
+//! membership through a joint configuration. Every broker has a node; the first three vote. A node
+//! is a broker's data directory: an emptied one comes back as another node, which takes the old
+//! one's place by a change of membership.
 
 mod disk;
 mod leader;

@@ -116,7 +116,8 @@ impl Raft {
         self.node
     }
 
-    /// Whether a node is one of the voters by what is committed, and no change of them is under way.
+    /// Whether a node is one of the voters by what is committed, and no change of them is under
+    /// way.
     pub(crate) fn has_settled_voter(&self, node: NodeId) -> bool {
         let newest = self
             .log

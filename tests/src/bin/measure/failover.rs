@@ -1,5 +1,5 @@
-//! How long producers wait when a leader goes: from the fault until every partition that the broker led has acknowledged a record that was
-//! sent after it.
+//! How long producers wait when a leader goes: from the fault until every partition that the broker
+//! led has acknowledged a record that was sent after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -231,7 +231,8 @@ impl Probes {
         self.acknowledged_since(&all, Instant::now()).await.map(drop)
     }
 
-    /// Waits until each of these partitions has acknowledged a record sent after `since`. Says how long that took.
+    /// Waits until each of these partitions has acknowledged a record sent after `since`. Says how
+    /// long that took.
     async fn acknowledged_since(&self, partitions: &[u32], since: Instant) -> Result<Duration> {
         let deadline = since + PATIENCE;
         loop {

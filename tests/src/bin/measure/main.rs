@@ -1,4 +1,5 @@
-//! What the README records, measured on brokers as real processes. Run by `cargo xtask measure footprint | throughput | failover | rebalance | groups`.
+//! What the README records, measured on brokers as real processes. Run by
+//! `cargo xtask measure footprint | throughput | failover | rebalance | groups`.
 
 mod failover;
 mod footprint;
@@ -22,7 +23,8 @@ struct Args {
 enum What {
     /// Idle CPU and memory of three brokers, and how long starting and restarting take
     Footprint {
-        /// The year's departures to load before the restart; without it the week that comes with the sources, as often as makes a year
+        /// The year's departures to load before the restart; without it the week that comes with
+        /// the sources, as often as makes a year
         #[arg(long)]
         file: Option<PathBuf>,
         /// How long the brokers idle before and during the measurement, seconds each
@@ -44,13 +46,15 @@ enum What {
         #[arg(long, value_enum)]
         only: Option<failover::Fault>,
     },
-    /// How soon a group's new member is handed its first record, and whether the other members notice
+    /// How soon a group's new member is handed its first record, and whether the other members
+    /// notice
     Rebalance {
         /// How often one joins
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
         repetitions: u16,
     },
-    /// Many groups of ten members on one broker: commit latencies, sessions lost, CPU. Then how soon a coordinator loads a million commits
+    /// Many groups of ten members on one broker: commit latencies, sessions lost, CPU. Then how
+    /// soon a coordinator loads a million commits
     Groups {
         /// How many groups
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=2000))]

@@ -21,7 +21,8 @@ fn pids(cluster: &Cluster) -> impl Iterator<Item = u32> {
 
 fn cpu_time_of(pid: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, second, is in parentheses and may hold anything; after it user time is the 12th field, system time the 13th.
+    // The name, second, is in parentheses and may hold anything; after it user time is the 12th
+    // field, system time the 13th.
     let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;

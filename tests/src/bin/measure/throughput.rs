@@ -1,4 +1,5 @@
-//! How much a cluster takes, and how fast, by `tidelog bench` against three brokers on this machine.
+//! How much a cluster takes, and how fast, by `tidelog bench` against three brokers on this
+//! machine.
 
 use std::process::Command;
 use std::time::Instant;

@@ -79,7 +79,8 @@ pub(super) fn foreign_token() -> PartitionError {
     PartitionError::new(ErrorCode::InvalidRequest, text)
 }
 
-/// The page of topics that a request asks for, each once, and the token of the next page: the name of the last one.
+/// The page of topics that a request asks for, each once, and the token of the next page: the name
+/// of the last one.
 pub(super) fn topics_of(
     image: &ClusterImage,
     request: v1::MetadataRequest,

@@ -1,4 +1,5 @@
-//! Messages of groups to domain types and back. What comes in is checked here, for size as for shape.
+//! Messages of groups to domain types and back. What comes in is checked here, for size as for
+//! shape.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -73,7 +74,8 @@ pub(super) fn subscription(subscribe: v1::Subscribe) -> Result<Subscription, Par
     Subscription::new(topics?, subscribe.topic_regex, subscribe.assignor.parse()?)
 }
 
-/// Partitions by topic id, or by name where no id is given. Of topics that are gone nothing is left to speak of.
+/// Partitions by topic id, or by name where no id is given. Of topics that are gone nothing is left
+/// to speak of.
 pub(super) fn partitions(
     named: &[v1::TopicPartitions],
     topics: &Topics,
@@ -191,7 +193,8 @@ pub(super) fn group_member(member: &MemberDescription, topics: &Topics) -> v1::G
     }
 }
 
-/// Partitions as members read them. Those of a topic that was deleted meanwhile are left out: a push without them follows anyway.
+/// Partitions as members read them. Those of a topic that was deleted meanwhile are left out: a
+/// push without them follows anyway.
 pub(super) fn by_topic(partitions: &BTreeSet<TopicIdPartition>, topics: &Topics) -> Vec<v1::TopicPartitions> {
     let mut grouped: BTreeMap<TopicId, Vec<u32>> = BTreeMap::new();
     for partition in partitions {

@@ -657,7 +657,8 @@ async fn commit_much(rig: &Rig, partitions: u32) {
     }
 }
 
-/// The client takes messages of 4 MiB, as clients of every language do unless they are told otherwise.
+/// The client takes messages of 4 MiB, as clients of every language do unless they are told
+/// otherwise.
 #[tokio::test]
 async fn what_a_large_group_committed_is_told_in_pages() {
     const PARTITIONS: u32 = 10_000;

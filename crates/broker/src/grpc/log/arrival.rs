@@ -1,14 +1,16 @@
 //! Walking the records of produced batches before they are stored, without holding up anybody else.
 //!
-//! A walk is a matter of microseconds for what producers usually send, and takes place where the request is. What is larger is walked
-//! in steps between which other tasks have their turn, and only so many of those at a time: each may hold up to
-//! [`tidelog_record::DEFAULT_OPENED_BYTES`] of a compressed batch. A stream's requests wait for each other, so its batches keep their order.
+//! A walk is a matter of microseconds for what producers usually send, and takes place where the
+//! request is. What is larger is walked in steps between which other tasks have their turn, and
+//! only so many of those at a time: each may hold up to [`tidelog_record::DEFAULT_OPENED_BYTES`] of
+//! a compressed batch. A stream's requests wait for each other, so its batches keep their order.
 
 use tidelog_record::{Batch, Checked};
 use tidelog_types::PartitionError;
 use tokio::sync::Semaphore;
 
-/// Bytes of records, as they are when opened, that are walked at a time: well below a millisecond of work.
+/// Bytes of records, as they are when opened, that are walked at a time: well below a millisecond
+/// of work.
 const STEP_BYTES: usize = 256 * 1024;
 /// Batches of more than a step that are walked at the same time.
 const MAX_LARGE_AT_ONCE: usize = 4;

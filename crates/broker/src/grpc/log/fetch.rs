@@ -13,17 +13,20 @@ use crate::grpc::page::UNARY_ANSWER_BYTES;
 use crate::grpc::plain;
 use crate::partition::{Answer, FetchPermit, FetchSpec, PartitionFetch, PartitionFetched};
 
-/// What a partition is answered with at most where the request does not say, bytes. Kafka's max.partition.fetch.bytes.
+/// What a partition is answered with at most where the request does not say, bytes. Kafka's
+/// max.partition.fetch.bytes.
 const DEFAULT_PARTITION_BYTES: u32 = 1024 * 1024;
 
 /// What a partition takes in an answer besides its topic's name and its batches, bytes.
 const PARTITION_FRAME_BYTES: usize = 100;
-/// What is left for each batch's tag and length, bytes: of small batches, a fifteenth of what they are.
+/// What is left for each batch's tag and length, bytes: of small batches, a fifteenth of what they
+/// are.
 const BATCH_FRAMES_BYTES: usize = 512 * 1024;
 /// Room for batches that is always given, bytes, however many partitions are named.
 const LEAST_UNARY_BYTES: usize = 64 * 1024;
 
-/// What a unary fetch that does not say is answered with at most, bytes: what gRPC clients take by default, all told.
+/// What a unary fetch that does not say is answered with at most, bytes: what gRPC clients take by
+/// default, all told.
 pub(super) fn unary_bytes(request: &v1::FetchRequest) -> u32 {
     let beside: usize = request
         .partitions
@@ -53,7 +56,8 @@ pub(super) async fn stream(
 }
 
 impl LogService {
-    /// Reads what a request asks for, waiting for enough of it. The permit is for as long as the answer is held.
+    /// Reads what a request asks for, waiting for enough of it. The permit is for as long as the
+    /// answer is held.
     pub(super) async fn read(&self, request: v1::FetchRequest) -> (v1::FetchResponse, FetchPermit) {
         let mut targets = Vec::new();
         let mut answers = Vec::with_capacity(request.partitions.len());
@@ -113,7 +117,8 @@ impl LogService {
         (response, permit)
     }
 
-    /// Opens what was read, if plain records are asked for: on a thread of its own, since that may take long.
+    /// Opens what was read, if plain records are asked for: on a thread of its own, since that may
+    /// take long.
     async fn fill_all(
         &self,
         found: Vec<(usize, Offset, Answer)>,
@@ -137,7 +142,8 @@ impl LogService {
     }
 }
 
-/// Opens what was read of each partition, all of it together in `max_bytes`, but at least one batch.
+/// Opens what was read of each partition, all of it together in `max_bytes`, but at least one
+/// batch.
 fn open_all(
     found: Vec<(usize, Offset, Answer)>,
     max_bytes: usize,

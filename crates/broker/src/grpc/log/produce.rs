@@ -42,7 +42,8 @@ pub(super) async fn stream(
         service.shared.shutdown,
         MAX_PRODUCES_IN_FLIGHT,
         |request| {
-            // Taken here, one request after another: their batches are appended in the order they were sent.
+            // Taken here, one request after another: their batches are appended in the order they
+            // were sent.
             let accepted = service.take(request).await;
             service.acknowledge(accepted)
         }

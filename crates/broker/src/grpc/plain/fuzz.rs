@@ -4,7 +4,8 @@ use super::*;
 
 const MAX_BYTES: u32 = 1 << 20;
 
-/// Builds a batch of a message and opens it again, and opens the bytes themselves as a stored batch.
+/// Builds a batch of a message and opens it again, and opens the bytes themselves as a stored
+/// batch.
 pub(crate) fn target(data: &[u8]) {
     let _ = open(
         vec![Bytes::copy_from_slice(data)],

@@ -31,7 +31,8 @@ async fn append(channel: &Channel, topic: &str, partition: u32, batch: bytes::By
     assert_eq!(answer.partitions[0].error, None);
 }
 
-/// Reads partitions to their ends with unary fetches that say nothing of bytes; how many records there were, and how many calls it took.
+/// Reads partitions to their ends with unary fetches that say nothing of bytes; how many records
+/// there were, and how many calls it took.
 async fn read_by_default(channel: &Channel, topic: &str, ends: &[u64], plain_records: bool) -> (u64, u32) {
     // Takes 4 MiB, as clients of every language do unless they are told otherwise.
     let mut log = LogClient::new(channel.clone());
@@ -136,7 +137,8 @@ fn of_partitions(partitions: u32, max_bytes: u32) -> Vec<v1::PartitionFetch> {
     (0..partitions).map(of).collect()
 }
 
-/// Each waits for longer than the test is patient, unless the broker sees that waiting is of no use.
+/// Each waits for longer than the test is patient, unless the broker sees that waiting is of no
+/// use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_may_be_answered_is_not_waited_for() {
     const WAIT_MS: u32 = 30_000;
@@ -169,7 +171,8 @@ async fn more_than_may_be_answered_is_not_waited_for() {
         partitions,
         ..Default::default()
     };
-    // The third batch does not fit into the answer; nor into what is allowed of the partition; nor of both partitions together.
+    // The third batch does not fit into the answer; nor into what is allowed of the partition; nor
+    // of both partitions together.
     assert_eq!(
         fetch(&channel, ask(1_000_000, 250_000, of_partitions(1, 0)))
             .await

@@ -1,4 +1,5 @@
-//! Topic ids travel: what is meant for one topic takes no effect in another that was made under its name.
+//! Topic ids travel: what is meant for one topic takes no effect in another that was made under its
+//! name.
 
 use bytes::Bytes;
 

@@ -55,7 +55,8 @@ pub(super) async fn run(flags: &Flags, signalled: &CancellationToken) -> Result<
         records: u64::from(flags.rate) * (flags.warmup + flags.seconds),
         stop: signalled.clone(),
     };
-    // A thread, because the runtime's timer is a millisecond coarse, which is what is to be measured.
+    // A thread, because the runtime's timer is a millisecond coarse, which is what is to be
+    // measured.
     let pacing = std::thread::spawn(move || schedule.run(&sent));
     let progress = Progress::start("acknowledged", Some(flags.warmup + flags.seconds), None);
     let mut collector = Collector::new(u64::from(flags.rate) * flags.warmup, progress)?;
@@ -122,7 +123,8 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// Sends each record when it is due, however late the ones before were. Says how many found no room.
+    /// Sends each record when it is due, however late the ones before were. Says how many found no
+    /// room.
     fn run(mut self, sent: &mpsc::Sender<Sent>) -> u64 {
         let began = Instant::now();
         let mut refused = 0;

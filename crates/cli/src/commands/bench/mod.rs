@@ -27,7 +27,8 @@ pub(crate) enum Command {
     Produce(produce::Flags),
     /// As many records as the cluster gives, from the beginning
     Consume(consume::Flags),
-    /// Open loop: records at a fixed rate, each timed from the moment it was due (no coordinated omission)
+    /// Open loop: records at a fixed rate, each timed from the moment it was due (no coordinated
+    /// omission)
     Latency(latency::Flags),
 }
 

@@ -109,7 +109,8 @@ struct Load {
     payload: Payload,
     in_flight: usize,
     producer: Producer,
-    /// In the order of sending. A batch of another partition may be answered before the first: it is counted a little late.
+    /// In the order of sending. A batch of another partition may be answered before the first: it
+    /// is counted a little late.
     awaited: VecDeque<DeliveryFuture>,
     timed: FuturesUnordered<Timed>,
     latencies: Latencies,

@@ -13,7 +13,8 @@ use crate::output::{self, OutputFlag, OutputFormat};
 use crate::probe;
 use crate::standing::stale;
 
-/// How long the health check waits for each step; the containers' check gives it two seconds in all.
+/// How long the health check waits for each step; the containers' check gives it two seconds in
+/// all.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Flags of `tidelog cluster health`.

@@ -11,7 +11,8 @@ use super::{Effect, until_answered};
 /// `tidelog cluster …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Brokers, the metadata leader, partitions in trouble: exit code 5 if no broker knows the present
+    /// Brokers, the metadata leader, partitions in trouble: exit code 5 if no broker knows the
+    /// present
     Status(status::Flags),
     /// Whether the cluster, or this host's broker, serves as it should: exit code 5 if not
     Health(health::Flags),

@@ -41,7 +41,8 @@ struct ShownCluster {
     offline: u32,
     /// Voters that have not registered yet.
     missing_voters: Vec<u32>,
-    /// The broker that told all this, whether it may be out of date, and why it says that it is not ready.
+    /// The broker that told all this, whether it may be out of date, and why it says that it is not
+    /// ready.
     answered_by: Option<u32>,
     stale: bool,
     contact_ms_ago: Option<u64>,

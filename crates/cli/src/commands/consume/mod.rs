@@ -37,16 +37,18 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Flags {
     #[command(flatten)]
     topics: TopicFlags,
-    /// Read as a member of this group: its partitions are shared among its members, and what was printed is committed
+    /// Read as a member of this group: its partitions are shared among its members, and what was
+    /// printed is committed
     #[arg(short, long, value_name = "GROUP")]
     group: Option<String>,
     /// A name of this member that outlives it: started again under it, it gets its partitions back
     /// without a rebalance
     #[arg(long, value_name = "NAME", requires = "group")]
     instance_id: Option<String>,
-    /// Where to begin: beginning, latest, an offset, @2026-11-30T14:00Z, @2026-11-30, @ and milliseconds
-    /// since 1970, or -1h for an hour ago. A group goes on where it committed, and needs this only where
-    /// it committed nothing: beginning or latest, since an offset is one partition's
+    /// Where to begin: beginning, latest, an offset, @2026-11-30T14:00Z, @2026-11-30, @ and
+    /// milliseconds since 1970, or -1h for an hour ago. A group goes on where it committed, and
+    /// needs this only where it committed nothing: beginning or latest, since an offset is one
+    /// partition's
     #[arg(
         long,
         value_name = "WHERE",
@@ -57,7 +59,8 @@ pub(crate) struct Flags {
     /// Stop after so many records
     #[arg(short = 'n', long = "records", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     records: Option<u64>,
-    /// Stop at the end as it is now; in a group when everything up to there is read by this member or committed by others
+    /// Stop at the end as it is now; in a group when everything up to there is read by this member
+    /// or committed by others
     #[arg(long)]
     until_end: bool,
     /// Stop at the first record of this moment or later, in each partition: written as for --from

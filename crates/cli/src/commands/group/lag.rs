@@ -85,7 +85,8 @@ impl ShownLag {
     }
 }
 
-/// A line a topic: how many partitions there are, how many of them nothing is known of, and the lag of the others.
+/// A line a topic: how many partitions there are, how many of them nothing is known of, and the lag
+/// of the others.
 fn by_topic(groups: &[ShownLag]) -> Columns {
     let mut columns = Columns::new(&["GROUP", "STATE", "TOPIC", "PARTITIONS", "UNKNOWN", "LAG"]);
     for group in groups {

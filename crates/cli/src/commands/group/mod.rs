@@ -26,7 +26,8 @@ pub(crate) enum Command {
     Describe(describe::Flags),
     /// Show how far groups are behind the ends of what they read
     Lag(lag::Flags),
-    /// Set where a group without members goes on reading; only shows what it would do unless told to --execute
+    /// Set where a group without members goes on reading; only shows what it would do unless told
+    /// to --execute
     ResetOffsets(reset::Flags),
     /// Delete groups without members, and their offsets; asks first on a terminal
     Delete(DeleteFlags),

@@ -1,4 +1,5 @@
-//! Lines of a file or of standard input, read on a thread of their own: neither can be waited for by a runtime.
+//! Lines of a file or of standard input, read on a thread of their own: neither can be waited for
+//! by a runtime.
 
 use std::collections::VecDeque;
 use std::fs::File;

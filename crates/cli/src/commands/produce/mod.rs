@@ -65,7 +65,8 @@ struct ProducerFlags {
     /// How batches are compressed
     #[arg(short = 'z', long, value_enum, value_name = "CODEC", default_value_t)]
     compression: Codec,
-    /// When a record counts as acknowledged: fsynced on all in-sync replicas, on the leader, or sent
+    /// When a record counts as acknowledged: fsynced on all in-sync replicas, on the leader, or
+    /// sent
     #[arg(long, value_enum, default_value_t)]
     acks: AcksFlag,
     /// Do not number records: one that is retried may be stored twice

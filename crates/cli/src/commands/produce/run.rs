@@ -46,8 +46,8 @@ pub(super) struct Run<'a> {
     /// Read, and not yet handed to the producer.
     unsent: u64,
     tally: Tally,
-    /// A record failed because its topic is gone. Another topic may have the name by now: nobody has
-    /// looked yet.
+    /// A record failed because its topic is gone. Another topic may have the name by now: nobody
+    /// has looked yet.
     topic_in_doubt: bool,
 }
 

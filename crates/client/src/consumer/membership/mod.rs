@@ -7,11 +7,13 @@
 //!              ── Joined, Assignment, answers ──────►         ◄── Command ──             ── slots come and go ──► fetcher
 //! ```
 //!
-//! 1. The *session* keeps one stream to the coordinator alive: joins, resumes with everything still owned, heartbeats. It tells the
-//!    reconciler what the member may own. Where the member was fenced, or could not be heard for the session timeout, it stops the handing
-//!    out at once and begins another *life*.
-//! 2. The *reconciler* moves the member towards its assignment: stops reading what was taken away, runs the hook, commits what is marked,
-//!    drops it, and only then has the session say Revoked; then begins to read what is new.
+//! 1. The *session* keeps one stream to the coordinator alive: joins, resumes with everything still
+//!    owned, heartbeats. It tells the reconciler what the member may own. Where the member was
+//!    fenced, or could not be heard for the session timeout, it stops the handing out at once and
+//!    begins another *life*.
+//! 2. The *reconciler* moves the member towards its assignment: stops reading what was taken away,
+//!    runs the hook, commits what is marked, drops it, and only then has the session say Revoked;
+//!    then begins to read what is new.
 
 mod reconcile;
 mod reconciler;

@@ -1,4 +1,5 @@
-//! The pure part of reconciling: what is to be given up, what is to be begun, and what the coordinator waits to hear.
+//! The pure part of reconciling: what is to be given up, what is to be begun, and what the
+//! coordinator waits to hear.
 
 use std::collections::BTreeSet;
 
@@ -23,8 +24,8 @@ pub(super) fn steps(owned: &BTreeSet<Assigned>, target: &BTreeSet<Assigned>) -> 
 
 /// Which Revoked a stream's coordinator waits for.
 ///
-/// It waits wherever an assignment leaves out something that it had pushed on this stream, or that the member said to own when it joined,
-/// even if the member never came to begin it.
+/// It waits wherever an assignment leaves out something that it had pushed on this stream, or that
+/// the member said to own when it joined, even if the member never came to begin it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Owed {
     told: BTreeSet<Assigned>,
@@ -48,7 +49,8 @@ impl Owed {
         self.told.clone_from(target);
     }
 
-    /// An assignment is reconciled: whether the coordinator waits to hear so. One that is older than what it waits for says nothing.
+    /// An assignment is reconciled: whether the coordinator waits to hear so. One that is older
+    /// than what it waits for says nothing.
     pub(super) fn reconciled(&mut self, version: u64) -> bool {
         let waits = self.version.is_some_and(|owed| version >= owed);
         if waits {

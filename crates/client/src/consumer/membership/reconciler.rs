@@ -1,4 +1,5 @@
-//! The reconciler task: moves the member from what it owns to what it may own, with the application's hooks on the way.
+//! The reconciler task: moves the member from what it owns to what it may own, with the
+//! application's hooks on the way.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use crate::consumer::slots::SlotId;
 use crate::error::Result;
 use crate::wire::session::Assigned;
 
-/// How long a record that the application is busy with may hold up giving its partition up. After it the record will be read again by the
-/// new owner, unless the hook waits for it.
+/// How long a record that the application is busy with may hold up giving its partition up. After
+/// it the record will be read again by the new owner, unless the hook waits for it.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// The task's state.
@@ -93,8 +94,8 @@ impl Reconciler {
         })
     }
 
-    /// Gives the application a moment to finish the record it is busy with: until everything handed out is marked, or it calls for the
-    /// next record.
+    /// Gives the application a moment to finish the record it is busy with: until everything handed
+    /// out is marked, or it calls for the next record.
     async fn settle(&self, ids: &BTreeSet<SlotId>) {
         let deadline = Instant::now() + GRACE;
         let (polls, _) = self.shared.polls();

@@ -23,7 +23,8 @@ use crate::wire::session::{Assigned, Events, Heard, JoinAsk, Said, session};
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that were not sent yet: heartbeats and revocations, few of them.
 const MAX_UNSENT: usize = 16;
-/// How long a static name may still be its last holder's: one that was killed a moment ago has a connection until that is noticed broken.
+/// How long a static name may still be its last holder's: one that was killed a moment ago has a
+/// connection until that is noticed broken.
 const RELEASED_WITHIN: Duration = Duration::from_secs(15);
 /// A coordinator that answered nothing for this part of the session timeout is looked for anew.
 const ANSWER_SHARE: u32 = 3;
@@ -51,7 +52,8 @@ pub(crate) struct Session {
     directives: watch::Sender<Directive>,
     commands: mpsc::UnboundedReceiver<Command>,
     stream: u64,
-    /// When the coordinator last heard of us for certain, and how long it is patient; none while we are no member.
+    /// When the coordinator last heard of us for certain, and how long it is patient; none while we
+    /// are no member.
     heard: Option<(Instant, Duration)>,
     leaving: bool,
     /// Since when the static name is not released, while that holds up joining.
@@ -309,7 +311,8 @@ impl Session {
         ControlFlow::Continue(())
     }
 
-    /// The coordinator had heard of us when the oldest message without an answer was sent, at the least.
+    /// The coordinator had heard of us when the oldest message without an answer was sent, at the
+    /// least.
     fn answered(&mut self, open: &mut Open, patience: Duration) {
         if let Some(sent) = open.unanswered.pop_front() {
             self.heard = Some((sent, patience));
@@ -421,7 +424,8 @@ impl Session {
         });
     }
 
-    /// Nothing is handed out any more, whatever the reconciler is busy with. Says how many partitions that concerns.
+    /// Nothing is handed out any more, whatever the reconciler is busy with. Says how many
+    /// partitions that concerns.
     fn stop_reading(&self) -> usize {
         self.shared.change(|slots| {
             let all: Vec<_> = slots.by_id.keys().copied().collect();

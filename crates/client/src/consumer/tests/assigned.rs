@@ -236,7 +236,8 @@ async fn r6_an_end_is_asked_for_in_the_newest_epoch_that_was_seen() {
     let client = cluster.client().await;
     let admin = client.admin();
     let end = admin.list_offsets([(partition("t", 0), OffsetAt::Latest)]);
-    // A leader that has not heard yet of its epoch knows nothing of what was acknowledged in between: it must not tell an end.
+    // A leader that has not heard yet of its epoch knows nothing of what was acknowledged in
+    // between: it must not tell an end.
     let asked_in_vain = async {
         while cluster.state.world.lock().offset_queries.is_empty() {
             tokio::task::yield_now().await;

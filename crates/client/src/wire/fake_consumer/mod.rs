@@ -1,4 +1,5 @@
-//! Brokers for tests of the consumer: real gRPC over loopback, a log in memory, and groups that do what the test says.
+//! Brokers for tests of the consumer: real gRPC over loopback, a log in memory, and groups that do
+//! what the test says.
 
 mod services;
 mod session;

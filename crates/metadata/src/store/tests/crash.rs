@@ -1,11 +1,13 @@
 //! A node that dies between any two writes, with and without what was not synced.
 //!
-//! A child process is a follower that lives through a script of votes, appends, a conflict, snapshots built and installed, and purges; the
-//! test is its leader. It is killed at the n-th passing of each crash point, for every n (`types/src/crash.rs` says how). What is left is
-//! then taken as it is, with everything unsynced lost, and with the unsynced torn; opened; held against what the child was answered; and
-//! the script goes on to its end:
+//! A child process is a follower that lives through a script of votes, appends, a conflict,
+//! snapshots built and installed, and purges; the test is its leader. It is killed at the n-th
+//! passing of each crash point, for every n (`types/src/crash.rs` says how). What is left is then
+//! taken as it is, with everything unsynced lost, and with the unsynced torn; opened; held against
+//! what the child was answered; and the script goes on to its end:
 //!
-//! 1. A vote that was answered is there (M30), and so is every entry that was acknowledged, unless its leader's successor replaced it (M27).
+//! 1. A vote that was answered is there (M30), and so is every entry that was acknowledged, unless
+//!    its leader's successor replaced it (M27).
 //! 2. The snapshot is whole, and the log is not purged ahead of it.
 //! 3. The state is that of one log index, and that index was committed.
 //! 4. The node goes on from there and ends where one ends that was never killed.
@@ -63,7 +65,8 @@ const MAX_PASSINGS: u64 = 1000;
 /// Cases that run side by side.
 const WORKERS: usize = 3;
 
-/// Kills a child at one passing and checks every way in which it may have ended. Whether there was that passing.
+/// Kills a child at one passing and checks every way in which it may have ended. Whether there was
+/// that passing.
 fn run_case(root: &Path, kill_at: &(String, u64), mutant: Option<&str>) -> Checked<bool> {
     let died = Case {
         root: root.join(format!("{}-{}", kill_at.0.replace(['/', ':'], "-"), kill_at.1)),

@@ -1,7 +1,8 @@
 //! A line against brokers that refuse, fall silent and mix answers up, by any schedule.
 //!
-//! The brokers share one log, as one partition's leaders do, and keep R9's rule. A stream that is lost goes on delivering what is in it: its
-//! requests are read late, among those of the stream that follows.
+//! The brokers share one log, as one partition's leaders do, and keep R9's rule. A stream that is
+//! lost goes on delivering what is in it: its requests are read late, among those of the stream
+//! that follows.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,7 +23,8 @@ enum Step {
     Lose,
     /// Time passes.
     Wait(u64),
-    /// The partition forgets the producer, as it does a day after its last batch: only while nothing is on its way.
+    /// The partition forgets the producer, as it does a day after its last batch: only while
+    /// nothing is on its way.
     Forget,
 }
 

@@ -1,4 +1,5 @@
-//! A broker is killed that coordinates a group with a million commits behind it: how long after it is ready again the group is answered.
+//! A broker is killed that coordinates a group with a million commits behind it: how long after it
+//! is ready again the group is answered.
 
 use std::time::{Duration, Instant};
 

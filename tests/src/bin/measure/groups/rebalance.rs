@@ -1,5 +1,5 @@
-//! A third member joins two that read all the time: how long until it is handed its first record, and how long the partitions that stay
-//! where they are deliver nothing meanwhile.
+//! A third member joins two that read all the time: how long until it is handed its first record,
+//! and how long the partitions that stay where they are deliver nothing meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -164,7 +164,8 @@ fn print(what: &str, times: &mut [Duration]) {
     );
 }
 
-/// One join and leave: how long the newcomer waited, and the longest gap in what stayed where it was.
+/// One join and leave: how long the newcomer waited, and the longest gap in what stayed where it
+/// was.
 async fn join_once(cluster: &Cluster, settled: &[Member], number: usize) -> Result<(Duration, Duration)> {
     let quiet = Instant::now();
     wait::until("two members to share all partitions", PATIENCE, async || {

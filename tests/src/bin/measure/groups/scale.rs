@@ -1,6 +1,8 @@
-//! A thousand groups of ten members on one broker: each member holds its stream, heartbeats as it is told, and commits every five seconds.
+//! A thousand groups of ten members on one broker: each member holds its stream, heartbeats as it
+//! is told, and commits every five seconds.
 //!
-//! Members speak the protocol without the client library: they read nothing, so that what is measured is the coordinator.
+//! Members speak the protocol without the client library: they read nothing, so that what is
+//! measured is the coordinator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -25,7 +25,8 @@ use crate::suggest;
 pub(crate) struct Flags {
     /// The group; with --topic it need not exist yet
     group: String,
-    /// A topic, or some partitions of it as TOPIC:0,2; repeatable. By default every partition that the group committed
+    /// A topic, or some partitions of it as TOPIC:0,2; repeatable. By default every partition that
+    /// the group committed
     #[arg(long, value_name = "TOPIC[:PARTITIONS]")]
     topic: Vec<Scope>,
     #[command(flatten)]

@@ -29,8 +29,8 @@ pub(super) struct TargetFlags {
     /// To this offset in every partition
     #[arg(long, value_name = "OFFSET")]
     to_offset: Option<u64>,
-    /// To the first record at or after a moment: @2026-03-01T12:00 (UTC, or with an offset like +02:00), @2026-03-01, @ and milliseconds
-    /// since 1970, or -1h for an hour ago
+    /// To the first record at or after a moment: @2026-03-01T12:00 (UTC, or with an offset like
+    /// +02:00), @2026-03-01, @ and milliseconds since 1970, or -1h for an hour ago
     #[arg(long, value_name = "MOMENT", value_parser = moment, allow_hyphen_values = true)]
     to_datetime: Option<i64>,
     /// So many records on from what is committed, or back if negative
