@@ -35,7 +35,7 @@ impl Compose {
         self.run(&["down", "--volumes", "--timeout", "30"]).map(drop)
     }
 
-    /// SIGKILL.
+    /// Kills a service with SIGKILL.
     pub(crate) fn kill(&self, service: &str) -> Result<()> {
         self.run(&["kill", service]).map(drop)
     }

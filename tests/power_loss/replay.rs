@@ -36,7 +36,6 @@ impl Draw {
 /// How much of what was never synced reached the disk all the same.
 #[derive(Debug)]
 pub(crate) enum Unsynced {
-    /// Nothing.
     Lost,
     /// Some of it: of each file any of the pages that were written over, and some beginning of what
     /// was appended; of each folder either the names that were synced or those of the last moment.

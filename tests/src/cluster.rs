@@ -154,7 +154,7 @@ impl Cluster {
         &self.folder
     }
 
-    /// Every broker.
+    /// The brokers, running or not.
     pub fn brokers(&self) -> &[Broker] {
         &self.brokers
     }
@@ -220,7 +220,7 @@ impl Broker {
         format!("127.0.0.1:{}", self.peer.get())
     }
 
-    /// Its data.
+    /// The broker's data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }

@@ -14,7 +14,7 @@ pub struct Ledger {
     deliveries: HashMap<Position, u32>,
 }
 
-/// The sums.
+/// Counts of what the ledger holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sums {
     /// Rows whose produce was acknowledged.
@@ -54,7 +54,7 @@ impl Ledger {
         self.acknowledged.len()
     }
 
-    /// Adds up.
+    /// Adds up what the ledger holds.
     pub fn sums(&self) -> Sums {
         let found = |row: &u64, position: &Position| {
             self.stored

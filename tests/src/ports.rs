@@ -30,7 +30,7 @@ pub struct ReservedPort {
 }
 
 impl ReservedPort {
-    /// The number.
+    /// The port as a number.
     pub fn get(&self) -> u16 {
         self.port
     }

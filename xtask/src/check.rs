@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::prerequisites;
 use crate::run::cargo;
-use crate::{circles, layering, messages, numbers, sizes};
+use crate::{circles, layering, messages, numbers, prose, sizes};
 
 /// Runs every check, the quick ones first.
 pub(crate) fn check() -> Result<()> {
@@ -13,6 +13,7 @@ pub(crate) fn check() -> Result<()> {
     step("circles of imports", circles::check)?;
     step("file sizes", sizes::check)?;
     sizes::tell()?;
+    step("comments and pages", prose::check)?;
     step("sentences that clients are told", messages::check)?;
     step("numbers of rules and invariants", numbers::check)?;
     if prerequisites::runs("cargo-deny") {

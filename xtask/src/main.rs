@@ -10,6 +10,7 @@ mod layering;
 mod messages;
 mod numbers;
 mod prerequisites;
+mod prose;
 mod proving;
 mod run;
 mod sizes;

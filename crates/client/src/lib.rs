@@ -66,6 +66,8 @@
 //! | `headers` | headers, timestamps, values that are null |
 //! | `errors` | what to do about each [`ErrorKind`] |
 
+#![warn(missing_docs)]
+
 mod admin;
 mod backoff;
 mod client;

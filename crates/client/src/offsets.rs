@@ -30,7 +30,7 @@ pub enum OffsetAt {
 /// An offset that was looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionOffset {
-    /// The offset.
+    /// The offset that was found.
     pub offset: u64,
     /// Timestamp of the record there, for a question by timestamp that found one; milliseconds
     /// since 1970.

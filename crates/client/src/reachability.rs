@@ -38,7 +38,7 @@ pub(crate) struct Reachability {
     silent: Option<Outage>,
 }
 
-/// One address.
+/// What was heard of one address.
 #[derive(Debug, Default)]
 struct Seen {
     last_answer: Option<Instant>,

@@ -7,7 +7,7 @@ use tidelog_types::{PartitionIndex, TopicId, TopicName, TopicPartition};
 /// A record's header. Keys may repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// The key.
+    /// The key of the header.
     pub key: String,
     /// The value; `None` is null, which is not the same as empty.
     pub value: Option<Bytes>,
@@ -128,9 +128,9 @@ impl Record {
 /// Where a sent record stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordMetadata {
-    /// The topic.
+    /// The topic of the record.
     pub topic: TopicName,
-    /// The partition.
+    /// The partition, from 0, that holds the record.
     pub partition: u32,
     /// The offset. With acks=none the broker tells none, and this is 0.
     pub offset: u64,
@@ -142,13 +142,13 @@ pub struct RecordMetadata {
 /// one of them holds the batch in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumedRecord {
-    /// The topic.
+    /// The topic of the record.
     pub topic: TopicName,
     /// The topic's id: one that is made anew under its name has another.
     pub topic_id: TopicId,
-    /// The partition.
+    /// The partition, from 0, that holds the record.
     pub partition: u32,
-    /// The offset.
+    /// The offset in the partition.
     pub offset: u64,
     /// Epoch of the leader that appended it.
     pub leader_epoch: u32,

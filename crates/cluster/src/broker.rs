@@ -7,7 +7,6 @@ use crate::ids::Listener;
 /// A broker as it was last registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerImage {
-    /// Its id.
     pub id: BrokerId,
     /// The log index of its registration.
     pub epoch: BrokerEpoch,

@@ -19,18 +19,14 @@ pub enum Change {
     /// A topic was made; its partitions follow, from 0 on. Of a topic that exists: its configs
     /// changed.
     Topic {
-        /// Its id.
         topic_id: TopicId,
-        /// Its name.
         name: TopicName,
-        /// Its configs.
         configs: TopicConfigs,
     },
     /// A topic and all of its partitions are gone.
     TopicDeleted(TopicId),
     /// A partition was made or changed.
     Partition {
-        /// Which.
         partition: TopicIdPartition,
         /// As it is from here on.
         registration: PartitionRegistration,

@@ -47,7 +47,6 @@ pub struct InitCluster {
 /// See [`Command::RegisterBroker`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterBroker {
-    /// Who.
     pub broker: BrokerId,
     /// Its data directory. If it differs from the one registered before, the broker leaves every
     /// ISR and ELR: what it held is gone.
@@ -63,7 +62,6 @@ pub struct RegisterBroker {
 /// See [`Command::CreateTopic`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateTopic {
-    /// Its name.
     pub name: TopicName,
     /// Drawn by the proposer.
     pub topic_id: TopicId,
@@ -102,7 +100,6 @@ pub struct AlterTopicConfigs {
 /// See [`Command::AlterPartition`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlterPartition {
-    /// Which partition.
     pub partition: TopicIdPartition,
     /// Its leader, who proposes.
     pub leader: BrokerIncarnation,

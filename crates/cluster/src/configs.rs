@@ -9,21 +9,13 @@ use std::collections::BTreeMap;
 use tidelog_types::limits::{DEFAULT_MAX_MESSAGE_BYTES, MAX_MAX_MESSAGE_BYTES};
 use tidelog_types::{ErrorCode, PartitionError};
 
-/// max.message.bytes
 pub const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
-/// min.insync.replicas
 pub const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
-/// unclean.leader.election.enable
 pub const UNCLEAN_LEADER_ELECTION: &str = "unclean.leader.election.enable";
-/// cleanup.policy
 pub const CLEANUP_POLICY: &str = "cleanup.policy";
-/// compression.type
 pub const COMPRESSION_TYPE: &str = "compression.type";
-/// message.timestamp.type
 pub const MESSAGE_TIMESTAMP_TYPE: &str = "message.timestamp.type";
-/// retention.bytes
 pub const RETENTION_BYTES: &str = "retention.bytes";
-/// retention.ms
 pub const RETENTION_MS: &str = "retention.ms";
 
 /// The configs that every topic has, by name.
@@ -51,9 +43,7 @@ pub struct TopicConfigs {
 /// A config as it is in force for a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveConfig {
-    /// Its name.
     pub name: &'static str,
-    /// Its value.
     pub value: String,
     /// Whether nothing was set for the topic.
     pub is_default: bool,

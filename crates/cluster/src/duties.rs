@@ -37,10 +37,9 @@ pub enum Duty {
     Fence(BrokerIncarnation, Ground),
 }
 
-/// One dial.
+/// A dial that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DialOf {
-    /// Of whom.
     pub broker: BrokerIncarnation,
     began: Duration,
 }

@@ -5,7 +5,6 @@ use tidelog_types::{BrokerEpoch, BrokerId};
 /// One registration of a broker: the compare-and-set of everything that is decided about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BrokerIncarnation {
-    /// The broker.
     pub broker: BrokerId,
     /// The epoch of its registration.
     pub epoch: BrokerEpoch,
@@ -14,7 +13,6 @@ pub struct BrokerIncarnation {
 /// A client listener, as it is advertised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// Its name.
     pub name: String,
     /// "host:port".
     pub address: String,

@@ -51,12 +51,10 @@ impl Default for ProducerIdMark {
     }
 }
 
-/// A topic.
+/// A topic, as the cluster knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicImage {
-    /// Its id.
     pub id: TopicId,
-    /// Its name.
     pub name: TopicName,
     /// Its partitions, by number.
     pub partitions: Vec<PartitionRegistration>,

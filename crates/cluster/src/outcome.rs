@@ -17,10 +17,7 @@ pub struct Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accepted {
     /// The cluster has an id: the proposed one, or the one it had before.
-    Cluster {
-        /// That id.
-        cluster_id: ClusterId,
-    },
+    Cluster { cluster_id: ClusterId },
     /// The broker is registered, and fenced.
     BrokerRegistered {
         /// Its new epoch.
@@ -37,7 +34,6 @@ pub enum Accepted {
     },
     /// The topic exists.
     TopicCreated {
-        /// Its id.
         topic_id: TopicId,
         /// How many partitions it has.
         partitions: u32,
@@ -58,7 +54,6 @@ pub enum Accepted {
     ProducerIdsAllocated {
         /// The first of them.
         first: ProducerId,
-        /// How many.
         count: u64,
     },
     /// Preferred leaders lead again where they can.

@@ -35,12 +35,7 @@ pub enum Step {
     /// [`BrokerSession::unfencing_refused`] or [`BrokerSession::unfencing_failed`].
     Unfence(BrokerIncarnation),
     /// The registration is lost: stop to serve. The next step is to register anew.
-    Lost {
-        /// Which.
-        epoch: BrokerEpoch,
-        /// Why.
-        why: Loss,
-    },
+    Lost { epoch: BrokerEpoch, why: Loss },
 }
 
 /// Why a registration is lost.

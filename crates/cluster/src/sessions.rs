@@ -136,7 +136,6 @@ impl SessionTable {
 pub enum Dial {
     /// ECONNREFUSED: the host answers, and nothing listens.
     Refused,
-    /// Something listens.
     Connected,
     /// Anything else: unreachable, timed out, a name that does not resolve. That is silence, and is
     /// left to time.
@@ -146,7 +145,6 @@ pub enum Dial {
 /// What to do after a dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Dial again.
     DialAgain,
     /// Nothing listens there: fence it now.
     Fence,

@@ -18,7 +18,6 @@ use tidelog_types::{
 pub struct Event {
     /// When, since the run began.
     pub at: Duration,
-    /// What.
     pub what: What,
 }
 
@@ -83,7 +82,6 @@ pub struct ReadRecord {
 /// What a partition owes its clients once the cluster is healed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owed {
-    /// Which partition.
     pub partition: TopicIdPartition,
     /// An ISR or ELR member lives: it must be read.
     pub reads: bool,
@@ -102,17 +100,14 @@ pub enum CommitResult {
     Unknown,
 }
 
-/// What happened.
+/// The kinds of events, with their details.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     // ---- producers
     /// A sender sends a batch for the first time. Its retries are no events.
     SendBegan {
-        /// Who.
         sender: Sender,
-        /// Which send.
         send: SendId,
-        /// Where to.
         partition: TopicIdPartition,
         /// The records, in order.
         values: Vec<Value>,
@@ -121,7 +116,6 @@ pub enum What {
     },
     /// The sender learned that it is stored (`acks=all`).
     SendAcknowledged {
-        /// Which send.
         send: SendId,
         /// Where its first record stands.
         base_offset: Offset,
@@ -129,20 +123,13 @@ pub enum What {
         leader_epoch: LeaderEpoch,
     },
     /// The sender learned that no attempt of it was appended, and gave it up.
-    SendRefused {
-        /// Which send.
-        send: SendId,
-    },
+    SendRefused { send: SendId },
     /// The sender gave it up without knowing. It may be stored, or be stored yet.
-    SendUnknown {
-        /// Which send.
-        send: SendId,
-    },
+    SendUnknown { send: SendId },
 
     // ---- readers
     /// A reader asks where the log ends for consumers.
     EndAsked {
-        /// Which request.
         request: Request,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -151,7 +138,6 @@ pub enum What {
     },
     /// The answer to [`What::EndAsked`].
     EndAnswered {
-        /// Which request.
         request: Request,
         /// The high watermark.
         offset: Offset,
@@ -160,7 +146,6 @@ pub enum What {
     },
     /// A reader was handed the records of a range of offsets.
     Read {
-        /// Who.
         reader: Reader,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -176,7 +161,6 @@ pub enum What {
     },
     /// After healing, a reader read the partition from its start to its end: this is all of it.
     ReadToEnd {
-        /// Which partition.
         partition: TopicIdPartition,
         /// The log start offset.
         log_start: Offset,
@@ -190,7 +174,6 @@ pub enum What {
     /// A commit is sent, or the deletion of a group: each of its partitions is an event. The requests of one history rise
     /// in the order in which they are sent.
     CommitBegan {
-        /// Number of the request.
         request: Request,
         /// The group that commits, or is deleted.
         group: Name,
@@ -201,7 +184,6 @@ pub enum What {
     },
     /// What the sender of [`What::CommitBegan`] learned.
     CommitEnded {
-        /// Which request.
         request: Request,
         /// What became of it.
         result: CommitResult,
@@ -217,7 +199,6 @@ pub enum What {
     },
     /// Somebody asks for a group's committed offset.
     OffsetAsked {
-        /// Which request.
         request: Request,
         /// Of which group.
         group: Name,
@@ -226,7 +207,6 @@ pub enum What {
     },
     /// The answer to [`What::OffsetAsked`].
     OffsetAnswered {
-        /// Which request.
         request: Request,
         /// What is committed.
         offset: Option<Offset>,
@@ -235,7 +215,6 @@ pub enum What {
     Assigned {
         /// Of which group.
         group: Name,
-        /// Who.
         member: Name,
         /// What it did not own before.
         partitions: Vec<TopicIdPartition>,
@@ -244,7 +223,6 @@ pub enum What {
     GaveUp {
         /// Of which group.
         group: Name,
-        /// Who.
         member: Name,
         /// What it owns no longer.
         partitions: Vec<TopicIdPartition>,
@@ -255,14 +233,12 @@ pub enum What {
     MemberJoined {
         /// Of which group.
         group: Name,
-        /// Who.
         member: Name,
     },
     /// A member is no more: it left, its process died, or it learned that it was removed.
     MemberEnded {
         /// Of which group.
         group: Name,
-        /// Who.
         member: Name,
     },
     /// A coordinator removed a member for its silence, or for not saying in time what it gave up,
@@ -270,21 +246,17 @@ pub enum What {
     MemberRemoved {
         /// Of which group.
         group: Name,
-        /// Who.
         member: Name,
     },
     /// A record was handed to a group's member.
     Delivered {
-        /// Which group.
         group: Name,
         /// Of which partition.
         partition: TopicIdPartition,
-        /// Which offset.
         offset: Offset,
     },
     /// After healing and with every member idle: the group owes nothing more.
     GroupSettled {
-        /// Which group.
         group: Name,
         /// What it is subscribed to.
         partitions: Vec<TopicIdPartition>,
@@ -293,7 +265,6 @@ pub enum What {
     // ---- inside replicas
     /// A process of a broker came up with this on its disk.
     Recovered {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -303,20 +274,15 @@ pub enum What {
         log: Vec<Arc<Entry>>,
     },
     /// A broker's process died. What was not synced may be gone.
-    Crashed {
-        /// Which broker.
-        broker: BrokerId,
-    },
+    Crashed { broker: BrokerId },
     /// A broker's disk is gone, with everything on it.
     DiskLost {
-        /// Which broker.
         broker: BrokerId,
         /// The Raft node that its directory was.
         node: u64,
     },
     /// A replica leads from now on.
     Leads {
-        /// Which broker.
         broker: BrokerId,
         /// Which life of it.
         life: Life,
@@ -327,18 +293,15 @@ pub enum What {
     },
     /// A batch was put at the end of a replica's log, by its leader or from its leader.
     Appended {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
-        /// What.
         entry: Arc<Entry>,
         /// Whether it did so as a leader.
         leading: bool,
     },
     /// A replica's log is on stable storage up to there: the disk's word, not the replica's.
     Durable {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -347,7 +310,6 @@ pub enum What {
     },
     /// A replica removed its log's tail.
     Truncated {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -356,7 +318,6 @@ pub enum What {
     },
     /// A replica's log begins later from now on. Past its end, the log is empty and goes on there.
     Trimmed {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -366,20 +327,17 @@ pub enum What {
     /// A replica's high watermark moved; or a process read from its disk, right after
     /// [`What::Recovered`], which one it had noted.
     HighWatermark {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
         /// The epoch that the replica is in.
         epoch: LeaderEpoch,
-        /// Where to.
         to: Offset,
         /// Whether it leads.
         leading: bool,
     },
     /// The members that a leader waits for changed.
     Counts {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -391,7 +349,6 @@ pub enum What {
     /// A leader answers an `acks=all` produce that everything of the batch is stored, a duplicate's
     /// too.
     Acknowledges {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -402,7 +359,6 @@ pub enum What {
     },
     /// A leader hands records out to consumers.
     Serves {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -411,16 +367,13 @@ pub enum What {
     },
     /// A leader tells a client an offset: a log start, a high watermark, one by time.
     TellsOffset {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
-        /// Which offset.
         offset: Offset,
     },
     /// What a replica has derived from its log at this moment.
     Derived {
-        /// Which broker.
         broker: BrokerId,
         /// Of which partition.
         partition: TopicIdPartition,
@@ -433,7 +386,6 @@ pub enum What {
     // ---- metadata
     /// A command was committed that made or changed a partition.
     Registered {
-        /// Which.
         partition: TopicIdPartition,
         /// As it is from here on.
         registration: PartitionRegistration,
@@ -441,14 +393,12 @@ pub enum What {
     /// An operator set whether a topic would rather have a leader that may lack acknowledged
     /// records than none. Until then it would not.
     UncleanElection {
-        /// Which topic.
         topic: TopicId,
         /// Whether it would.
         allowed: bool,
     },
     /// A command was committed that registered a broker.
     BrokerRegistered {
-        /// Which.
         broker: BrokerId,
         /// Its new epoch.
         epoch: BrokerEpoch,
@@ -457,7 +407,6 @@ pub enum What {
     },
     /// A broker applied an entry of the metadata log.
     Applied {
-        /// Which broker.
         broker: BrokerId,
         /// Where in the log.
         index: u64,
@@ -476,11 +425,9 @@ pub enum What {
     },
     /// A Raft node answered a vote request with yes.
     Voted {
-        /// Which node.
         node: u64,
         /// In which term.
         term: u64,
-        /// For whom.
         candidate: u64,
     },
 
@@ -491,8 +438,5 @@ pub enum What {
         owed: Vec<Owed>,
     },
     /// The brokers that are up at the end, after everything settled.
-    Ended {
-        /// Which.
-        up: Vec<BrokerId>,
-    },
+    Ended { up: Vec<BrokerId> },
 }

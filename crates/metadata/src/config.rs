@@ -12,7 +12,6 @@ use crate::store::Owner;
 /// How to run this broker's part of the metadata group.
 #[derive(Debug, Clone)]
 pub struct MetadataConfig {
-    /// This broker.
     pub broker: BrokerId,
     /// Its data directory's id.
     pub directory: DirectoryId,

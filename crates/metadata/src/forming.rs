@@ -66,9 +66,7 @@ pub enum FormError {
          one; or move this one aside and start on an empty one, which takes the place in turn"
     )]
     Replaced {
-        /// This broker.
         broker: BrokerId,
-        /// This node.
         found: RaftNodeId,
         /// The node that the group's members know.
         known: RaftNodeId,
@@ -79,12 +77,10 @@ pub enum FormError {
          directory back, or name the brokers of the directory's own cluster"
     )]
     OtherCluster {
-        /// This broker.
         broker: BrokerId,
         /// What a voter said.
         refusal: String,
     },
-    /// Raft stopped.
     #[error("the metadata of this broker stopped: {0}")]
     Stopped(String),
 }

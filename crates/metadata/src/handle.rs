@@ -54,7 +54,6 @@ pub enum StartError {
 /// Who leads the metadata, as this broker knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetadataLeader {
-    /// The broker.
     pub broker: BrokerId,
     /// In which term of Raft: every leadership has another one.
     pub term: u64,
@@ -205,7 +204,7 @@ impl Metadata {
             .collect()
     }
 
-    /// This broker.
+    /// The broker that this node belongs to.
     pub fn broker(&self) -> BrokerId {
         self.inner.config.broker
     }

@@ -93,16 +93,12 @@ pub enum Answer<E> {
     },
     /// Refused by a broker.
     Refused {
-        /// Why.
         error: E,
         /// Whether there is a better broker to ask than the one that refused.
         at_once: bool,
     },
     /// No answer will come.
-    Lost {
-        /// Why.
-        error: E,
-    },
+    Lost { error: E },
 }
 
 /// Why a batch fails.
@@ -122,23 +118,19 @@ pub enum Why<E> {
 pub enum Effect<E> {
     /// Send this batch, stamped so.
     Send {
-        /// Which.
         batch: BatchId,
         /// Absent without idempotence.
         stamp: Option<ProducerStamp>,
     },
     /// The records are acknowledged.
     Complete {
-        /// Which.
         batch: BatchId,
         /// The offset of its first record.
         base_offset: u64,
     },
     /// The records failed.
     Fail {
-        /// Which.
         batch: BatchId,
-        /// Why.
         why: Why<E>,
         /// Whether they may stand in the log all the same.
         maybe_written: bool,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The first pause.
 pub const SHORTEST: Duration = Duration::from_millis(20);
-/// The longest.
+/// The longest pause between two attempts.
 pub const LONGEST: Duration = Duration::from_secs(1);
 
 /// The pause after the `failures`th failure in a row.

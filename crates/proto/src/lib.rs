@@ -8,6 +8,8 @@
 //!
 //! Protobuf is named here and at the edges that `docs/architecture.md` lists, nowhere else.
 
+#![warn(missing_docs)]
+
 /// The public API, `tidelog.v1`.
 #[allow(
     missing_docs,

@@ -61,7 +61,6 @@ struct Window {
     buffer: Vec<u8>,
     /// In use of the buffer: from here on,
     start: usize,
-    /// to here.
     end: usize,
     /// Whether nothing more comes.
     ended: bool,

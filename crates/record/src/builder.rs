@@ -24,14 +24,12 @@ pub struct NewRecord<'a, H = [HeaderRef<'a>; 0]> {
     pub key: Option<&'a [u8]>,
     /// The value; `None` is a tombstone in a compacted topic.
     pub value: Option<&'a [u8]>,
-    /// The headers.
     pub headers: H,
 }
 
 /// A header of a record to append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderRef<'a> {
-    /// The key.
     pub key: &'a str,
     /// The value; may be null.
     pub value: Option<&'a [u8]>,

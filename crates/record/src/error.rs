@@ -14,7 +14,6 @@ pub enum BatchError {
         /// Bytes there are.
         actual: usize,
     },
-    /// Another format.
     #[error(
         "record batch of magic {magic}: only RecordBatch v2 (magic 2) is taken; use a client of Kafka 0.11 or later"
     )]
@@ -48,12 +47,7 @@ pub enum BatchError {
     },
     /// A field that counts is negative.
     #[error("record batch with a {field} of {value}: the batch is damaged, or its producer is broken")]
-    Negative {
-        /// Which.
-        field: &'static str,
-        /// Its value.
-        value: i64,
-    },
+    Negative { field: &'static str, value: i64 },
     /// Its offsets run past the largest one.
     #[error(
         "record batch from offset {base_offset} on runs {last_offset_delta} offsets further, past the largest: it is damaged"
@@ -118,16 +112,10 @@ pub enum BatchError {
     },
     /// Attribute bits without a meaning.
     #[error("record batch with unknown attribute bits {bits:#06x}: its producer is too new, or broken")]
-    Attributes {
-        /// Those bits.
-        bits: u16,
-    },
+    Attributes { bits: u16 },
     /// Something that producers may not send, or may not yet.
     #[error("record batch with {what}: this is not taken from a producer")]
-    NotForProducers {
-        /// What.
-        what: &'static str,
-    },
+    NotForProducers { what: &'static str },
     /// Timestamps out of order or before 1970.
     #[error(
         "record batch with timestamps from {first_ms} to {max_ms}: use milliseconds since 1970, or -1 for none"
@@ -135,7 +123,6 @@ pub enum BatchError {
     Timestamps {
         /// The first record's.
         first_ms: i64,
-        /// The largest.
         max_ms: i64,
     },
     /// Producer fields that do not fit each other.
@@ -202,21 +189,16 @@ pub enum CompressionError {
         "{codec} payload becomes larger than the limit of {limit_bytes} bytes: make smaller batches or raise the limit"
     )]
     TooLarge {
-        /// The codec.
         codec: Compression,
         /// What was allowed.
         limit_bytes: usize,
     },
     /// This program was built without the codec.
     #[error("{codec} is not built into this program: build it with the cargo feature `{codec}`")]
-    NotBuiltIn {
-        /// The codec.
-        codec: Compression,
-    },
+    NotBuiltIn { codec: Compression },
     /// The codec failed at compressing.
     #[error("compressing with {codec} failed: {what}; use another compression")]
     Failed {
-        /// The codec.
         codec: Compression,
         /// What it said.
         what: String,
@@ -240,62 +222,30 @@ impl CompressionError {
 pub enum RecordError {
     /// A field that does not end, does not fit, or runs past the record.
     #[error("record {index} of the batch: malformed {field}; the batch's producer is broken")]
-    Malformed {
-        /// Which record.
-        index: u32,
-        /// Which field.
-        field: &'static str,
-    },
+    Malformed { index: u32, field: &'static str },
     /// A record's length goes past the payload, or the payload ends before the last record.
     #[error(
         "record {index} of the batch ends past its payload of which {remaining} bytes are left: the batch's producer is broken"
     )]
-    PastEnd {
-        /// Which record.
-        index: u32,
-        /// Bytes left.
-        remaining: usize,
-    },
+    PastEnd { index: u32, remaining: usize },
     /// Bytes follow the fields of a record.
     #[error("record {index} of the batch has {extra} bytes too many: the batch's producer is broken")]
-    Oversized {
-        /// Which record.
-        index: u32,
-        /// How many.
-        extra: usize,
-    },
+    Oversized { index: u32, extra: usize },
     /// Offsets that do not rise, or leave the batch.
     #[error(
         "record {index} of the batch has offset delta {delta}, which does not follow the one before or leaves the batch"
     )]
-    OffsetDelta {
-        /// Which record.
-        index: u32,
-        /// Its delta.
-        delta: i32,
-    },
+    OffsetDelta { index: u32, delta: i32 },
     /// Bytes follow the last record.
     #[error("{extra} bytes follow the last record of the batch: the batch's producer is broken")]
-    Trailing {
-        /// How many.
-        extra: usize,
-    },
-    /// Before 1970.
+    Trailing { extra: usize },
     #[error(
         "record {index} of the batch has timestamp {timestamp_ms}: use milliseconds since 1970, or -1 for none"
     )]
-    Timestamp {
-        /// Which record.
-        index: u32,
-        /// Its timestamp.
-        timestamp_ms: i64,
-    },
+    Timestamp { index: u32, timestamp_ms: i64 },
     /// No key, and the topic is compacted.
     #[error("record {index} of the batch has no key: a compacted topic takes only records with one")]
-    NoKey {
-        /// Which record.
-        index: u32,
-    },
+    NoKey { index: u32 },
 }
 
 impl RecordError {
@@ -314,7 +264,6 @@ pub enum OpenError {
     /// The batch itself.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// Its compression.
     #[error(transparent)]
     Compression(#[from] CompressionError),
     /// One of its records.
@@ -389,27 +338,18 @@ pub enum BuildError {
     },
     /// More records than a batch may hold.
     #[error("a batch holds at most {max} records: close it and begin another")]
-    TooManyRecords {
-        /// The most.
-        max: u32,
-    },
+    TooManyRecords { max: u32 },
     /// A timestamp that a record cannot have.
     #[error("record with timestamp {timestamp_ms}: use milliseconds since 1970, or -1 for none")]
-    Timestamp {
-        /// It.
-        timestamp_ms: i64,
-    },
+    Timestamp { timestamp_ms: i64 },
     /// Offsets that no batch can cover.
     #[error(
         "no batch covers the offsets from {base_offset} to {last_offset}: at most 2147483648, the first first"
     )]
     Range {
-        /// The first.
         base_offset: Offset,
-        /// The last.
         last_offset: Offset,
     },
-    /// The codec.
     #[error(transparent)]
     Compression(#[from] CompressionError),
 }

@@ -98,7 +98,6 @@ pub struct Record {
     pub key: Option<Bytes>,
     /// The value; `None` is a tombstone in a compacted topic.
     pub value: Option<Bytes>,
-    /// The headers.
     pub headers: Headers,
 }
 

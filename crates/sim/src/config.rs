@@ -46,7 +46,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Draws one.
+    /// Draws a configuration at random.
     pub(crate) fn draw(random: &mut Random) -> Self {
         let brokers = random.pick(&[3, 3, 3, 4, 5]).unwrap_or(3);
         let topic_count = random.between(1, 2) as u8;
@@ -118,7 +118,7 @@ impl Config {
 }
 
 impl TopicSpec {
-    /// Its partitions.
+    /// The partitions of the topic.
     pub(crate) fn iter(&self) -> impl Iterator<Item = TopicIdPartition> + use<> {
         let topic_id = self.id;
         (0..self.partitions).map(move |index| TopicIdPartition {

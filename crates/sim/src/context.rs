@@ -32,7 +32,11 @@ pub(crate) enum Happening {
         message: Message,
     },
     /// A dial arrives.
-    Dial { from: Address, to: BrokerId, id: u64 },
+    Dial {
+        from: Address,
+        to: BrokerId,
+        id: u64,
+    },
     /// The answer to one does.
     Dialled {
         from: Site,
@@ -41,7 +45,9 @@ pub(crate) enum Happening {
         refused: bool,
     },
     /// A connection may have been stuck for too long.
-    Patience { connection: u64 },
+    Patience {
+        connection: u64,
+    },
     /// Something that a broker's process planned.
     Broker {
         broker: BrokerId,
@@ -52,7 +58,6 @@ pub(crate) enum Happening {
     Client(u32),
     /// A process that was paused works off some of what came meanwhile.
     CatchUp(BrokerId),
-    /// Something breaks.
     Fault,
     /// Something that broke is mended.
     Relief(Relief),
@@ -131,7 +136,7 @@ impl Context {
         self.schedule.plan(self.now + after, what);
     }
 
-    /// Writes history.
+    /// Adds an event to the history of the run.
     pub(crate) fn record(&mut self, what: tidelog_history::What) {
         self.history.record(self.now, what);
     }

@@ -96,7 +96,7 @@ impl Relief {
     }
 }
 
-/// Breaks things.
+/// Breaks machines, disks and the network, and mends them.
 #[derive(Debug)]
 pub(crate) struct Nemesis {
     kinds: Vec<(Kind, u64)>,
@@ -176,7 +176,7 @@ impl World {
         self.nemesis.left == 0
     }
 
-    /// Something breaks.
+    /// Inflicts a fault that is drawn now, and plans the next.
     pub(crate) fn fault(&mut self) {
         if self.nemesis.left == 0 {
             return;

@@ -16,7 +16,7 @@ use tidelog_types::{
 use crate::disk::Batch;
 use crate::raft::RaftMessage;
 
-/// A machine.
+/// A machine of the run: a broker or a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Site {
     Broker(BrokerId),
@@ -43,7 +43,7 @@ pub(crate) enum Lane {
     Group,
 }
 
-/// One message.
+/// A message between two machines.
 #[derive(Debug, Clone)]
 pub(crate) enum Message {
     Raft(RaftMessage),

@@ -134,7 +134,6 @@ pub struct Options {
 /// What a run broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
-    /// An invariant.
     Invariant(Invariant),
     /// An assertion, or something else that makes a program panic.
     Panic,
@@ -153,7 +152,6 @@ impl fmt::Display for Broken {
 #[derive(Debug, Clone)]
 pub(crate) struct Breach {
     pub(crate) broken: Broken,
-    /// In words.
     pub(crate) what: String,
 }
 

@@ -20,7 +20,6 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What a run came to.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// Its seed.
     pub seed: u64,
     /// What it got to.
     pub seen: Seen,

@@ -20,7 +20,7 @@ struct Planned<T> {
 }
 
 impl<T> Schedule<T> {
-    /// Nothing yet.
+    /// A schedule with nothing planned.
     pub(crate) fn new() -> Self {
         Self {
             heap: BinaryHeap::new(),
@@ -28,7 +28,7 @@ impl<T> Schedule<T> {
         }
     }
 
-    /// Plans something.
+    /// Plans `what` for the time `at`.
     pub(crate) fn plan(&mut self, at: Duration, what: T) {
         self.heap.push(Planned {
             at,

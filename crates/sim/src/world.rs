@@ -56,7 +56,7 @@ impl Stalled {
     }
 }
 
-/// Everything.
+/// The machines of one run, their network and their time.
 pub(crate) struct World {
     pub(crate) context: Context,
     pub(crate) hosts: Vec<Host>,

@@ -37,7 +37,7 @@ impl BatchInfo {
 pub struct ProducerStamp {
     /// The producer's id.
     pub id: ProducerId,
-    /// Its epoch.
+    /// The producer's epoch.
     pub epoch: ProducerEpoch,
     /// Sequence of the batch's first record; the following ones count on, wrapping after
     /// `i32::MAX`.

@@ -140,7 +140,7 @@ error_codes! {
 }
 
 impl ErrorCode {
-    /// Kafka's number.
+    /// Kafka's number of the code; from 1000 on ours.
     pub const fn number(self) -> i32 {
         self as i32
     }
@@ -172,7 +172,7 @@ impl fmt::Display for ErrorCode {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{code}: {message}")]
 pub struct PartitionError {
-    /// Kafka's code.
+    /// The code, for programs.
     pub code: ErrorCode,
     /// What happened, to what, and what to do.
     pub message: String,

@@ -110,7 +110,7 @@ impl HostPort {
         }
     }
 
-    /// The port.
+    /// The port, from 1 to 65535.
     pub fn port(&self) -> u16 {
         self.port
     }

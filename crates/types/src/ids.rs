@@ -18,7 +18,7 @@ impl BrokerId {
         if id == 0 { None } else { Some(Self(id)) }
     }
 
-    /// The number.
+    /// The id as a number.
     pub const fn get(self) -> u32 {
         self.0
     }

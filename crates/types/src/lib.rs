@@ -18,6 +18,8 @@
 //! - [`crash`]: points at which tests let a process die
 //! - [`murmur2()`]: Kafka's hash, which places keys and groups
 
+#![warn(missing_docs)]
+
 pub mod batch;
 pub mod crash;
 pub mod error_code;

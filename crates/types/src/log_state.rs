@@ -9,7 +9,7 @@ use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 /// leader-epoch cache (KIP-101).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EpochEntry {
-    /// The epoch.
+    /// The leader epoch that begins.
     pub epoch: LeaderEpoch,
     /// The first offset that was appended in it.
     pub start_offset: Offset,

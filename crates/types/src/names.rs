@@ -36,7 +36,7 @@ impl TopicName {
         Self(Self::CONSUMER_OFFSETS.into())
     }
 
-    /// The characters.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -74,7 +74,7 @@ impl GroupId {
     /// The longest id, in bytes.
     pub const MAX_LEN: usize = 255;
 
-    /// The characters.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

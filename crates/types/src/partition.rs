@@ -17,7 +17,7 @@ pub struct PartitionRegistration {
     pub leader: Option<BrokerId>,
     /// The last leader, remembered while there is none, for the operator.
     pub last_known_leader: Option<BrokerId>,
-    /// Counts leaderships.
+    /// Counts the leaderships of this partition.
     pub leader_epoch: LeaderEpoch,
     /// Counts changes of this registration.
     pub partition_epoch: PartitionEpoch,

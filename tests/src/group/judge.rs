@@ -20,9 +20,7 @@ use super::told::{Happened, Told};
 /// One line of one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Whose.
     pub member: String,
-    /// What.
     pub told: Told,
 }
 

@@ -26,10 +26,8 @@ pub struct Order {
     /// Brokers to begin with.
     #[arg(long)]
     pub bootstrap: String,
-    /// The group.
     #[arg(long)]
     pub group: String,
-    /// The topic.
     #[arg(long)]
     pub topic: String,
     /// Where to write everything down.

@@ -18,7 +18,6 @@ const END: Duration = Duration::from_secs(45);
 /// How a member's process came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It runs.
     Running,
     /// It was killed at this moment, microseconds since 1970.
     Killed(u64),
@@ -115,7 +114,7 @@ impl MemberProcess {
         rustix::process::kill_process(pid, signal).with_context(|| format!("signalling member {}", self.name))
     }
 
-    /// SIGKILL.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;

@@ -10,12 +10,11 @@ use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-/// One line.
+/// A line that a member told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// Microseconds since 1970: all processes of a test share one clock.
     pub at_us: u64,
-    /// What happened.
     pub what: Happened,
 }
 
@@ -31,14 +30,7 @@ pub enum Happened {
     /// Partitions were taken away.
     Lost(Vec<u32>),
     /// A record was handed to it.
-    Delivered {
-        /// Its partition.
-        partition: u32,
-        /// Its offset.
-        offset: u64,
-        /// Its number.
-        row: u64,
-    },
+    Delivered { partition: u32, offset: u64, row: u64 },
     /// A commit was acknowledged: partitions and offsets.
     Committed(Vec<(u32, u64)>),
     /// A commit was refused or failed.

@@ -19,7 +19,7 @@ const MAX_AWAITED: usize = 20_000;
 pub struct RowHeader;
 
 impl RowHeader {
-    /// Its name.
+    /// The name of the header.
     pub const NAME: &'static str = "row";
 
     /// The number in a header's value.
@@ -30,7 +30,6 @@ impl RowHeader {
 
 /// What to send.
 pub struct Load {
-    /// Where to.
     pub topic: String,
     /// The rows of one round.
     pub flights: Arc<Vec<Flight>>,
@@ -45,7 +44,6 @@ pub struct Load {
 /// A broker's death, for measuring how long producers waited.
 #[derive(Debug, Clone)]
 pub struct Disturbance {
-    /// When.
     pub at: Instant,
     /// What it led.
     pub partitions: Vec<u32>,

@@ -28,7 +28,6 @@ pub struct Member {
 /// What a member did.
 #[derive(Debug, Clone)]
 pub struct MemberReport {
-    /// Its name.
     pub name: String,
     /// Records handed to it.
     pub read: usize,

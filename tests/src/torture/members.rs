@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::recorder::Recorder;
 use super::{TOPIC, Topic};
 
-/// The group.
+/// The id of the group.
 pub const GROUP: &str = "torture";
 /// Most members at a time, and least.
 const MEMBERS: std::ops::RangeInclusive<usize> = 1..=4;
@@ -142,7 +142,7 @@ impl Members {
         Ok(())
     }
 
-    /// Everybody leaves.
+    /// Lets every member leave the group.
     pub async fn leave(&mut self) -> Result<()> {
         for member in self.running.drain(..) {
             member.leave.cancel();

@@ -86,7 +86,6 @@ pub struct Report {
     pub faults: Vec<(&'static str, usize)>,
     /// Events that the checker saw.
     pub events: usize,
-    /// Records acknowledged.
     pub acknowledged: usize,
     /// Records whose fate their sender does not know.
     pub unknown: usize,

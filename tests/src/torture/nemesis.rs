@@ -229,7 +229,7 @@ impl Nemesis {
             .collect()
     }
 
-    /// The brokers.
+    /// The cluster that is tormented.
     pub fn cluster(&mut self) -> &mut Cluster {
         &mut self.cluster
     }

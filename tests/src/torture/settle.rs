@@ -32,15 +32,12 @@ const LIVES_WITHIN: Duration = Duration::from_secs(30);
 pub struct Running {
     /// Who strikes, with the brokers.
     pub nemesis: Nemesis,
-    /// Any client.
     pub client: Client,
     /// The topic under load.
     pub topic: Topic,
     /// Where events go.
     pub recorder: Recorder,
-    /// Producers.
     pub senders: Senders,
-    /// Readers.
     pub readers: Readers,
     /// Members of the group.
     pub members: Members,

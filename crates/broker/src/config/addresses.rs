@@ -6,10 +6,8 @@ use tidelog_types::{BrokerId, HostPort, InvalidHostPort};
 /// What is wrong with an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// Not host:port.
     #[error(transparent)]
     HostPort(#[from] InvalidHostPort),
-    /// Not id=host:port.
     #[error("{0:?} names no broker: write ID=HOST:PORT, e.g. 1=127.0.0.1:7172")]
     NotVoter(String),
     /// A name that cannot be one.
@@ -20,7 +18,6 @@ pub enum InvalidAddress {
 /// A broker that votes on metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Voter {
-    /// Its id.
     pub id: BrokerId,
     /// Its peer listener, "host:port".
     pub address: String,

@@ -25,12 +25,7 @@ use raw::RawConfig;
 pub enum ConfigError {
     /// The file could not be read.
     #[error("cannot read the configuration {path}: {source}; check --config")]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     /// A key that does not exist, or a value of the wrong kind.
     #[error("configuration: {0}")]
     Malformed(String),
@@ -95,7 +90,7 @@ pub struct Config {
 /// What a new topic gets where its creator did not say.
 #[derive(Debug, Clone, Copy)]
 pub struct TopicDefaults {
-    /// num.partitions.
+    /// Kafka's `num.partitions`.
     pub partitions: u32,
     /// default.replication.factor; never more than there are brokers.
     pub replication_factor: u32,
@@ -137,7 +132,6 @@ pub struct RaftTimes {
 /// A configuration and where each value came from, for people.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The configuration.
     pub config: Config,
     /// As TOML, every key with its effective value.
     pub effective: String,

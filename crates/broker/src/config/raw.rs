@@ -130,7 +130,6 @@ impl Default for Http {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
-    /// Partitions.
     pub partitions: u32,
     /// Replicas; or the number of registered brokers, if fewer.
     pub replication_factor: u32,
@@ -149,7 +148,7 @@ impl Default for Defaults {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Replication {
-    /// replica.lag.time.max.ms
+    /// Kafka's `replica.lag.time.max.ms`.
     pub lag_time_max_ms: u64,
     /// A broker's session with the metadata leader.
     pub session_ms: u64,
@@ -193,7 +192,6 @@ impl Default for Groups {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Raft {
-    /// Leader's heartbeat.
     pub heartbeat_ms: u64,
     /// Shortest election timeout.
     pub election_min_ms: u64,

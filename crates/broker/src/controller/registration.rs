@@ -33,7 +33,6 @@ pub struct RegistrationConfig {
     pub peer_address: String,
     /// Where clients reach it, as advertised.
     pub listeners: Vec<Listener>,
-    /// Timings.
     pub timings: ControllerConfig,
 }
 

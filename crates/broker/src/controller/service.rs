@@ -25,13 +25,12 @@ pub type ControllerService = InterceptedService<ControllerServer<Sessions>, Iden
 /// What the streams report to the leader's task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionEvent {
-    /// A heartbeat.
     Heard(BrokerIncarnation),
     /// The stream ended, in whatever way.
     Broken(BrokerIncarnation),
 }
 
-/// Answers heartbeats.
+/// The service to which brokers open their session streams.
 pub struct Sessions {
     metadata: Metadata,
     events: mpsc::Sender<SessionEvent>,

@@ -21,7 +21,6 @@ pub struct DiskSpace {
 /// The broker, as it describes itself. Cheap to clone.
 #[derive(Clone)]
 pub struct AboutBroker {
-    /// Which.
     pub broker: BrokerId,
     /// Its release and revision.
     pub version: Arc<str>,
@@ -47,7 +46,7 @@ impl AboutBroker {
         }
     }
 
-    /// Itself.
+    /// What the broker tells of itself.
     pub fn describe(&self) -> v1::DescribeBrokerResponse {
         let disk = (self.disk)();
         v1::DescribeBrokerResponse {

@@ -28,7 +28,6 @@ use tidelog_types::{BrokerId, ErrorCode, PartitionError, TopicId, TopicName};
 /// A client listener: what its name makes of brokers' addresses.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// Its name.
     pub name: std::sync::Arc<str>,
 }
 

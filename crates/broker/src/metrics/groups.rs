@@ -24,7 +24,6 @@ type Series = Family<Labels, Gauge<u64, AtomicU64>>;
 /// One group, as its coordinator knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupProgress {
-    /// Its id.
     pub group: GroupId,
     /// How many members it has.
     pub members: usize,

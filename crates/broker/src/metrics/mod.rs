@@ -28,7 +28,6 @@ pub struct Metrics {
     pub produced_bytes: Counter,
     /// Batches taken from producers.
     pub produced_batches: Counter,
-    /// Batches refused.
     pub produce_errors: Counter,
     /// Bytes of record batches handed to consumers.
     pub fetched_bytes: Counter,

@@ -75,12 +75,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum StartError {
     /// The data directory cannot be made.
     #[error("cannot make the data directory {path}: {source}; check --data-dir and its permissions")]
-    DataDir {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    DataDir { path: PathBuf, source: std::io::Error },
     /// The data directory cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -92,11 +87,8 @@ pub enum StartError {
         "cannot listen on {address} ({what}): {source}; is another broker running, or the address of another host?"
     )]
     Bind {
-        /// Which listener.
         what: String,
-        /// Where.
         address: String,
-        /// Why.
         source: std::io::Error,
     },
     /// Raft did not start.

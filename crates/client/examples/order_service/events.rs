@@ -15,7 +15,6 @@ pub(crate) struct OrderPlaced {
     /// Who. The record's key too, so that one customer's orders stay in order.
     #[prost(string, tag = "2")]
     pub(crate) customer: String,
-    /// What.
     #[prost(message, repeated, tag = "3")]
     pub(crate) lines: Vec<OrderLine>,
 }
@@ -23,10 +22,8 @@ pub(crate) struct OrderPlaced {
 /// Some of one article.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct OrderLine {
-    /// Which article.
     #[prost(string, tag = "1")]
     pub(crate) sku: String,
-    /// How many.
     #[prost(uint32, tag = "2")]
     pub(crate) quantity: u32,
     /// The price of one, in cents.

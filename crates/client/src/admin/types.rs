@@ -123,9 +123,9 @@ pub struct CreatedTopic {
 /// A topic in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicListing {
-    /// Its name.
+    /// The name of the topic.
     pub name: String,
-    /// Its id.
+    /// The id of the topic.
     pub topic_id: TopicId,
     /// How many partitions it has.
     pub partitions: u32,
@@ -138,7 +138,7 @@ pub struct TopicListing {
 /// The topics of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicListings {
-    /// By name.
+    /// The topics, sorted by name.
     pub topics: Vec<TopicListing>,
     /// How the broker that answered stands to its cluster; `None` if it is older than that it
     /// tells.
@@ -148,9 +148,9 @@ pub struct TopicListings {
 /// A topic in full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicDescription {
-    /// Its name.
+    /// The name of the topic.
     pub name: String,
-    /// Its id.
+    /// The id of the topic.
     pub topic_id: TopicId,
     /// Whether it belongs to the cluster itself.
     pub internal: bool,
@@ -170,7 +170,7 @@ pub struct TopicDescription {
 pub struct TopicConfig {
     /// Kafka's name of it.
     pub name: String,
-    /// Its value.
+    /// The value, as text.
     pub value: String,
     /// Where the value comes from.
     pub source: ConfigSource,
@@ -189,7 +189,7 @@ pub enum ConfigSource {
 /// How a broker stands to its cluster: what it tells may be old.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerStanding {
-    /// Which broker.
+    /// The id of that broker.
     pub broker_id: u32,
     /// How long ago it last had contact with the metadata leader; `None` if it never had, or knows
     /// no leader. For the leader itself, contact is that of a majority of the voters.
@@ -203,7 +203,7 @@ pub struct BrokerStanding {
 /// A broker, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerFigures {
-    /// Its id.
+    /// The id of the broker.
     pub broker_id: u32,
     /// Its release, with the revision of its sources where that is known.
     pub version: String,
@@ -220,13 +220,13 @@ pub struct BrokerFigures {
 /// A partition in full. Brokers are named by their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionDescription {
-    /// Its number.
+    /// The index of the partition, from 0.
     pub partition: u32,
     /// The leader; `None` while there is none.
     pub leader: Option<u32>,
     /// The last leader, while there is none.
     pub last_known_leader: Option<u32>,
-    /// Counts leaderships.
+    /// Counts the leaderships of this partition.
     pub leader_epoch: u32,
     /// Counts changes of leader, replicas and ISR.
     pub partition_epoch: u32,
@@ -273,10 +273,10 @@ pub struct ClusterDescription {
     pub missing_voters: Vec<u32>,
 }
 
-/// One broker.
+/// A broker that is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerDescription {
-    /// Its id.
+    /// The id of the broker.
     pub broker_id: u32,
     /// Whether the cluster hears of it.
     pub alive: bool,
@@ -285,7 +285,7 @@ pub struct BrokerDescription {
     pub address: String,
     /// The id of its data directory; `None` if the broker told none.
     pub directory_id: Option<DirectoryId>,
-    /// Its registration.
+    /// The epoch of its registration.
     pub broker_epoch: u64,
     /// Whether it votes on metadata.
     pub voter: bool,
@@ -298,7 +298,7 @@ pub struct BrokerDescription {
 /// A group in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupListing {
-    /// Its id.
+    /// The id of the group.
     pub group_id: String,
     /// Empty, Assigning, Reconciling or Stable.
     pub state: String,
@@ -309,7 +309,7 @@ pub struct GroupListing {
 /// The groups of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupListings {
-    /// By id.
+    /// The groups, sorted by id.
     pub groups: Vec<GroupListing>,
     /// How the broker that listed the brokers stands to its cluster; `None` if it is too old to
     /// tell.
@@ -319,7 +319,7 @@ pub struct GroupListings {
 /// The broker that coordinates a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupCoordinator {
-    /// Its id.
+    /// The id of the broker.
     pub broker_id: u32,
     /// Where it serves, `host:port`.
     pub address: String,
@@ -328,15 +328,15 @@ pub struct GroupCoordinator {
 /// A group in full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupDescription {
-    /// Its id.
+    /// The id of the group.
     pub group_id: String,
     /// Empty, Assigning, Reconciling or Stable.
     pub state: String,
     /// How partitions are assigned.
     pub assignor: String,
-    /// Counts assignments.
+    /// Counts the assignments of the group's partitions.
     pub group_epoch: u32,
-    /// Its members.
+    /// The members of the group.
     pub members: Vec<GroupMember>,
     /// Everything it committed.
     pub offsets: Vec<CommittedOffset>,
@@ -345,7 +345,7 @@ pub struct GroupDescription {
 /// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupMember {
-    /// Its id.
+    /// The id of the member.
     pub member_id: String,
     /// Its name, if it is a static member.
     pub instance_id: Option<String>,
@@ -368,7 +368,7 @@ pub struct GroupMember {
 /// An offset that a group committed: where it goes on reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
-    /// The partition.
+    /// The partition that the offset is of.
     pub partition: TopicPartition,
     /// Id of the topic that it was committed for; `None` if the broker is too old to tell.
     pub topic_id: Option<TopicId>,

@@ -53,7 +53,7 @@ pub(super) enum Lookup {
     Log(OffsetAt),
 }
 
-/// A slot.
+/// A partition that is read.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) partition: TopicPartition,

@@ -42,7 +42,7 @@ pub(super) struct Taken {
     pub(super) repeats_at: Option<Instant>,
 }
 
-/// The partitions.
+/// The partitions that a consumer reads.
 #[derive(Debug)]
 pub(super) struct Slots {
     pub(super) options: FetchOptions,

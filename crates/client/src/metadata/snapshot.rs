@@ -34,7 +34,7 @@ pub(crate) struct PartitionLeader {
     pub(crate) epoch: LeaderEpoch,
 }
 
-/// One topic.
+/// A topic, as the newest metadata have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicEntry {
     pub(crate) topic_id: TopicId,

@@ -24,7 +24,7 @@ use crate::wire::produce::init_producer;
 /// How long one broker may take to give a producer id: there are others.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The task.
+/// A producer's task: see the module.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     context: Context,

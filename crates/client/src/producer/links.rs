@@ -105,7 +105,6 @@ enum What {
 /// Whether something can be sent to an address.
 #[derive(Debug)]
 pub(crate) enum Route {
-    /// Yes.
     Ready,
     /// Later; the partition is among those that the links tell to look again.
     Wait,
@@ -113,7 +112,10 @@ pub(crate) enum Route {
     /// links tell the partition to look again.
     Opening,
     /// Not before then.
-    Down { until: Duration, error: Error },
+    Down {
+        until: Duration,
+        error: Error,
+    },
 }
 
 /// What a stream's event means to partitions.

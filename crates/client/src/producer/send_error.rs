@@ -28,7 +28,7 @@ impl SendError {
         Self(Box::new((record, error)))
     }
 
-    /// Why.
+    /// Why the record was not taken.
     pub fn error(&self) -> &Error {
         &self.0.1
     }

@@ -28,7 +28,6 @@ pub(crate) enum Reply {
     Store,
     /// Append, and answer when the test releases it.
     Hold,
-    /// Append nothing.
     Refuse(ErrorCode),
     /// Append, then end the stream.
     StoreThenBreak,

@@ -24,7 +24,6 @@ const VERSION: u32 = 1;
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// Not protobuf.
     #[error("damaged metadata value: {0}")]
     Damaged(#[from] prost::DecodeError),
     /// Written by a later version.

@@ -55,7 +55,6 @@ pub enum PeerError {
     /// What was said is no address.
     #[error("broker {broker} has the address {address:?}, which is not HOST:PORT")]
     BadAddress {
-        /// Whose.
         broker: BrokerId,
         /// As it was given.
         address: String,
@@ -105,7 +104,7 @@ impl PeerPool {
         }
     }
 
-    /// This broker.
+    /// The broker that calls from here.
     pub fn me(&self) -> BrokerId {
         self.inner.me
     }

@@ -73,7 +73,6 @@ pub enum DbError {
         path: PathBuf,
         /// Whose it is.
         found: String,
-        /// This broker.
         broker: BrokerId,
         /// The data directory's id, from the record database.
         directory: DirectoryId,

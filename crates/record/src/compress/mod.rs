@@ -44,7 +44,6 @@ pub enum Compression {
     Gzip = 1,
     /// Fast; in the framing of xerial's snappy-java, as Kafka writes it.
     Snappy = 2,
-    /// Fast.
     Lz4 = 3,
     /// The smallest, at a speed near lz4's.
     Zstd = 4,

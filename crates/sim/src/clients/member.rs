@@ -23,7 +23,7 @@ use crate::recorder::name;
 /// How long finding the coordinator may take, and it taking a member in.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A member.
+/// A member of the consumer group.
 pub(super) struct Member {
     address: Address,
     group: GroupId,

@@ -24,7 +24,7 @@ use member::Member;
 use producer::Producer;
 use reader::Reader;
 
-/// All clients.
+/// The clients of one run.
 #[derive(Default)]
 pub(crate) struct Clients {
     slots: Vec<Slot>,
@@ -72,7 +72,7 @@ impl Clients {
         clients
     }
 
-    /// Every client.
+    /// The sites of all clients.
     pub(crate) fn sites(&self) -> Vec<Site> {
         (0..self.slots.len() as u32).map(Site::Client).collect()
     }

@@ -28,7 +28,7 @@ pub(crate) struct Saved {
     pub(crate) snapshot: Snapshot,
 }
 
-/// One write.
+/// A write to the metadata database.
 #[derive(Debug)]
 pub(crate) enum Save {
     Vote(u64, Option<NodeId>),
@@ -38,7 +38,7 @@ pub(crate) enum Save {
     Snapshot(Snapshot),
 }
 
-/// The database.
+/// The metadata database of one node.
 #[derive(Debug, Default)]
 pub(crate) struct MetadataDisk {
     pub(crate) saved: Saved,
@@ -99,7 +99,7 @@ impl MetadataDisk {
         self.syncing = None;
     }
 
-    /// Syncs everything.
+    /// Syncs all that was written.
     pub(crate) fn close(&mut self) {
         self.harden(self.pending.len());
         self.syncing = None;

@@ -16,7 +16,7 @@ use crate::message::{Address, Message, Site};
 
 /// Shortest time without a leader after which a node stands for election.
 const ELECTION_MIN: Duration = Duration::from_millis(500);
-/// Longest.
+/// The longest election timeout.
 pub(crate) const ELECTION_MAX: Duration = Duration::from_secs(1);
 
 /// A node of the metadata log.
@@ -111,7 +111,7 @@ impl Raft {
         membership.unwrap_or_default()
     }
 
-    /// This node.
+    /// The id of this node.
     pub(crate) fn node(&self) -> NodeId {
         self.node
     }
@@ -128,7 +128,7 @@ impl Raft {
         is_settled && sets.len() == 1 && sets.iter().all(|set| set.contains(&node))
     }
 
-    /// Time passes.
+    /// Does what is due by now.
     pub(crate) fn tick(&mut self, context: &mut Context) {
         if let Role::Leader(_) = self.role {
             self.tick_leader(context);

@@ -16,12 +16,14 @@ enum Step {
     /// A batch is sent for the first time, if the line takes it.
     Enqueue,
     /// A stream's next request is read.
-    Deliver { stream: usize, refuse: Refuse },
+    Deliver {
+        stream: usize,
+        refuse: Refuse,
+    },
     /// One of the answers that wait reaches the line.
     Answer(usize),
     /// The stream is lost, with the answers that were on it.
     Lose,
-    /// Time passes.
     Wait(u64),
     /// The partition forgets the producer, as it does a day after its last batch: only while
     /// nothing is on its way.
