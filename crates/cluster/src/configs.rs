@@ -49,15 +49,6 @@ pub struct EffectiveConfig {
     pub is_default: bool,
 }
 
-/// How a topic's old records go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CleanupPolicy {
-    /// By age and size.
-    Delete,
-    /// All but the newest of each key.
-    Compact,
-}
-
 impl TopicConfigs {
     /// Checks what a user (or, for an internal topic, the cluster) wants to set.
     pub fn validated(set: BTreeMap<String, String>, internal: bool) -> Result<Self, PartitionError> {
@@ -135,14 +126,6 @@ impl TopicConfigs {
             .is_some_and(|value| value == "true")
     }
 
-    /// How old records go.
-    pub fn cleanup_policy(&self) -> CleanupPolicy {
-        match self.set.get(CLEANUP_POLICY).map(String::as_str) {
-            Some("compact") => CleanupPolicy::Compact,
-            _ => CleanupPolicy::Delete,
-        }
-    }
-
     /// Every config of a topic with so many replicas, as it is in force, in the order of [`NAMES`].
     pub fn effective(&self, replication_factor: u32) -> Vec<EffectiveConfig> {
         let effective = |name: &&'static str| {
@@ -151,11 +134,11 @@ impl TopicConfigs {
                 MAX_MESSAGE_BYTES => self.max_message_bytes().to_string(),
                 MIN_INSYNC_REPLICAS => self.min_insync_replicas(replication_factor).to_string(),
                 UNCLEAN_LEADER_ELECTION => self.unclean_leader_election().to_string(),
-                CLEANUP_POLICY => match self.cleanup_policy() {
-                    CleanupPolicy::Delete => "delete".to_owned(),
-                    CleanupPolicy::Compact => "compact".to_owned(),
-                },
-                other => honoured_value(other).unwrap_or_default().to_owned(),
+                other => set
+                    .map(String::as_str)
+                    .or(honoured_value(other))
+                    .unwrap_or_default()
+                    .to_owned(),
             };
             EffectiveConfig {
                 name,
@@ -296,6 +279,14 @@ mod tests {
         TopicConfigs::validated([(key.to_owned(), value.to_owned())].into(), false)
     }
 
+    /// The value of a config of a topic with five replicas.
+    fn in_force(configs: &TopicConfigs, name: &str) -> String {
+        let all = configs.effective(5).into_iter();
+        all.filter(|config| config.name == name)
+            .map(|config| config.value)
+            .collect()
+    }
+
     #[test]
     fn honoured_configs_are_taken_and_answered() {
         let configs = TopicConfigs::validated(
@@ -322,7 +313,7 @@ mod tests {
             [1, 1, 2, 2]
         );
         assert!(!configs.unclean_leader_election());
-        assert_eq!(configs.cleanup_policy(), CleanupPolicy::Delete);
+        assert_eq!(in_force(&configs, CLEANUP_POLICY), "delete");
     }
 
     #[test]
@@ -412,23 +403,15 @@ mod tests {
                 "{config:?}"
             );
         }
-        let minimum = |configs: &TopicConfigs, factor| {
-            let all = configs.effective(factor);
-            all.into_iter()
-                .find(|config| config.name == MIN_INSYNC_REPLICAS)
-                .map(|config| config.value)
-        };
-        assert_eq!(minimum(&configs, 5).as_deref(), Some("3"));
-        assert_eq!(minimum(&TopicConfigs::default(), 5).as_deref(), Some("2"));
+        assert_eq!(in_force(&configs, MIN_INSYNC_REPLICAS), "3");
+        assert_eq!(in_force(&TopicConfigs::default(), MIN_INSYNC_REPLICAS), "2");
     }
 
     #[test]
     fn only_an_internal_topic_is_compacted() {
         let compact = || [(CLEANUP_POLICY.to_owned(), "compact".to_owned())].into();
-        assert_eq!(
-            TopicConfigs::validated(compact(), true).unwrap().cleanup_policy(),
-            CleanupPolicy::Compact
-        );
+        let configs = TopicConfigs::validated(compact(), true).unwrap();
+        assert_eq!(in_force(&configs, CLEANUP_POLICY), "compact");
         TopicConfigs::validated(compact(), false).unwrap_err();
     }
 }

@@ -53,7 +53,7 @@ impl ProposeError {
 /// What came of a proposal at one broker.
 pub(crate) enum LocalProposal {
     Applied(Outcome),
-    NotLeader(Option<BrokerId>),
+    NotLeader,
     Indeterminate(String),
     Stopped(String),
 }
@@ -79,13 +79,13 @@ impl Metadata {
             let tried = match leader {
                 Some(broker) if broker == self.broker() => self.propose_here(&command, rest).await,
                 Some(broker) => self.forward(broker, &command, rest).await,
-                None => LocalProposal::NotLeader(None),
+                None => LocalProposal::NotLeader,
             };
             match tried {
                 LocalProposal::Applied(outcome) => return Ok(outcome),
                 LocalProposal::Indeterminate(why) => return Err(ProposeError::Indeterminate(why)),
                 LocalProposal::Stopped(why) => return Err(ProposeError::Stopped(why)),
-                LocalProposal::NotLeader(_) => {
+                LocalProposal::NotLeader => {
                     let pause = RETRY_PAUSE.min(deadline.saturating_duration_since(Instant::now()));
                     let _ = tokio::time::timeout(pause, leaders.changed()).await;
                 }
@@ -147,9 +147,7 @@ impl Metadata {
                 Ok(outcome) => LocalProposal::Applied(outcome),
                 Err(error) => LocalProposal::Indeterminate(error.to_string()),
             },
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
-                LocalProposal::NotLeader(forward.leader_id.and_then(|node| RaftNodeId(node).broker()))
-            }
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => LocalProposal::NotLeader,
             Ok(Err(error)) => LocalProposal::Stopped(error.to_string()),
         }
     }
@@ -159,7 +157,7 @@ impl Metadata {
             Ok(channel) => channel,
             Err(error) => {
                 tracing::debug!(%error, "a proposal cannot be forwarded");
-                return LocalProposal::NotLeader(None);
+                return LocalProposal::NotLeader;
             }
         };
         let request = pb::ProposeRequest {
@@ -175,7 +173,7 @@ impl Metadata {
             }
             // Nothing listens there, or it refused before it looked: nothing was done.
             Ok(Err(status)) if is_refused(&status) || status.code() == tonic::Code::FailedPrecondition => {
-                return LocalProposal::NotLeader(None);
+                return LocalProposal::NotLeader;
             }
             Ok(Err(status)) => {
                 return LocalProposal::Indeterminate(format!("broker {to} answered {}", status.message()));
@@ -187,7 +185,7 @@ impl Metadata {
                 Ok(outcome) => LocalProposal::Applied(outcome),
                 Err(error) => LocalProposal::Indeterminate(error.to_string()),
             },
-            Some(Proposed::NotLeader(not)) => LocalProposal::NotLeader(BrokerId::new(not.leader)),
+            Some(Proposed::NotLeader(_)) => LocalProposal::NotLeader,
             Some(Proposed::Indeterminate(why)) => LocalProposal::Indeterminate(why.message),
             None => LocalProposal::Indeterminate(format!("broker {to} gave an empty answer")),
         }

@@ -230,9 +230,7 @@ impl metadata_server::Metadata for ProposeCalls {
         let command = command::from_message(command).map_err(undecodable)?;
         let result = match self.metadata.propose_here(&command, timeout).await {
             LocalProposal::Applied(applied) => Proposed::Outcome(outcome::to_message(applied)),
-            LocalProposal::NotLeader(leader) => Proposed::NotLeader(NotLeader {
-                leader: leader.map_or(0, BrokerId::get),
-            }),
+            LocalProposal::NotLeader => Proposed::NotLeader(NotLeader {}),
             LocalProposal::Indeterminate(message) => Proposed::Indeterminate(Indeterminate { message }),
             LocalProposal::Stopped(why) => return Err(stopped(&why)),
         };
