@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::invariant::Invariant;
-use crate::invariants::{self, Check, Moment};
+use crate::invariants::{self, Check};
+use crate::world::Moment;
 use crate::world::World;
 
 /// What no correct cluster does.

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::event::What;
 use crate::invariant::Invariant;
-use crate::world::World;
+use crate::world::{Moment, Verdict, World};
 
 mod c01_none_lost;
 mod c02_one_value;
@@ -39,17 +38,6 @@ mod r24_durable_when_acknowledged;
 mod r25_producers_replayed;
 #[cfg(test)]
 mod tests;
-
-/// An event, and its place in the history.
-pub(crate) struct Moment<'a> {
-    /// Its number, from 0.
-    pub(crate) position: usize,
-    pub(crate) at: Duration,
-    pub(crate) what: &'a What,
-}
-
-/// What is wrong, where, and with which earlier event it collides.
-pub(crate) type Verdict = Result<(), String>;
 
 /// Looks at one invariant. It is asked about every event, before and after the event is part of the
 /// world, and may remember what it saw.

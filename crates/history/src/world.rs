@@ -5,16 +5,28 @@ mod compared;
 mod partition;
 mod replica;
 
+use std::time::Duration;
+
 use tidelog_types::{BrokerId, DirectoryId, LeaderEpoch, Offset, TopicId, TopicIdPartition};
 
 use crate::event::{SendId, Sender, Value, What};
 use crate::hash::Map;
-use crate::invariants::{Moment, Verdict};
 use crate::paged::Paged;
 
 pub(crate) use compared::Compared;
 pub(crate) use partition::Partition;
 pub(crate) use replica::{Floor, Replica};
+
+/// An event, and its place in the history.
+pub(crate) struct Moment<'a> {
+    /// Its number, from 0.
+    pub(crate) position: usize,
+    pub(crate) at: Duration,
+    pub(crate) what: &'a What,
+}
+
+/// What is wrong, where, and with which earlier event it collides.
+pub(crate) type Verdict = Result<(), String>;
 
 /// Everything known at a moment.
 #[derive(Default)]

@@ -5,7 +5,8 @@ use std::fmt;
 
 use tidelog_types::{Offset, ProducerStamp};
 
-use crate::compress::{Compression, compress};
+use crate::compress::compress;
+use crate::compression::Compression;
 use crate::header::seal;
 use crate::validate::NO_TIMESTAMP;
 use crate::varint::{len_i64, put_i64};

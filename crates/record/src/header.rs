@@ -2,7 +2,7 @@
 
 use tidelog_types::{BatchInfo, LeaderEpoch, Offset, ProducerStamp};
 
-use crate::compress::MAX_OPENED_BYTES;
+use crate::compression::MAX_OPENED_BYTES;
 use crate::{BatchError, Compression};
 
 /// Length of the header, bytes.

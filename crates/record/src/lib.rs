@@ -46,11 +46,13 @@
 //! | `split` | several batches one after another |
 //! | `builder` | making a batch |
 //! | `iter`, `varint` | reading its records |
+//! | `compression` | how batches may be compressed, and how much of one is opened |
 //! | `compress` | the four codecs, each a cargo feature of its name, all on by default |
 
 mod arrival;
 mod builder;
 mod compress;
+mod compression;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -64,7 +66,7 @@ mod view;
 
 pub use arrival::{Checked, RecordCheck};
 pub use builder::{BatchBuilder, HeaderRef, NewRecord};
-pub use compress::{Compression, DEFAULT_OPENED_BYTES, MAX_OPENED_BYTES, UnknownCompression};
+pub use compression::{Compression, DEFAULT_OPENED_BYTES, MAX_OPENED_BYTES, UnknownCompression};
 pub use error::{BatchError, BuildError, CompressionError, OpenError, ProducedError, RecordError};
 pub use header::{Attributes, BatchHeader, HEADER_BYTES, MAGIC, MAX_RECORDS_PER_BATCH, MIN_RECORD_BYTES};
 pub use iter::{HeaderIter, HeaderView, Headers, IntoRecords, Record, RecordIter, RecordView, Records};
