@@ -36,7 +36,7 @@ fn replication(data: &[u8]) {
         let _ = wire::follower_durable(peer, &durable);
     }
     if let Ok(fetched) = peer::ReplicaFetched::decode(data) {
-        let _ = wire::taken(fetched.result);
+        let _ = wire::fetched(fetched.result);
     }
 }
 

@@ -6,10 +6,9 @@ use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BatchInfo, BrokerId, LeaderEpoch, Offset, PartitionEpoch, ProducerId, ProducerState};
 
 use crate::effect::Effect;
+use crate::fetched::{DivergingEpoch, Fetched};
 use crate::log::ReplicaLog;
-use crate::messages::{
-    DivergingEpoch, FetchAnswer, FetchPosition, FetchedFromLeader, InvalidFetch, TakenFromLeader,
-};
+use crate::messages::{FetchPosition, FetchedFromLeader, InvalidFetch, TakenFromLeader};
 
 /// A replica that follows.
 #[derive(Debug, Clone)]
@@ -81,7 +80,7 @@ impl Follower {
             });
         }
         match fetched.answer {
-            FetchAnswer::Batches {
+            Fetched::Batches {
                 batches,
                 high_watermark,
                 log_start,
@@ -92,7 +91,7 @@ impl Follower {
                 follow_up(log, high_watermark, log_start, &mut taken.effects);
                 Ok(taken)
             }
-            FetchAnswer::Progress {
+            Fetched::Progress {
                 high_watermark,
                 log_start,
             } => {
@@ -103,20 +102,20 @@ impl Follower {
                 Ok(taken)
             }
             // It answers an earlier fetch, of a log that was truncated since.
-            FetchAnswer::Diverging(_) if self.is_prefix => Err(InvalidFetch::Stale {
+            Fetched::Diverging(_) if self.is_prefix => Err(InvalidFetch::Stale {
                 answered: fetched.leader_epoch,
             }),
-            FetchAnswer::Diverging(diverging) => {
+            Fetched::Diverging(diverging) => {
                 self.pending = Some(cut(log, diverging));
                 Ok(self.settled(log, fetched.now))
             }
             // It answers an earlier fetch: since then this log was shown to share the leader's.
-            FetchAnswer::BeforeLogStart { log_start } if self.is_prefix && log_start <= log.log_end => {
+            Fetched::BeforeLogStart { log_start } if self.is_prefix && log_start <= log.log_end => {
                 Err(InvalidFetch::Stale {
                     answered: fetched.leader_epoch,
                 })
             }
-            FetchAnswer::BeforeLogStart { log_start } => {
+            Fetched::BeforeLogStart { log_start } => {
                 let is_there = log.log_start == log_start && log.log_end == log_start;
                 if !is_there {
                     self.pending = Some(Cut::Reset { start: log_start });

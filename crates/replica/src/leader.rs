@@ -7,11 +7,10 @@ use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BatchInfo, BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionEpoch};
 
 use crate::effect::{Effect, LostProduces};
+use crate::fetched::{DivergingEpoch, Fetched, LogRange};
 use crate::isr::{InFlight, IsrChangeOutcome, IsrProposal};
 use crate::log::ReplicaLog;
-use crate::messages::{
-    AppendRequest, Appended, Assignment, DivergingEpoch, FollowerDurable, FollowerFetch, FollowerFetchAnswer,
-};
+use crate::messages::{AppendRequest, Appended, Assignment, FollowerDurable, FollowerFetch};
 use crate::producers::SequenceCheck;
 
 /// A replica that leads.
@@ -193,16 +192,16 @@ impl Leader {
         fetch: &FollowerFetch,
         now: Duration,
         effects: &mut Vec<Effect>,
-    ) -> Result<FollowerFetchAnswer, ErrorCode> {
+    ) -> Result<Fetched<LogRange>, ErrorCode> {
         self.check_follower(fetch.broker, fetch.broker_epoch, log.log_end, now)?;
         let is_prefix = self.has_validated(fetch.broker);
         if fetch.fetch_offset < log.log_start || (!is_prefix && shares_nothing(log, fetch)) {
-            return Ok(FollowerFetchAnswer::BeforeLogStart {
+            return Ok(Fetched::BeforeLogStart {
                 log_start: log.log_start,
             });
         }
         if let Some(diverging) = diverging(log, fetch, self.epoch) {
-            return Ok(FollowerFetchAnswer::Diverging(diverging));
+            return Ok(Fetched::Diverging(diverging));
         }
         // Only now is what it has on stable storage known to be part of this log.
         self.reached(
@@ -212,9 +211,11 @@ impl Leader {
             now,
             effects,
         );
-        Ok(FollowerFetchAnswer::Read {
-            from: fetch.fetch_offset,
-            until: log.written_end,
+        Ok(Fetched::Batches {
+            batches: LogRange {
+                from: fetch.fetch_offset,
+                until: log.written_end,
+            },
             high_watermark: log.high_watermark,
             log_start: log.log_start,
         })

@@ -19,13 +19,21 @@
 //! - [`log`]: what every role has: the log's ends, epochs and producers
 //! - [`epochs`], [`producers`]: what is derived from batches, one implementation for appending, replicating and rebuilding
 //! - [`effect`]: what the driver has to do
-//! - [`messages`]: what goes in and comes out
+//! - [`messages`], [`fetched`]: what goes in and comes out
+//!
+//! Between two brokers runs one stream for all partitions that one follows and the other leads, with a machine at either end:
+//!
+//! - [`link`]: the follower's side, what it says and when it connects
+//! - [`feed`]: the leader's side, what it answers and when
 
 pub mod effect;
 pub mod epochs;
+pub mod feed;
+pub mod fetched;
 pub mod follower;
 pub mod isr;
 pub mod leader;
+pub mod link;
 pub mod log;
 pub mod messages;
 pub mod offline;
@@ -34,11 +42,12 @@ pub mod replica;
 
 pub use effect::{Effect, LostProduces};
 pub use epochs::EpochCache;
+pub use fetched::{DivergingEpoch, Fetched, LogRange};
 pub use isr::{IsrChangeOutcome, IsrProposal};
 pub use log::{LogState, ReplicaLog};
 pub use messages::{
-    AppendRequest, Appended, Assignment, ConsumerRead, DivergingEpoch, FetchPosition, FetchedFromLeader,
-    FollowerDurable, FollowerFetch, FollowerFetchAnswer, InvalidFetch, NewBatch,
+    AppendRequest, Appended, Assignment, ConsumerRead, FetchPosition, FetchedFromLeader, FollowerDurable,
+    FollowerFetch, InvalidFetch, NewBatch, Progress,
 };
 pub use producers::{ProducerTable, SequenceCheck};
 pub use replica::{PartitionStatus, Replica, Settings};

@@ -8,6 +8,8 @@ use tidelog_types::{
     ProducerState,
 };
 
+use crate::fetched::Fetched;
+
 /// A partition's registration, and as much of the image it stands in as a replica acts upon.
 #[derive(Debug, Clone, Copy)]
 pub struct Assignment<'a> {
@@ -123,38 +125,6 @@ pub struct FollowerDurable {
     pub durable_end: Offset,
 }
 
-/// What a leader answers a follower's fetch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FollowerFetchAnswer {
-    /// Read there and send it. If there is nothing, wait for more.
-    Read {
-        /// From where.
-        from: Offset,
-        /// Up to where: the written end (R10).
-        until: Offset,
-        /// The leader's high watermark.
-        high_watermark: Offset,
-        /// The leader's log start.
-        log_start: Offset,
-    },
-    /// The follower's log is not a prefix of the leader's (R5).
-    Diverging(DivergingEpoch),
-    /// The follower's log ends before the leader's begins, or has nothing in common with it.
-    BeforeLogStart {
-        /// Where the leader's log begins.
-        log_start: Offset,
-    },
-}
-
-/// Where the leader's log ends, for the epoch of a follower's last batch (R5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DivergingEpoch {
-    /// The leader's largest epoch that is at most the follower's last one.
-    pub epoch: LeaderEpoch,
-    /// Where that epoch ends in the leader's log.
-    pub end_offset: Offset,
-}
-
 /// What a follower fetches next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchPosition {
@@ -175,38 +145,30 @@ pub struct FetchPosition {
 pub struct FetchedFromLeader<'a> {
     /// The leader epoch of the fetch that this answers.
     pub leader_epoch: LeaderEpoch,
-    /// What is in it.
-    pub answer: FetchAnswer<'a>,
+    /// What is in it, with the headers of its batches.
+    pub answer: Fetched<&'a [BatchInfo]>,
     /// When it arrived.
     pub now: Duration,
 }
 
-/// What a leader's answer holds.
-#[derive(Debug, Clone, Copy)]
-pub enum FetchAnswer<'a> {
-    /// What moved at the leader; it answers no fetch. It counts only once a fetch showed that this log is a prefix of the leader's.
-    Progress {
-        /// The leader's high watermark.
-        high_watermark: Offset,
-        /// The leader's log start.
-        log_start: Offset,
-    },
-    /// Batches, perhaps none: this log is a prefix of the leader's.
-    Batches {
-        /// Headers of the batches, in offset order.
-        batches: &'a [BatchInfo],
-        /// The leader's high watermark.
-        high_watermark: Offset,
-        /// The leader's log start.
-        log_start: Offset,
-    },
-    /// The logs differ: truncate.
-    Diverging(DivergingEpoch),
-    /// This log ends before the leader's begins: begin anew there.
-    BeforeLogStart {
-        /// Where the leader's log begins.
-        log_start: Offset,
-    },
+/// How far a leader is, as its followers are told apart from answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The leader's epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// Its high watermark.
+    pub high_watermark: Offset,
+    /// Its log start.
+    pub log_start: Offset,
+}
+
+impl<B> From<Progress> for Fetched<B> {
+    fn from(progress: Progress) -> Self {
+        Self::Progress {
+            high_watermark: progress.high_watermark,
+            log_start: progress.log_start,
+        }
+    }
 }
 
 /// What a follower takes from an answer: the batches, with what changes by them, are to be written in one step.
@@ -218,6 +180,8 @@ pub struct TakenFromLeader {
     pub producers: Vec<ProducerState>,
     /// What else to do, after the batches were enqueued.
     pub effects: Vec<crate::Effect>,
+    /// Whether the follower may fetch on at once; if not, an effect says when it may.
+    pub may_fetch_on: bool,
 }
 
 /// Why a leader's answer was not taken. The follower's log is unchanged.

@@ -9,13 +9,15 @@ use tidelog_types::{
 };
 
 use crate::effect::{Effect, LostProduces};
+use crate::fetched::{Fetched, LogRange};
 use crate::follower::Follower;
 use crate::isr::{IsrChangeOutcome, IsrProposal};
 use crate::leader::Leader;
+use crate::link::{Ask, Standing};
 use crate::log::{LogState, ReplicaLog};
 use crate::messages::{
     AppendRequest, Appended, Assignment, ConsumerRead, FetchPosition, FetchedFromLeader, FollowerDurable,
-    FollowerFetch, FollowerFetchAnswer, InvalidFetch, NewBatch, TakenFromLeader,
+    FollowerFetch, InvalidFetch, NewBatch, Progress, TakenFromLeader,
 };
 use crate::offline::{Idle, Offline};
 use crate::producers::SequenceCheck;
@@ -206,7 +208,7 @@ impl Replica {
         &mut self,
         fetch: &FollowerFetch,
         now: Duration,
-    ) -> Result<(FollowerFetchAnswer, Vec<Effect>), PartitionError> {
+    ) -> Result<(Fetched<LogRange>, Vec<Effect>), PartitionError> {
         self.check_follower_epoch(fetch.leader_epoch)?;
         let mut effects = Vec::new();
         let result = match &mut self.role {
@@ -254,10 +256,38 @@ impl Replica {
         }
     }
 
+    /// Whom it follows.
+    pub fn follows(&self) -> Option<BrokerId> {
+        self.leader().0.filter(|_| !self.is_leader())
+    }
+
+    /// What it replies when the stream to its leader asks it.
+    pub fn standing(&self, ask: Ask) -> Standing {
+        Standing {
+            follows: self.follows(),
+            fetch: self.next_fetch().filter(|_| ask.fetch),
+            durable: self.durable_report().filter(|_| ask.durable),
+        }
+    }
+
+    /// On a leader: how far it is, for followers that are sent no batches.
+    pub fn progress(&self) -> Option<Progress> {
+        self.is_leader().then(|| Progress {
+            leader_epoch: self.leader().1,
+            high_watermark: self.log.high_watermark(),
+            log_start: self.log.log_start(),
+        })
+    }
+
     /// Takes a leader's answer, all of it or nothing.
     pub fn fetched(&mut self, fetched: FetchedFromLeader<'_>) -> Result<TakenFromLeader, InvalidFetch> {
         match &mut self.role {
-            Role::Follower(follower) => follower.fetched(&mut self.log, fetched),
+            Role::Follower(follower) => {
+                let mut taken = follower.fetched(&mut self.log, fetched)?;
+                taken.may_fetch_on =
+                    follower.next_fetch(&self.log).is_some() && !taken.effects.contains(&Effect::FetchAgain);
+                Ok(taken)
+            }
             Role::Leader(_) | Role::Offline(_) => Err(InvalidFetch::Stale {
                 answered: fetched.leader_epoch,
             }),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidelog_replica::Settings;
+use tidelog_replica::feed::Limits;
 use tidelog_types::{BrokerId, PartitionIndex, TopicId, TopicIdPartition, TopicName};
 
 use crate::random::Random;
@@ -24,6 +25,12 @@ pub(crate) struct Config {
     pub(crate) topics: Vec<TopicSpec>,
     pub(crate) offsets_topic: TopicSpec,
     pub(crate) replica: Settings,
+    /// Small, so that its limits are met.
+    pub(crate) feed: Limits,
+    /// How many of a thousand fetches of followers need the disk.
+    pub(crate) cold_per_mille: u64,
+    /// Most partitions that one message to a leader speaks of.
+    pub(crate) link_message_partitions: usize,
     pub(crate) session: Duration,
     pub(crate) heartbeat: Duration,
     pub(crate) balance_interval: Duration,
@@ -81,6 +88,9 @@ impl Config {
             topics,
             offsets_topic,
             replica,
+            feed: draw_limits(random),
+            cold_per_mille: random.pick(&[30, 60, 300]).unwrap_or(60),
+            link_message_partitions: random.between(1, 6) as usize,
             session,
             heartbeat: if is_quick {
                 Duration::from_millis(250)
@@ -141,6 +151,16 @@ fn draw_topic(number: u8, random: &mut Random) -> TopicSpec {
         partitions: random.between(1, 2) as u32,
         replication_factor,
         min_insync_replicas,
+    }
+}
+
+fn draw_limits(random: &mut Random) -> Limits {
+    let partition_bytes = 100 * random.between(1, 12) as usize;
+    Limits {
+        partition_bytes,
+        message_bytes: partition_bytes * random.between(1, 4) as usize,
+        read_bytes: partition_bytes * random.between(1, 2) as usize,
+        progress_delay: random.millis(1, 20),
     }
 }
 

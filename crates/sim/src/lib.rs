@@ -28,7 +28,8 @@
 //! - **RocksDB**: `disk` is [`tidelog_log::disk`], the model that passes the suite of every store: one log for all partitions, of
 //!   which a crash leaves a prefix. It never runs full, never returns damaged bytes, and frees no space.
 //! - **gRPC**, protobuf and the encoding of records: messages are values, batches are headers with numbered records, of which each
-//!   is its own. A stream has no flow control, so no back-pressure and no limit of bytes is met.
+//!   is its own. A stream has no flow control, so no back-pressure is met. Of the limits of bytes those of a follower's stream
+//!   are, which are drawn small.
 //! - **Time**: each process has a clock that starts anywhere and is off by up to 1 % (the Raft's timers go by the true time). Nobody
 //!   reads the time of day: timestamps, retention, compaction and the expiry of offsets and of producers are not simulated.
 //! - **Administration**: topics are made once and never deleted or grown. Unclean elections, and produces of `acks=1` and

@@ -7,10 +7,12 @@ use std::time::Duration;
 use tidelog_cluster::{Command, Outcome};
 use tidelog_group::{AssignmentVersion, CommitFailure, Effect, Join, MemberEpoch, MemberId, OffsetToCommit};
 use tidelog_history::event::{Life, Value};
-use tidelog_replica::{DivergingEpoch, FetchPosition};
+use tidelog_replica::Progress;
+use tidelog_replica::feed::Answer as FollowerAnswer;
+use tidelog_replica::link::Request;
 use tidelog_types::{
-    BrokerEpoch, BrokerId, ErrorCode, GroupId, LeaderEpoch, Offset, PartitionError, ProducerId,
-    ProducerStamp, TopicIdPartition,
+    BrokerEpoch, BrokerId, GroupId, LeaderEpoch, Offset, PartitionError, ProducerId, ProducerStamp,
+    TopicIdPartition,
 };
 
 use crate::disk::Batch;
@@ -64,14 +66,11 @@ pub(crate) enum Message {
         stale: bool,
         fenced: bool,
     },
-    /// Of a follower: what to fetch, what is durable. Empty: a sign of life.
-    ReplicaFetch {
-        fetches: Vec<(TopicIdPartition, FetchPosition)>,
-        durable: Vec<(TopicIdPartition, FetchPosition)>,
-    },
+    /// Of a follower. Empty: a sign of life.
+    ReplicaFetch(Request),
     ReplicaAnswer {
-        answers: Vec<(TopicIdPartition, LeaderEpoch, Result<Taken, ErrorCode>)>,
-        progress: Vec<(TopicIdPartition, LeaderEpoch, Taken)>,
+        answers: Vec<FollowerAnswer<Vec<Batch>>>,
+        progress: Vec<(TopicIdPartition, Progress)>,
     },
     Ask {
         id: u64,
@@ -103,22 +102,6 @@ pub(crate) enum Proposed {
     Applied(Outcome),
     NotLeader,
     Indeterminate,
-}
-
-/// A leader's answer to a follower, as it travels.
-#[derive(Debug, Clone)]
-pub(crate) enum Taken {
-    Batches {
-        batches: Vec<Batch>,
-        high_watermark: Offset,
-        log_start: Offset,
-    },
-    Progress {
-        high_watermark: Offset,
-        log_start: Offset,
-    },
-    Diverging(DivergingEpoch),
-    BeforeLogStart(Offset),
 }
 
 /// What a producer's batch holds.

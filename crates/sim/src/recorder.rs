@@ -31,6 +31,8 @@ pub struct Seen {
     pub truncations: u64,
     /// Producers' states that were rebuilt from a log.
     pub rebuilds: u64,
+    /// Followers' fetches that waited for a turn to read the disk.
+    pub deferred_fetches: u64,
     /// Leaderships that began.
     pub leaderships: u64,
     /// Leaders that came from the eligible leader replicas.
@@ -99,6 +101,7 @@ impl Seen {
             ("acknowledged records", &mut self.acknowledged),
             ("sends of unknown fate", &mut self.unknown),
             ("duplicates", &mut self.duplicates),
+            ("fetches that waited to read", &mut self.deferred_fetches),
             ("leaderships", &mut self.leaderships),
             ("elections from the ELR", &mut self.elected_from_elr),
             ("joins of an ISR", &mut self.joins),

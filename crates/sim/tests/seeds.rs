@@ -23,6 +23,7 @@ fn invariants_hold_and_the_runs_get_somewhere() {
         duplicates: 2000,
         truncations: 300,
         rebuilds: 100,
+        deferred_fetches: 500,
         leaderships: 3000,
         elected_from_elr: 300,
         joins: 4000,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use tidelog_log::{LogStore, StoreError};
+use tidelog_replica::link::LinkWork;
 use tidelog_replica::{IsrChangeOutcome, IsrProposal, Settings};
 use tidelog_types::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionError, TopicIdPartition};
 use tokio::runtime::Handle;
@@ -118,20 +119,11 @@ impl Default for Limits {
     }
 }
 
-/// Something to tell a partition's leader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkWork {
-    /// Fetch on.
-    Fetch,
-    /// The durable end moved.
-    Durable,
-}
-
 /// The streams to other brokers: what followers' partitions have to tell their leaders.
 pub trait FollowerLinks: Send + Sync + 'static {
     /// A partition follows that leader and has something for it. Called under the partition's lock: it only enqueues. The partition is
     /// asked for what to say when the stream has room, so that what piles up meanwhile is said once.
-    fn queue(&self, leader: BrokerId, partition: &Arc<Partition>, work: LinkWork);
+    fn queue(&self, leader: BrokerId, partition: TopicIdPartition, work: LinkWork);
 }
 
 pub(crate) struct Context {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tidelog_log::{LogStore, StoreError, Truncate};
 use tidelog_record::BatchView;
+use tidelog_replica::link::LinkWork;
 use tidelog_replica::{Effect, IsrProposal, LostProduces, ProducerTable};
 use tidelog_types::{LocalPartition, Offset, ProducerState};
 
-use super::context::{LinkWork, Role, RoleChange};
+use super::context::{Role, RoleChange};
 use super::partition::{Partition, State, indeterminate};
 
 /// How much of a log is read at a time when producers are rebuilt from it, bytes.
@@ -125,14 +126,12 @@ impl Partition {
         }
     }
 
-    pub(crate) fn tell_leader(self: &Arc<Self>, state: &State, work: LinkWork) {
-        if state.deleted || state.replica.is_leader() {
-            return;
-        }
-        if let (Some(leader), _) = state.replica.leader()
+    pub(crate) fn tell_leader(&self, state: &State, work: LinkWork) {
+        if !state.deleted
+            && let Some(leader) = state.replica.follows()
             && let Some(links) = self.context.links.get()
         {
-            links.queue(leader, self, work);
+            links.queue(leader, self.id, work);
         }
     }
 

@@ -6,13 +6,12 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use tidelog_log::{Append, BatchToAppend, ReadBatches};
 use tidelog_record::Batch;
-use tidelog_replica::messages::FetchAnswer;
-use tidelog_replica::{
-    DivergingEpoch, FetchPosition, FetchedFromLeader, FollowerDurable, FollowerFetch, FollowerFetchAnswer,
-};
-use tidelog_types::{BrokerId, LeaderEpoch, Offset, PartitionError, TopicIdPartition};
+use tidelog_replica::feed::Found;
+use tidelog_replica::link::{Ask, LinkWork, Standing};
+use tidelog_replica::{Fetched, FetchedFromLeader, FollowerDurable, FollowerFetch, LogRange, Progress};
+use tidelog_types::{BrokerId, LeaderEpoch, PartitionError, TopicIdPartition};
 
-use super::context::{DiskUse, LinkWork};
+use super::context::DiskUse;
 use super::partition::{FollowerSubscription, Partition, State};
 
 /// What an answer may bring a partition, bytes, so that none is asked for without room for it. (A single batch may be larger.)
@@ -26,116 +25,42 @@ pub trait FollowerWaker: Send + Sync + 'static {
     fn progressed(&self, partition: TopicIdPartition);
 }
 
-/// What a follower's fetch is answered with.
-#[derive(Debug, Clone)]
-pub enum FollowerAnswer {
-    /// Batches from its fetch offset on.
-    Batches {
-        /// The batches.
-        batches: Vec<Bytes>,
-        /// The leader's high watermark.
-        high_watermark: Offset,
-        /// The leader's log start.
-        log_start: Offset,
-    },
-    /// The same, but the disk must be read first: [`Partition::read_for_follower`].
-    OnDisk {
-        /// From where.
-        from: Offset,
-        /// Up to where.
-        until: Offset,
-        /// The leader's high watermark.
-        high_watermark: Offset,
-        /// The leader's log start.
-        log_start: Offset,
-    },
-    /// The logs differ.
-    Diverging(DivergingEpoch),
-    /// The follower's log ends before this one begins.
-    BeforeLogStart(Offset),
-    /// There is nothing yet; the waker is told when there is.
-    Wait,
-}
-
-/// A leader's answer, on its follower.
-#[derive(Debug, Clone)]
-pub enum TakenFetch {
-    /// What moved at the leader; it answers no fetch.
-    Progress {
-        /// The leader's high watermark.
-        high_watermark: Offset,
-        /// The leader's log start.
-        log_start: Offset,
-    },
-    /// Batches, perhaps none.
-    Batches {
-        /// As they came.
-        batches: Vec<Bytes>,
-        /// The leader's high watermark.
-        high_watermark: Offset,
-        /// The leader's log start.
-        log_start: Offset,
-    },
-    /// The logs differ.
-    Diverging(DivergingEpoch),
-    /// This log ends before the leader's begins.
-    BeforeLogStart(Offset),
-}
-
 impl Partition {
-    /// Answers a follower's fetch, or remembers whom to wake when it can be answered.
+    /// What it has for a follower's fetch. With nothing yet it remembers whom to wake when there is something.
     pub fn follower_fetch(
         self: &Arc<Self>,
         fetch: &FollowerFetch,
         max_bytes: usize,
         waker: &Weak<dyn FollowerWaker>,
-    ) -> Result<FollowerAnswer, PartitionError> {
+    ) -> Result<Found<Vec<Bytes>>, PartitionError> {
         let mut state = self.state.lock();
         let (answer, effects) = state.replica.follower_fetch(fetch, self.context.now())?;
         self.perform(&mut state, effects);
-        match answer {
-            FollowerFetchAnswer::Diverging(diverging) => Ok(FollowerAnswer::Diverging(diverging)),
-            FollowerFetchAnswer::BeforeLogStart { log_start } => {
-                Ok(FollowerAnswer::BeforeLogStart(log_start))
-            }
-            FollowerFetchAnswer::Read { from, until, .. } if until <= from => {
-                state.subscribe(fetch, waker, true);
-                Ok(FollowerAnswer::Wait)
-            }
-            FollowerFetchAnswer::Read {
-                from,
-                until,
-                high_watermark,
-                log_start,
-            } => {
-                state.subscribe(fetch, waker, false);
-                drop(state);
-                let cached = self.context.store.read_cached(self.local, from, until, max_bytes);
-                Ok(match cached {
-                    Some(ReadBatches { batches, .. }) if !batches.is_empty() => FollowerAnswer::Batches {
-                        batches,
-                        high_watermark,
-                        log_start,
-                    },
-                    _ => FollowerAnswer::OnDisk {
-                        from,
-                        until,
-                        high_watermark,
-                        log_start,
-                    },
-                })
-            }
+        let Some(&range) = answer.batches() else {
+            return Ok(Found::Answer(answer.map(|_| Vec::new())));
+        };
+        state.subscribe(fetch, waker, range.is_empty());
+        drop(state);
+        if range.is_empty() {
+            return Ok(Found::Nothing);
         }
+        let store = &self.context.store;
+        let cached = store.read_cached(self.local, range.from, range.until, max_bytes);
+        Ok(match cached {
+            Some(ReadBatches { batches, .. }) if !batches.is_empty() => {
+                Found::Answer(answer.map(|_| batches))
+            }
+            _ => Found::OnDisk { range, answer },
+        })
     }
 
     /// Reads for a follower what is no longer in memory.
     pub async fn read_for_follower(
         &self,
-        from: Offset,
-        until: Offset,
+        range: LogRange,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, PartitionError> {
-        let read = self.read_batches(from, until, max_bytes).await;
+        let read = self.read_batches(range.from, range.until, max_bytes).await;
         read.map(|read| read.batches)
             .map_err(|error| self.unreadable(&error))
     }
@@ -148,35 +73,40 @@ impl Partition {
         }
     }
 
-    /// On a leader: its epoch, high watermark and log start.
-    pub fn leader_progress(&self) -> Option<(LeaderEpoch, Offset, Offset)> {
-        let state = self.state.lock();
-        let log = state.replica.log();
-        state
-            .replica
-            .is_leader()
-            .then(|| (state.replica.leader().1, log.high_watermark(), log.log_start()))
+    /// On a leader: how far it is.
+    pub fn progress(&self) -> Option<Progress> {
+        self.state.lock().replica.progress()
     }
 
-    /// On a follower: what to fetch next. Nothing while a truncation waits, while more than enough is enqueued and not written, or
-    /// while the disk has no room for more: then the partition reports itself again.
-    pub fn next_fetch(&self) -> Option<FetchPosition> {
+    /// What it replies when the stream to its leader asks it.
+    pub fn standing(&self, ask: Ask) -> Standing {
         let mut state = self.state.lock();
         if state.deleted {
-            return None;
+            return Standing::default();
         }
+        let may_fetch = ask.fetch && self.may_fetch(&mut state);
+        let standing = state.replica.standing(ask);
+        Standing {
+            fetch: standing.fetch.filter(|_| may_fetch),
+            ..standing
+        }
+    }
+
+    /// Whether a follower may fetch. Not while more than enough is enqueued and not written, or while the disk has no room for
+    /// more: then the partition reports itself again.
+    fn may_fetch(&self, state: &mut State) -> bool {
         let log = state.replica.log();
         let has_unwritten = log.written_end() < log.log_end();
         let queued = self.context.store.queued_bytes();
         if has_unwritten && queued > self.context.limits.unwritten_fetched_bytes {
             state.fetch_deferred = true;
-            return None;
+            return false;
         }
         if !self.context.hooks.disk.admits(DiskUse::Replication, ANSWER_BYTES) {
-            self.pause_fetching(&mut state);
-            return None;
+            self.pause_fetching(state);
+            return false;
         }
-        state.replica.next_fetch()
+        true
     }
 
     /// The disk has no room: the timer looks when it has.
@@ -196,17 +126,7 @@ impl Partition {
     /// Whether it follows that broker.
     pub fn follows(&self, leader: BrokerId) -> bool {
         let state = self.state.lock();
-        !state.deleted && !state.replica.is_leader() && state.replica.leader().0 == Some(leader)
-    }
-
-    /// On a follower: whom it follows, in which epoch, and how far its stable storage is.
-    pub fn follower_position(&self) -> Option<FetchPosition> {
-        let state = self.state.lock();
-        if state.deleted {
-            None
-        } else {
-            state.replica.durable_report()
-        }
+        !state.deleted && state.replica.follows() == Some(leader)
     }
 
     /// Takes a leader's answer. Returns whether the follower may fetch on at once; if not, it reports itself when it may, or the
@@ -214,54 +134,12 @@ impl Partition {
     pub fn take_fetched(
         self: &Arc<Self>,
         leader_epoch: LeaderEpoch,
-        answer: TakenFetch,
+        answer: Fetched<Vec<Bytes>>,
     ) -> Result<bool, TakeError> {
-        let (batches, answer) = match answer {
-            TakenFetch::Batches {
-                batches,
-                high_watermark,
-                log_start,
-            } => (
-                parse(batches)?,
-                Shape::Batches {
-                    high_watermark,
-                    log_start,
-                },
-            ),
-            TakenFetch::Progress {
-                high_watermark,
-                log_start,
-            } => (
-                Vec::new(),
-                Shape::Progress {
-                    high_watermark,
-                    log_start,
-                },
-            ),
-            TakenFetch::Diverging(diverging) => (Vec::new(), Shape::Diverging(diverging)),
-            TakenFetch::BeforeLogStart(log_start) => (Vec::new(), Shape::BeforeLogStart(log_start)),
-        };
+        let answer = answer.try_map(parse)?;
+        let batches = answer.batches().map_or(&[][..], Vec::as_slice);
         let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
-        let infos: Vec<_> = batches.iter().map(|batch| batch.info).collect();
-        let answer = match answer {
-            Shape::Batches {
-                high_watermark,
-                log_start,
-            } => FetchAnswer::Batches {
-                batches: &infos,
-                high_watermark,
-                log_start,
-            },
-            Shape::Progress {
-                high_watermark,
-                log_start,
-            } => FetchAnswer::Progress {
-                high_watermark,
-                log_start,
-            },
-            Shape::Diverging(diverging) => FetchAnswer::Diverging(diverging),
-            Shape::BeforeLogStart(log_start) => FetchAnswer::BeforeLogStart { log_start },
-        };
+        let headers: Vec<_> = batches.iter().map(|batch| batch.info).collect();
         let mut state = self.state.lock();
         if state.deleted {
             return Ok(false);
@@ -271,12 +149,12 @@ impl Partition {
             self.pause_fetching(&mut state);
             return Ok(false);
         }
-        let now = self.context.now();
         let taken = state.replica.fetched(FetchedFromLeader {
             leader_epoch,
-            answer,
-            now,
+            answer: answer.as_ref().map(|_| headers.as_slice()),
+            now: self.context.now(),
         })?;
+        let batches = answer.into_batches().unwrap_or_default();
         if !batches.is_empty() {
             let (epochs, producers) = (taken.epochs, taken.producers);
             self.context.hooks.disk.taken(bytes);
@@ -287,9 +165,8 @@ impl Partition {
                 producers,
             });
         }
-        let reports_itself = taken.effects.contains(&tidelog_replica::Effect::FetchAgain);
         self.perform(&mut state, taken.effects);
-        Ok(!reports_itself && state.replica.next_fetch().is_some())
+        Ok(taken.may_fetch_on)
     }
 }
 
@@ -302,19 +179,6 @@ pub enum TakeError {
     /// The answer does not fit the follower's log or epoch.
     #[error(transparent)]
     Invalid(#[from] tidelog_replica::InvalidFetch),
-}
-
-enum Shape {
-    Progress {
-        high_watermark: Offset,
-        log_start: Offset,
-    },
-    Batches {
-        high_watermark: Offset,
-        log_start: Offset,
-    },
-    Diverging(DivergingEpoch),
-    BeforeLogStart(Offset),
 }
 
 fn parse(batches: Vec<Bytes>) -> Result<Vec<BatchToAppend>, TakeError> {

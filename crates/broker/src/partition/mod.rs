@@ -40,10 +40,10 @@ pub(crate) mod testing;
 mod tests;
 mod timers;
 
-pub use context::{DiskRoom, DiskUse, FollowerLinks, Hooks, Limits, LinkWork, Role, RoleChange};
+pub use context::{DiskRoom, DiskUse, FollowerLinks, Hooks, Limits, Role, RoleChange};
 pub use fetch::{Answer, FetchSpec, Fetched, PartitionFetch, PartitionFetched};
 pub use fetch_budget::FetchPermit;
-pub use followers::{FollowerAnswer, FollowerWaker, TakeError, TakenFetch};
+pub use followers::{FollowerWaker, TakeError};
 pub use manager::{ReplicaManager, StoreEvents};
 pub use offsets::{OffsetQuery, QueriedOffset};
 pub use partition::Partition;

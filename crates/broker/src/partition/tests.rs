@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tidelog_replica::link::{Ask, LinkWork};
+use tidelog_replica::{FetchPosition, Fetched};
 use tidelog_types::{BrokerId, ErrorCode, Offset, PartitionIndex, TopicId, TopicIdPartition};
 
 use super::testing::{Rig, batch, broker};
-use super::{Acks, DiskUse, FollowerLinks, LinkWork, Partition, Produce, TakeError, TakenFetch};
+use super::{Acks, DiskUse, FollowerLinks, Partition, Produce, TakeError};
 
 #[tokio::test]
 async fn a_deletion_under_load_gives_the_room_for_produces_back() {
@@ -77,11 +79,20 @@ async fn a_full_disk_refuses_what_it_has_no_room_for_and_nothing_else() {
 struct Queued(Mutex<Vec<(BrokerId, TopicIdPartition)>>);
 
 impl FollowerLinks for Queued {
-    fn queue(&self, leader: BrokerId, partition: &Arc<Partition>, work: LinkWork) {
+    fn queue(&self, leader: BrokerId, partition: TopicIdPartition, work: LinkWork) {
         if work == LinkWork::Fetch {
-            self.0.lock().push((leader, partition.id()));
+            self.0.lock().push((leader, partition));
         }
     }
+}
+
+fn next_fetch(partition: &Partition) -> Option<FetchPosition> {
+    let ask = Ask {
+        partition: partition.id(),
+        fetch: true,
+        durable: false,
+    };
+    partition.standing(ask).fetch
 }
 
 #[tokio::test]
@@ -93,11 +104,11 @@ async fn a_follower_without_room_stops_fetching_and_goes_on_by_itself() {
     let partition = rig.partition(id);
     // Its leaders' disks are full, as this one nearly is: what they accepted is still copied.
     rig.disk.refuse(&[DiskUse::Produce, DiskUse::Groups]);
-    assert!(partition.next_fetch().is_some());
+    assert!(next_fetch(&partition).is_some());
 
     rig.disk
         .refuse(&[DiskUse::Produce, DiskUse::Groups, DiskUse::Replication]);
-    assert_eq!(partition.next_fetch(), None);
+    assert_eq!(next_fetch(&partition), None);
     assert!(partition.follows(broker(2)), "it stays on its leader's list");
     queued.0.lock().clear();
     rig.manager.resume_fetching();
@@ -105,7 +116,7 @@ async fn a_follower_without_room_stops_fetching_and_goes_on_by_itself() {
     rig.disk.refuse(&[]);
     rig.manager.resume_fetching();
     assert_eq!(*queued.0.lock(), [(broker(2), id)]);
-    assert!(partition.next_fetch().is_some());
+    assert!(next_fetch(&partition).is_some());
     rig.manager.resume_fetching();
     assert_eq!(queued.0.lock().len(), 1, "nothing is paused any more");
 }
@@ -115,10 +126,10 @@ async fn a_follower_stores_no_damaged_batch_and_none_without_room() {
     let mut rig = Rig::new();
     let id = rig.topic("t", 2, 2);
     let partition = rig.partition(id);
-    let position = partition.next_fetch().unwrap();
+    let position = next_fetch(&partition).unwrap();
     let whole = batch(1000).assign(Offset(0), position.leader_epoch).into_bytes();
     let take = |bytes: Bytes| {
-        let answer = TakenFetch::Batches {
+        let answer = Fetched::Batches {
             batches: vec![whole.clone(), bytes],
             high_watermark: Offset(0),
             log_start: Offset(0),
@@ -130,16 +141,16 @@ async fn a_follower_stores_no_damaged_batch_and_none_without_room() {
     *damaged.last_mut().unwrap() ^= 1;
     assert!(matches!(take(damaged.into()), Err(TakeError::Batch(_))));
     assert_eq!(
-        partition.next_fetch(),
+        next_fetch(&partition),
         Some(position),
         "nothing of the answer was taken"
     );
     // Nor what it has no room for, though it asked; then it waits until it has.
     rig.disk.refuse(&[DiskUse::Replication]);
     assert!(!take(second.clone()).unwrap());
-    assert_eq!(partition.next_fetch(), None);
+    assert_eq!(next_fetch(&partition), None);
     rig.disk.refuse(&[]);
-    assert_eq!(partition.next_fetch(), Some(position));
+    assert_eq!(next_fetch(&partition), Some(position));
     assert!(take(second).unwrap());
-    assert_eq!(partition.next_fetch().unwrap().fetch_offset, Offset(2));
+    assert_eq!(next_fetch(&partition).unwrap().fetch_offset, Offset(2));
 }

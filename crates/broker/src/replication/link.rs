@@ -1,16 +1,19 @@
-//! A follower's stream to one leader.
+//! Drives a follower's stream to one leader. What is said and when stands in
+//! [`tidelog_replica::link`].
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tidelog_proto::internal::v1 as proto;
 use tidelog_proto::internal::v1::replication_client::ReplicationClient;
-use tidelog_replica::InvalidFetch;
+use tidelog_replica::Fetched;
+use tidelog_replica::link::{
+    Ask, Closing, Link as Machine, LinkWork, MESSAGE_PARTITIONS, Request, Step, Taken,
+};
 use tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES;
-use tidelog_types::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicIdPartition};
+use tidelog_types::{BrokerEpoch, BrokerId, LeaderEpoch, TopicIdPartition};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,91 +22,61 @@ use tonic::{Status, Streaming};
 
 use super::links::Connect;
 use super::wire;
-use crate::partition::{LinkWork, Partition, TakenFetch};
+use crate::partition::{Partition, ReplicaManager, TakeError};
 
-/// A sign of life, when nothing else is to be said.
-const HEARTBEAT: Duration = Duration::from_millis(500);
-/// When a partition that was refused is fetched again: mostly the leader has not heard of its leadership yet.
-const RETRY: Duration = Duration::from_millis(50);
-/// Shortest and longest time between attempts to connect.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Messages that are on their way into the stream; what comes while it is full is coalesced.
 const OUTBOUND_MESSAGES: usize = 2;
-/// Longest wait for the stream to open.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Outbound = mpsc::Sender<proto::ReplicaFetchRequest>;
 
 pub(crate) struct Link {
     leader: BrokerId,
     local: BrokerId,
+    manager: Weak<ReplicaManager>,
     broker_epoch: watch::Receiver<Option<BrokerEpoch>>,
-    work: Mutex<Work>,
+    /// Locked by partitions while they hold their own locks: no partition is called with it.
+    machine: Mutex<Machine>,
     queued: Notify,
-}
-
-/// What is to be said, each partition once.
-#[derive(Default)]
-struct Work {
-    /// Partitions that follow this leader, as far as known; those that no longer do go when they are asked.
-    members: HashMap<TopicIdPartition, Member>,
-    fetch: Vec<TopicIdPartition>,
-    durable: Vec<TopicIdPartition>,
-    refused: Vec<TopicIdPartition>,
-}
-
-struct Member {
-    partition: Arc<Partition>,
-    is_fetch_queued: bool,
-    is_durable_queued: bool,
+    started: Instant,
 }
 
 impl Link {
-    pub(crate) fn new(
-        leader: BrokerId,
-        local: BrokerId,
-        broker_epoch: watch::Receiver<Option<BrokerEpoch>>,
-    ) -> Self {
+    pub(crate) fn new(leader: BrokerId, manager: &Arc<ReplicaManager>) -> Self {
         Self {
             leader,
-            local,
-            broker_epoch,
-            work: Mutex::default(),
+            local: manager.local(),
+            manager: Arc::downgrade(manager),
+            broker_epoch: manager.watch_broker_epoch(),
+            machine: Mutex::new(Machine::new(leader, MESSAGE_PARTITIONS)),
             queued: Notify::new(),
+            started: Instant::now(),
         }
     }
 
-    pub(crate) fn queue(&self, partition: &Arc<Partition>, work: LinkWork) {
-        self.work.lock().add(partition, work);
+    pub(crate) fn queue(&self, partition: TopicIdPartition, work: LinkWork) {
+        self.machine.lock().queue(partition, work);
         self.queued.notify_one();
     }
 
     /// Keeps a stream to the leader while anything follows it.
     pub(crate) async fn run(self: Arc<Self>, connect: Connect, stop: CancellationToken) {
-        let _ = stop.run_until_cancelled(self.reconnect(connect)).await;
+        let _ = stop.run_until_cancelled(self.keep_connected(connect)).await;
     }
 
-    async fn reconnect(&self, connect: Connect) {
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(RECONNECT.0)
-            .with_max_delay(RECONNECT.1)
-            .with_jitter()
-            .without_max_times();
-        let mut delays = backoff.build();
-        let mut broker_epoch = self.broker_epoch.clone();
+    async fn keep_connected(&self, connect: Connect) {
+        let mut registration = self.broker_epoch.clone();
         loop {
-            while !self.has_members() {
-                self.queued.notified().await;
+            match self.advance() {
+                Some(Step::Look(partitions)) => self.look(partitions),
+                Some(Step::Open(epoch)) => {
+                    let ended = self.stream(&connect, epoch).await;
+                    tracing::debug!(leader = %self.leader, status = %ended, "replication stream ended");
+                    let jitter_per_mille = rand::random_range(0..1000);
+                    self.machine.lock().closed(self.now(), jitter_per_mille);
+                }
+                Some(Step::Close(_) | Step::Beat) => unreachable!("there is no stream"),
+                None => self.changed(&mut registration).await,
             }
-            let Ok(epoch) = broker_epoch.wait_for(Option::is_some).await.map(|epoch| *epoch) else {
-                return;
-            };
-            let Some(epoch) = epoch else { continue };
-            let opened = Instant::now();
-            let ended = self.stream(&connect, epoch).await;
-            tracing::debug!(leader = %self.leader, status = %ended, "replication stream ended");
-            if opened.elapsed() > RECONNECT.1 {
-                delays = backoff.build();
-            }
-            tokio::time::sleep(delays.next().unwrap_or(RECONNECT.1)).await;
         }
     }
 
@@ -129,96 +102,107 @@ impl Link {
         if outbound.try_send(first).is_err() {
             return Status::internal("a new stream has no room");
         }
-        let opening = client.fetch(ReceiverStream::new(messages));
-        let inbound = match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
-            Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return status,
-            Err(_) => return Status::deadline_exceeded("the replication stream did not open"),
+        let opened = tokio::select! {
+            opened = client.fetch(ReceiverStream::new(messages)) => opened,
+            closing = self.until_closing(&outbound) => return closing,
+        };
+        let inbound = match opened {
+            Ok(response) => response.into_inner(),
+            Err(status) => return status,
         };
         tracing::info!(leader = %self.leader, "replication stream opened");
-        self.work.lock().fetch_all();
-        self.pump(outbound, inbound, epoch).await
+        self.machine.lock().opened(self.now());
+        self.pump(&outbound, inbound).await
     }
 
-    async fn pump(
-        &self,
-        outbound: mpsc::Sender<proto::ReplicaFetchRequest>,
-        mut inbound: Streaming<proto::ReplicaFetchResponse>,
-        epoch: BrokerEpoch,
-    ) -> Status {
+    async fn pump(&self, outbound: &Outbound, mut inbound: Streaming<proto::ReplicaFetchResponse>) -> Status {
         let mut registration = self.broker_epoch.clone();
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut retry_at: Option<Instant> = None;
-        let mut has_work = true;
         loop {
-            let retry = async {
-                match retry_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            if let Some(closing) = self.advance_stream(outbound) {
+                return closing;
+            }
+            let has_to_say = self.machine.lock().has_to_say();
             tokio::select! {
-                room = outbound.reserve(), if has_work => {
+                room = outbound.reserve(), if has_to_say => {
                     let Ok(room) = room else { return Status::cancelled("the stream was closed") };
-                    has_work = false;
-                    if let Some(message) = self.drain() {
-                        room.send(message);
+                    let request = self.request();
+                    if !request.is_empty() {
+                        room.send(wire::request(&request));
                     }
                 }
                 answer = inbound.message() => match answer {
-                    Ok(Some(answer)) => {
-                        self.take(answer);
-                        has_work = true;
-                        if retry_at.is_none() && self.has_refused() {
-                            retry_at = Some(Instant::now() + RETRY);
-                        }
-                    }
+                    Ok(Some(answer)) => self.take(answer),
                     Ok(None) => return Status::unavailable("the leader closed the stream"),
                     Err(status) => return status,
                 },
-                () = self.queued.notified() => has_work = true,
-                () = retry => {
-                    retry_at = None;
-                    has_work = true;
-                    self.work.lock().fetch_refused();
-                }
-                _ = heartbeat.tick() => {
-                    // A stream with no room is alive with what fills it.
-                    let _ = outbound.try_send(proto::ReplicaFetchRequest::default());
-                }
-                changed = registration.wait_for(|now| *now != Some(epoch)) => {
-                    drop(changed);
-                    return Status::aborted("this broker was registered anew");
-                }
+                () = self.changed(&mut registration) => {}
             }
         }
     }
 
-    /// Everything there is to say, in one message.
-    fn drain(&self) -> Option<proto::ReplicaFetchRequest> {
-        let (fetch, durable) = self.work.lock().take();
-        let mut message = proto::ReplicaFetchRequest::default();
-        // Asked without the lock: a partition takes it while it holds its own.
-        for partition in &fetch {
-            match partition.next_fetch() {
-                Some(position) if position.leader == self.leader => {
-                    message.fetches.push(wire::fetch(partition.id(), &position));
+    async fn until_closing(&self, outbound: &Outbound) -> Status {
+        let mut registration = self.broker_epoch.clone();
+        loop {
+            if let Some(closing) = self.advance_stream(outbound) {
+                return closing;
+            }
+            self.changed(&mut registration).await;
+        }
+    }
+
+    /// Does what is due on a stream. Returns why it is to be closed, if it is.
+    fn advance_stream(&self, outbound: &Outbound) -> Option<Status> {
+        while let Some(step) = self.advance() {
+            match step {
+                Step::Close(why @ Closing::NotOpened) => {
+                    return Some(Status::deadline_exceeded(why.to_string()));
                 }
-                Some(_) => self.forget(partition),
-                None => self.forget_if_gone(partition),
+                Step::Close(why @ Closing::RegisteredAnew) => return Some(Status::aborted(why.to_string())),
+                Step::Beat => {
+                    let _ = outbound.try_send(proto::ReplicaFetchRequest::default());
+                }
+                Step::Look(_) | Step::Open(_) => unreachable!("a link with a stream opens no other"),
             }
         }
-        for partition in &durable {
-            if let Some(position) = partition
-                .follower_position()
-                .filter(|position| position.leader == self.leader)
-            {
-                message.durable.push(wire::durable(partition.id(), &position));
-            }
+        None
+    }
+
+    fn advance(&self) -> Option<Step> {
+        let registration = *self.broker_epoch.borrow();
+        self.machine.lock().advance(self.now(), registration)
+    }
+
+    /// Waits until there may be something to do: a partition was queued, something is due, or the
+    /// broker was registered anew.
+    async fn changed(&self, registration: &mut watch::Receiver<Option<BrokerEpoch>>) {
+        let wake = self.machine.lock().next_wake();
+        let due = self.started + wake.unwrap_or_default();
+        tokio::select! {
+            () = self.queued.notified() => {}
+            () = tokio::time::sleep_until(due), if wake.is_some() => {}
+            Ok(()) = registration.changed() => {}
         }
-        let is_empty = message.fetches.is_empty() && message.durable.is_empty();
-        (!is_empty).then_some(message)
+    }
+
+    fn look(&self, partitions: Vec<TopicIdPartition>) {
+        let follows = |id| {
+            self.partition(id)
+                .is_some_and(|partition| partition.follows(self.leader))
+        };
+        let gone: Vec<_> = partitions.into_iter().filter(|id| !follows(*id)).collect();
+        self.machine.lock().gone(&gone);
+    }
+
+    /// As much as there is to say, in one message.
+    fn request(&self) -> Request {
+        let asks = self.machine.lock().ask();
+        let reply = |ask: Ask| {
+            let partition = self.partition(ask.partition);
+            let standing = partition.map(|partition| partition.standing(ask));
+            (ask.partition, standing.unwrap_or_default())
+        };
+        let replies = asks.into_iter().map(reply).collect();
+        self.machine.lock().request(replies)
     }
 
     fn take(&self, response: proto::ReplicaFetchResponse) {
@@ -226,150 +210,59 @@ impl Link {
             let Some(partition) = self.member(&answer.topic_id, answer.partition) else {
                 continue;
             };
-            let epoch = LeaderEpoch(answer.leader_epoch);
-            match wire::taken(answer.result) {
-                Ok(taken) => self.take_one(&partition, epoch, taken),
+            let taken = match wire::fetched(answer.result) {
+                Ok(fetched) => self.take_one(&partition, LeaderEpoch(answer.leader_epoch), fetched),
                 Err(code) => {
                     tracing::debug!(partition = %partition.id(), leader = %self.leader, code, "fetch refused");
-                    self.work.lock().refuse(partition.id());
+                    Taken::Refused
                 }
-            }
+            };
+            self.machine.lock().taken(partition.id(), taken, self.now());
         }
         for progress in response.progress {
             let Some(partition) = self.member(&progress.topic_id, progress.partition) else {
                 continue;
             };
-            let moved = TakenFetch::Progress {
-                high_watermark: Offset(progress.high_watermark),
-                log_start: Offset(progress.log_start_offset),
-            };
-            // It answers no fetch: whatever comes of it, the one that waits at the leader still does.
-            let _ = partition.take_fetched(LeaderEpoch(progress.leader_epoch), moved);
+            let progress = wire::progressed(&progress);
+            // It answers no fetch: whatever comes of it, the one that waits at the leader still
+            // does.
+            let _ = partition.take_fetched(progress.leader_epoch, progress.into());
         }
     }
 
-    fn take_one(&self, partition: &Arc<Partition>, epoch: LeaderEpoch, taken: TakenFetch) {
-        match partition.take_fetched(epoch, taken) {
-            Ok(true) => self.work.lock().add(partition, LinkWork::Fetch),
-            // It reports itself when it may fetch; an answer to what it no longer asks needs nothing. One that was deleted says
-            // nothing more.
-            Ok(false) | Err(crate::partition::TakeError::Invalid(InvalidFetch::Stale { .. })) => {
-                self.forget_if_gone(partition);
-            }
-            Err(error) => {
-                tracing::warn!(partition = %partition.id(), leader = %self.leader, %error, "answer not taken");
-                self.work.lock().refuse(partition.id());
-            }
+    fn take_one(
+        &self,
+        partition: &Arc<Partition>,
+        epoch: LeaderEpoch,
+        fetched: Fetched<Vec<Bytes>>,
+    ) -> Taken {
+        let error = match partition.take_fetched(epoch, fetched) {
+            Ok(may_fetch) => return Taken::from(Ok(may_fetch)),
+            Err(error) => error,
+        };
+        let taken = match &error {
+            TakeError::Invalid(invalid) => Taken::from(Err(invalid)),
+            TakeError::Batch(_) => Taken::Refused,
+        };
+        if taken == Taken::Refused {
+            tracing::warn!(partition = %partition.id(), leader = %self.leader, %error, "answer not taken");
         }
+        taken
     }
 
+    /// A partition that follows this leader, by what a message calls it.
     fn member(&self, topic_id: &[u8], partition: u32) -> Option<Arc<Partition>> {
         let id = wire::partition(topic_id, partition)?;
-        self.work
-            .lock()
-            .members
-            .get(&id)
-            .map(|member| Arc::clone(&member.partition))
+        let is_member = self.machine.lock().has(id);
+        if is_member { self.partition(id) } else { None }
     }
 
-    fn has_members(&self) -> bool {
-        let members: Vec<_> = self
-            .work
-            .lock()
-            .members
-            .values()
-            .map(|member| Arc::clone(&member.partition))
-            .collect();
-        for partition in &members {
-            if !partition.follows(self.leader) {
-                self.forget(partition);
-            }
-        }
-        !self.work.lock().members.is_empty()
+    fn partition(&self, id: TopicIdPartition) -> Option<Arc<Partition>> {
+        self.manager.upgrade()?.partition(id)
     }
 
-    /// Forgets a partition that has nothing to fetch here now and never will.
-    fn forget_if_gone(&self, partition: &Arc<Partition>) {
-        if !partition.follows(self.leader) {
-            self.forget(partition);
-        }
-    }
-
-    fn has_refused(&self) -> bool {
-        !self.work.lock().refused.is_empty()
-    }
-
-    fn forget(&self, partition: &Arc<Partition>) {
-        let mut work = self.work.lock();
-        // Unless it was made to follow this leader again meanwhile: then something is queued.
-        let is_idle = |member: &Member| !member.is_fetch_queued && Arc::ptr_eq(&member.partition, partition);
-        if work.members.get(&partition.id()).is_some_and(is_idle) {
-            work.members.remove(&partition.id());
-        }
-    }
-}
-
-impl Work {
-    fn add(&mut self, partition: &Arc<Partition>, work: LinkWork) {
-        let id = partition.id();
-        let new = || Member {
-            partition: Arc::clone(partition),
-            is_fetch_queued: false,
-            is_durable_queued: false,
-        };
-        let member = self.members.entry(id).or_insert_with(new);
-        let (is_queued, queue) = match work {
-            LinkWork::Fetch => (&mut member.is_fetch_queued, &mut self.fetch),
-            LinkWork::Durable => (&mut member.is_durable_queued, &mut self.durable),
-        };
-        if !std::mem::replace(is_queued, true) {
-            queue.push(id);
-        }
-    }
-
-    /// Takes what is queued. A fetch says how far the disk is, too.
-    fn take(&mut self) -> (Vec<Arc<Partition>>, Vec<Arc<Partition>>) {
-        let mut fetch = Vec::with_capacity(self.fetch.len());
-        for id in std::mem::take(&mut self.fetch) {
-            if let Some(member) = self.members.get_mut(&id) {
-                member.is_fetch_queued = false;
-                fetch.push(Arc::clone(&member.partition));
-            }
-        }
-        let mut durable = Vec::with_capacity(self.durable.len());
-        for id in std::mem::take(&mut self.durable) {
-            if let Some(member) = self.members.get_mut(&id) {
-                member.is_durable_queued = false;
-                durable.push(Arc::clone(&member.partition));
-            }
-        }
-        (fetch, durable)
-    }
-
-    fn refuse(&mut self, id: TopicIdPartition) {
-        self.refused.push(id);
-    }
-
-    fn fetch_refused(&mut self) {
-        for id in std::mem::take(&mut self.refused) {
-            self.fetch_one(id);
-        }
-    }
-
-    fn fetch_all(&mut self) {
-        self.refused.clear();
-        let members: Vec<_> = self.members.keys().copied().collect();
-        for id in members {
-            self.fetch_one(id);
-        }
-    }
-
-    fn fetch_one(&mut self, id: TopicIdPartition) {
-        if let Some(member) = self.members.get_mut(&id)
-            && !std::mem::replace(&mut member.is_fetch_queued, true)
-        {
-            self.fetch.push(id);
-        }
+    fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 
@@ -382,15 +275,24 @@ mod tests {
     async fn a_deleted_partition_is_forgotten_while_the_stream_lives() {
         let mut rig = Rig::new();
         let (kept, deleted) = (rig.topic("kept", 2, 2), rig.topic("deleted", 2, 2));
-        let link = Link::new(broker(2), broker(1), rig.manager.watch_broker_epoch());
+        let link = Link::new(broker(2), &rig.manager);
         for id in [kept, deleted] {
-            link.queue(&rig.partition(id), LinkWork::Fetch);
+            link.queue(id, LinkWork::Fetch);
         }
-        assert_eq!(link.drain().unwrap().fetches.len(), 2);
+        while let Some(step) = link.advance() {
+            if let Step::Look(partitions) = step {
+                link.look(partitions);
+            }
+        }
+        link.machine.lock().opened(link.now());
+        let fetched = |request: &Request| request.fetches.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        assert_eq!(fetched(&link.request()).len(), 2);
         rig.delete(deleted);
-        // The leader knows it no more either and says so; or the stream is opened anew.
-        link.work.lock().fetch_all();
-        assert_eq!(link.drain().unwrap().fetches.len(), 1);
-        assert_eq!(link.work.lock().members.keys().collect::<Vec<_>>(), [&kept]);
+        // The leader knows it no more either and says so.
+        for id in [kept, deleted] {
+            link.machine.lock().taken(id, Taken::FetchOn, link.now());
+        }
+        assert_eq!(fetched(&link.request()), [kept]);
+        assert!(!link.machine.lock().has(deleted));
     }
 }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tidelog_metadata::peer::PeerChannel;
-use tidelog_types::BrokerId;
+use tidelog_replica::link::LinkWork;
+use tidelog_types::{BrokerId, TopicIdPartition};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::link::Link;
-use crate::partition::{FollowerLinks, LinkWork, Partition, ReplicaManager};
+use crate::partition::{FollowerLinks, ReplicaManager};
 
 /// How another broker is reached: a channel to its peer address, or why there is none now. Asked before every attempt to connect.
 pub type Connect = Arc<dyn Fn(BrokerId) -> Result<PeerChannel, tonic::Status> + Send + Sync>;
@@ -55,7 +56,7 @@ impl Links {
             return Some(Arc::clone(link));
         }
         let manager = self.manager.upgrade()?;
-        let link = Arc::new(Link::new(leader, manager.local(), manager.watch_broker_epoch()));
+        let link = Arc::new(Link::new(leader, &manager));
         links.insert(leader, Arc::clone(&link));
         let running = Arc::clone(&link).run(Arc::clone(&self.connect), self.stop.clone());
         self.tasks.spawn_on(running, &self.runtime);
@@ -64,7 +65,7 @@ impl Links {
 }
 
 impl FollowerLinks for Links {
-    fn queue(&self, leader: BrokerId, partition: &Arc<Partition>, work: LinkWork) {
+    fn queue(&self, leader: BrokerId, partition: TopicIdPartition, work: LinkWork) {
         if let Some(link) = self.link(leader) {
             link.queue(partition, work);
         }

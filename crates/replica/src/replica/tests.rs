@@ -6,12 +6,14 @@ mod isr;
 use std::collections::BTreeMap;
 
 use tidelog_types::{
-    BrokerEpoch, EpochEntry, PartitionRegistration, ProducerEpoch, ProducerId, ProducerStamp, Sequence,
+    BatchInfo, BrokerEpoch, EpochEntry, PartitionRegistration, ProducerEpoch, ProducerId, ProducerStamp,
+    Sequence,
 };
 
 use super::*;
+use crate::fetched::DivergingEpoch;
 use crate::log::tests::batch;
-use crate::messages::{DivergingEpoch, FetchAnswer, NewBatch};
+use crate::messages::NewBatch;
 
 const T0: Duration = Duration::ZERO;
 
@@ -99,7 +101,16 @@ fn code<T>(result: Result<T, PartitionError>) -> ErrorCode {
     result.err().expect("a refusal").code
 }
 
-fn fetched(replica: &mut Replica, answer: FetchAnswer<'_>) -> TakenFromLeader {
+/// An answer that shows that the follower's log is a prefix of the leader's.
+fn prefix(batches: &[BatchInfo], high_watermark: u64, log_start: u64) -> Fetched<&[BatchInfo]> {
+    Fetched::Batches {
+        batches,
+        high_watermark: Offset(high_watermark),
+        log_start: Offset(log_start),
+    }
+}
+
+fn fetched(replica: &mut Replica, answer: Fetched<&[BatchInfo]>) -> TakenFromLeader {
     let leader_epoch = replica.leader().1;
     replica
         .fetched(FetchedFromLeader {
@@ -308,11 +319,7 @@ fn r7_stable_storage_is_told_only_of_a_prefix_of_the_leaders_log() {
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
     assert!(follower.next_fetch().is_some());
     assert_eq!(follower.durable_report(), None, "its tail may yet be cut off");
-    let answer = FetchAnswer::Batches {
-        batches: &[],
-        high_watermark: Offset(0),
-        log_start: Offset(0),
-    };
+    let answer = prefix(&[], 0, 0);
     fetched(&mut follower, answer);
     assert_eq!(follower.durable_report(), follower.next_fetch());
 }
@@ -322,11 +329,7 @@ fn r7_a_follower_whose_fetch_waits_fetches_again_when_all_is_on_stable_storage()
     let mut follower = replica_on(2, LogState::default());
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
     let batches = [batch(0, 4, 5)];
-    let answer = FetchAnswer::Batches {
-        batches: &batches,
-        high_watermark: Offset(0),
-        log_start: Offset(0),
-    };
+    let answer = prefix(&batches, 0, 0);
     fetched(&mut follower, answer);
     // A new epoch begins, in which the leader has too few replicas in sync to append anything that it could answer with.
     apply(&mut follower, &registration(1, 6, 2, &[1]));
@@ -434,7 +437,7 @@ fn r9_a_truncation_of_a_recovered_tail_asks_for_a_scan() {
         base_sequence: Sequence::ZERO,
     };
     table.replay(
-        &tidelog_types::BatchInfo {
+        &BatchInfo {
             producer: Some(stamp),
             ..batch(4, 2, 3)
         },
@@ -452,7 +455,7 @@ fn r9_a_truncation_of_a_recovered_tail_asks_for_a_scan() {
         epoch: LeaderEpoch(2),
         end_offset: Offset(4),
     };
-    let taken = fetched(&mut follower, FetchAnswer::Diverging(diverging));
+    let taken = fetched(&mut follower, Fetched::Diverging(diverging));
     assert_eq!(
         taken.effects,
         [Effect::RebuildProducers {
@@ -478,10 +481,16 @@ fn r10_consumers_read_to_the_high_watermark_and_followers_to_the_written_end() {
     append(&mut leader, 5);
     leader.written(Offset(5));
     let (answer, _) = leader.follower_fetch(&fetch(2, 0, None, 0), T0).unwrap();
-    let FollowerFetchAnswer::Read { until, .. } = answer else {
+    let Fetched::Batches { batches, .. } = answer else {
         panic!("{answer:?}")
     };
-    assert_eq!(until, Offset(5));
+    assert_eq!(
+        batches,
+        LogRange {
+            from: Offset(0),
+            until: Offset(5)
+        }
+    );
     for between in 0..=5 {
         assert_eq!(
             leader.consumer_read(None, Offset(between)).unwrap().until,
@@ -499,11 +508,8 @@ fn r21_a_follower_takes_no_gap_and_no_older_epoch() {
     let mut follower = replica_on(2, three_epochs());
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
     for wrong in [batch(7, 1, 5), batch(6, 1, 2), batch(6, 1, 6)] {
-        let answer = FetchAnswer::Batches {
-            batches: &[wrong],
-            high_watermark: Offset(0),
-            log_start: Offset(0),
-        };
+        let headers = [wrong];
+        let answer = prefix(&headers, 0, 0);
         let fetched = FetchedFromLeader {
             leader_epoch: LeaderEpoch(5),
             answer,
@@ -519,11 +525,7 @@ fn a_followers_high_watermark_stays_within_its_log() {
     let mut follower = replica_on(2, LogState::default());
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
     let batches = [batch(0, 2, 5)];
-    let answer = FetchAnswer::Batches {
-        batches: &batches,
-        high_watermark: Offset(9),
-        log_start: Offset(1),
-    };
+    let answer = prefix(&batches, 9, 1);
     let taken = fetched(&mut follower, answer);
     assert_eq!(
         taken.effects,

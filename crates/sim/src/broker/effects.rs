@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidelog_history::{Invariant, What};
+use tidelog_replica::link::LinkWork;
 use tidelog_replica::{Effect, IsrProposal, LostProduces, ProducerTable};
 use tidelog_types::{ErrorCode, LeaderEpoch, Offset, PartitionError, ProducerState, TopicIdPartition};
 
@@ -11,7 +12,6 @@ use tidelog_cluster::ids::BrokerIncarnation;
 use tidelog_cluster::{Accepted, Command};
 use tidelog_replica::IsrChangeOutcome;
 
-use super::link::LinkWork;
 use super::metadata::{Fate, Purpose};
 use super::{Process, Timer};
 use crate::context::Context;

@@ -44,7 +44,7 @@ use effects::Rebuild;
 use follower_session::{FollowerSession, LateRead};
 use groups::Groups;
 pub(crate) use groups::partition_of;
-use link::Link;
+use link::LeaderStream;
 use metadata::Proposals;
 use partition::Partition;
 use produce::ProducerIds;
@@ -128,7 +128,7 @@ pub(crate) struct Process {
     controller: Option<Controller>,
     manager: Manager,
     replicas: BTreeMap<TopicIdPartition, Partition>,
-    links: BTreeMap<BrokerId, Link>,
+    links: BTreeMap<BrokerId, LeaderStream>,
     followers: BTreeMap<Handle, FollowerSession>,
     groups: Groups,
     producer_ids: ProducerIds,
@@ -301,8 +301,7 @@ impl Process {
         self.tick_registration(context);
         self.tick_controller(context);
         self.tick_replicas(context);
-        self.tick_links(context);
-        self.tick_sessions(context);
+        self.advance_links(context);
         self.tick_groups(context);
         self.tick_stop(context);
         let after = context.random.millis(20, 60);
@@ -325,7 +324,8 @@ impl Process {
             }
             Lane::Replication(epoch) => {
                 self.uses.insert(handle, Use::Follower);
-                self.followers.insert(handle, FollowerSession::new(broker, epoch));
+                let session = FollowerSession::new(broker, epoch, context.config.feed);
+                self.followers.insert(handle, session);
             }
             Lane::Produce | Lane::Group => context.close(handle),
         }
@@ -373,8 +373,8 @@ impl Process {
             (Use::Link(leader), Message::ReplicaAnswer { answers, progress }) => {
                 self.take_answers(leader, answers, progress, context);
             }
-            (Use::Follower, Message::ReplicaFetch { fetches, durable }) => {
-                self.replica_fetch(handle, fetches, durable, context);
+            (Use::Follower, Message::ReplicaFetch(request)) => {
+                self.replica_fetch(handle, request, context);
             }
             (
                 Use::Producer,

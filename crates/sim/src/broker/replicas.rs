@@ -157,7 +157,7 @@ impl Process {
         }
         self.stop_serving(context);
         self.manager.broker_epoch = Some(epoch);
-        self.close_links(context);
+        self.advance_links(context);
     }
 
     fn stop_serving(&mut self, context: &mut Context) {

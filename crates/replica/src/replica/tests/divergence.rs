@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn diverging(epoch: u32, end: u64) -> FetchAnswer<'static> {
-    FetchAnswer::Diverging(DivergingEpoch {
+fn diverging(epoch: u32, end: u64) -> Fetched<&'static [BatchInfo]> {
+    Fetched::Diverging(DivergingEpoch {
         epoch: LeaderEpoch(epoch),
         end_offset: Offset(end),
     })
@@ -28,14 +28,14 @@ fn r5_a_leader_tells_where_the_logs_part() {
             .0
     };
     let parts = |epoch, end| {
-        FollowerFetchAnswer::Diverging(DivergingEpoch {
+        Fetched::Diverging(DivergingEpoch {
             epoch: LeaderEpoch(epoch),
             end_offset: Offset(end),
         })
     };
     assert_eq!(answer(5, 2), parts(2, 4), "its epoch 2 went on for longer");
     assert_eq!(answer(5, 4), parts(3, 6), "epoch 4 is unknown here");
-    assert!(matches!(answer(4, 2), FollowerFetchAnswer::Read { .. }));
+    assert!(matches!(answer(4, 2), Fetched::Batches { .. }));
     assert_eq!(
         leader.log().high_watermark(),
         Offset(0),
@@ -68,11 +68,7 @@ fn r5_truncation_waits_for_what_is_under_way() {
     let mut follower = replica_on(2, LogState::default());
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
     let batches = [batch(0, 2, 4), batch(2, 2, 5)];
-    let answer = FetchAnswer::Batches {
-        batches: &batches,
-        high_watermark: Offset(0),
-        log_start: Offset(0),
-    };
+    let answer = prefix(&batches, 0, 0);
     assert_eq!(fetched(&mut follower, answer).epochs.len(), 2);
     apply(&mut follower, &registration(3, 6, 2, &[2, 3]));
     assert_eq!(fetched(&mut follower, diverging(4, 2)).effects, []);
@@ -97,11 +93,7 @@ fn r5_a_truncation_waits_until_the_one_before_it_is_durable() {
     assert_eq!(follower.durable(Offset(4), T0), [truncate(1), Effect::FetchAgain]);
     // Else the first one's report would come here, and stand for records that nobody has synced.
     let batches = [batch(1, 5, 5)];
-    let answer = FetchAnswer::Batches {
-        batches: &batches,
-        high_watermark: Offset(0),
-        log_start: Offset(0),
-    };
+    let answer = prefix(&batches, 0, 0);
     fetched(&mut follower, answer);
     follower.durable(Offset(1), T0);
     assert_eq!(follower.log().durable_end(), Offset(1));
@@ -113,7 +105,7 @@ fn r5_a_truncation_waits_until_the_one_before_it_is_durable() {
 fn r5_what_moved_at_the_leader_counts_only_for_a_prefix_of_its_log() {
     let mut follower = replica_on(2, three_epochs());
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
-    let progress = FetchAnswer::Progress {
+    let progress = Fetched::Progress {
         high_watermark: Offset(6),
         log_start: Offset(0),
     };
@@ -122,11 +114,7 @@ fn r5_what_moved_at_the_leader_counts_only_for_a_prefix_of_its_log() {
         [],
         "its tail may be another than the leader's"
     );
-    let answer = FetchAnswer::Batches {
-        batches: &[],
-        high_watermark: Offset(2),
-        log_start: Offset(0),
-    };
+    let answer = prefix(&[], 2, 0);
     assert_eq!(
         fetched(&mut follower, answer).effects,
         [Effect::HighWatermark(Offset(2))]
@@ -159,17 +147,11 @@ fn r5_a_follower_below_the_leaders_log_start_begins_anew() {
     );
     apply(&mut leader, &registration(1, 5, 1, &[1, 2]));
     let (answer, _) = leader.follower_fetch(&fetch(2, 2, Some(1), 2), T0).unwrap();
-    assert_eq!(
-        answer,
-        FollowerFetchAnswer::BeforeLogStart { log_start: Offset(4) }
-    );
+    assert_eq!(answer, Fetched::BeforeLogStart { log_start: Offset(4) });
 
     let mut follower = replica_on(2, LogState::default());
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
-    let taken = fetched(
-        &mut follower,
-        FetchAnswer::BeforeLogStart { log_start: Offset(4) },
-    );
+    let taken = fetched(&mut follower, Fetched::BeforeLogStart { log_start: Offset(4) });
     let trim = Effect::Trim { log_start: Offset(4) };
     assert_eq!(taken.effects, [truncate(0), trim, Effect::FetchAgain]);
     assert_eq!(follower.next_fetch().unwrap().fetch_offset, Offset(4));
@@ -189,17 +171,17 @@ fn r5_r16_a_follower_with_nothing_in_common_with_a_trimmed_leader_begins_anew() 
     };
     let mut leader = replica_on(1, trimmed);
     apply(&mut leader, &registration(1, 5, 1, &[1]));
-    let anew = FollowerFetchAnswer::BeforeLogStart { log_start: Offset(6) };
+    let anew = Fetched::BeforeLogStart { log_start: Offset(6) };
     for offset in [6, 7] {
         let (answer, _) = leader.follower_fetch(&fetch(2, offset, Some(2), 0), T0).unwrap();
         assert_eq!(answer, anew, "up to 6 it may have what was never committed");
     }
     let (answer, _) = leader.follower_fetch(&fetch(2, 7, Some(3), 0), T0).unwrap();
-    assert!(matches!(answer, FollowerFetchAnswer::Read { .. }));
+    assert!(matches!(answer, Fetched::Batches { .. }));
 
     let mut follower = replica_on(2, three_epochs());
     apply(&mut follower, &registration(1, 5, 1, &[1]));
-    let answer = FetchAnswer::BeforeLogStart { log_start: Offset(6) };
+    let answer = Fetched::BeforeLogStart { log_start: Offset(6) };
     let taken = fetched(&mut follower, answer);
     assert_eq!(taken.effects[1], Effect::Trim { log_start: Offset(6) });
     let position = follower.next_fetch().unwrap();
@@ -210,11 +192,7 @@ fn r5_r16_a_follower_with_nothing_in_common_with_a_trimmed_leader_begins_anew() 
     // The same answer to a fetch that was sent twice changes nothing.
     assert_eq!(fetched(&mut follower, answer).effects, []);
     let batches = [batch(6, 2, 3)];
-    let answer_with = FetchAnswer::Batches {
-        batches: &batches,
-        high_watermark: Offset(8),
-        log_start: Offset(6),
-    };
+    let answer_with = prefix(&batches, 8, 6);
     fetched(&mut follower, answer_with);
     let late = follower.fetched(FetchedFromLeader {
         leader_epoch: LeaderEpoch(5),
@@ -243,9 +221,11 @@ fn r5_a_log_that_is_known_to_be_a_prefix_is_not_begun_anew() {
     leader.follower_fetch(&fetch(2, 2, Some(4), 2), T0).unwrap();
     leader.trim(Offset(2)).unwrap();
     let (answer, _) = leader.follower_fetch(&fetch(2, 2, Some(4), 2), T0).unwrap();
-    let goes_on = FollowerFetchAnswer::Read {
-        from: Offset(2),
-        until: Offset(4),
+    let goes_on = Fetched::Batches {
+        batches: LogRange {
+            from: Offset(2),
+            until: Offset(4),
+        },
         high_watermark: Offset(2),
         log_start: Offset(2),
     };
