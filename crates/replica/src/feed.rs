@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tidelog_types::limits::{MAX_GRPC_MESSAGE_BYTES, MAX_MAX_MESSAGE_BYTES};
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{ErrorCode, LeaderEpoch, TopicIdPartition};
 
 use crate::fetched::{Fetched, LogRange};
@@ -225,8 +226,10 @@ impl<B> Feed<B> {
                 });
             }
             Ok(Found::OnDisk { .. }) => {
-                self.keep(partition, fetch);
-                self.deferred.push(partition);
+                if !mutant::is_on(Mutant::DropDeferredFetch) {
+                    self.keep(partition, fetch);
+                    self.deferred.push(partition);
+                }
                 return None;
             }
             Ok(Found::Answer(answer)) => Ok(answer),

@@ -21,6 +21,7 @@ use std::fmt;
 use std::time::Duration;
 
 use tidelog_types::limits::MAX_GRPC_MESSAGE_BYTES;
+use tidelog_types::mutant::{self, Mutant};
 use tidelog_types::{BrokerEpoch, BrokerId, TopicIdPartition};
 
 use crate::messages::{FetchPosition, InvalidFetch};
@@ -282,6 +283,9 @@ impl Link {
         };
         self.refused.clear();
         self.retry_at = None;
+        if mutant::is_on(Mutant::ResumeStreamSilently) {
+            return;
+        }
         for (partition, member) in &mut self.members {
             member.fetch = true;
             member.enqueue(*partition, &mut self.queue);
@@ -369,6 +373,7 @@ impl Link {
                     member.enqueue(partition, &mut self.queue);
                 }
             }
+            Taken::Refused if mutant::is_on(Mutant::ForgetRefusedFetch) => {}
             Taken::Refused => {
                 self.refused.push(partition);
                 self.retry_at.get_or_insert(now + RETRY);

@@ -10,7 +10,7 @@ use crate::recorder::Broken;
 use crate::recorder::Broken::Invariant as By;
 
 /// The first seed that notices each, and by what. A run that panics notices, too.
-pub const KNOWN: [(Mutant, u64, Broken); 23] = [
+pub const KNOWN: [(Mutant, u64, Broken); 26] = [
     (Mutant::AcknowledgeBeforeSync, 0, By(Invariant::R18)),
     (Mutant::CountUnsyncedLeader, 0, By(Invariant::R18)),
     (Mutant::ResumeOldEpoch, 1, By(Invariant::R20)),
@@ -34,6 +34,9 @@ pub const KNOWN: [(Mutant, u64, Broken); 23] = [
     (Mutant::ForgetDoubt, 1, By(Invariant::C4)),
     (Mutant::ResendUnderNewSequence, 1, By(Invariant::C4)),
     (Mutant::DenyDoubt, 1, By(Invariant::C3)),
+    (Mutant::ForgetRefusedFetch, 14, By(Invariant::L31)),
+    (Mutant::DropDeferredFetch, 4, By(Invariant::L31)),
+    (Mutant::ResumeStreamSilently, 0, By(Invariant::L31)),
 ];
 
 /// About what is not simulated, and where they are noticed, by these invariants: the storage of the

@@ -70,6 +70,12 @@ pub enum Mutant {
     ForgetOwnAppends,
     /// G12: a coordinator takes in records that its log refused.
     ApplyWhatWasRefused,
+    /// A follower's fetch that the leader refused is never sent again.
+    ForgetRefusedFetch,
+    /// A fetch that must wait for the disk is dropped.
+    DropDeferredFetch,
+    /// A follower fetches on a new stream only what it did not fetch on the one before.
+    ResumeStreamSilently,
 }
 
 /// Whether that rule is broken in what this thread does.
@@ -116,7 +122,7 @@ mod switched {
 
     impl Mutant {
         /// Every one of them.
-        pub const ALL: [Self; 29] = [
+        pub const ALL: [Self; 32] = [
             Self::AcknowledgeBeforeSync,
             Self::CountUnsyncedLeader,
             Self::ResumeOldEpoch,
@@ -146,6 +152,9 @@ mod switched {
             Self::TellBeforeReplicated,
             Self::ForgetOwnAppends,
             Self::ApplyWhatWasRefused,
+            Self::ForgetRefusedFetch,
+            Self::DropDeferredFetch,
+            Self::ResumeStreamSilently,
         ];
 
         /// Its name on a command line. The prefix is what a program that was built without mutants
@@ -181,6 +190,9 @@ mod switched {
                 Self::TellBeforeReplicated => "mutant:tell-before-replicated",
                 Self::ForgetOwnAppends => "mutant:forget-own-appends",
                 Self::ApplyWhatWasRefused => "mutant:apply-what-was-refused",
+                Self::ForgetRefusedFetch => "mutant:forget-refused-fetch",
+                Self::DropDeferredFetch => "mutant:drop-deferred-fetch",
+                Self::ResumeStreamSilently => "mutant:resume-stream-silently",
             }
         }
 
