@@ -33,14 +33,7 @@ const TOLD: [(&str, &[&str]); 4] = [
     ("client", &["client"]),
     (
         "pure",
-        &[
-            "cluster",
-            "coordinator",
-            "group",
-            "log",
-            "producer",
-            "replica",
-        ],
+        &["cluster", "coordinator", "group", "log", "producer", "replica"],
     ),
 ];
 

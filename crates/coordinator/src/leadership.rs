@@ -7,7 +7,8 @@ use tidelog_types::{ErrorCode, Offset, PartitionError};
 
 use crate::loading::Loading;
 
-/// Shortest and longest pause between attempts to load. Mostly the broker was elected a moment before it may serve.
+/// Shortest and longest pause between attempts to load. Mostly the broker was elected a moment
+/// before it may serve.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// One leadership of a coordinator's partition, over all attempts to load and to serve in it.
@@ -41,16 +42,16 @@ impl Leadership {
         self.pause = PAUSE.0;
     }
 
-    /// The log refused a read while the coordinator loaded. Returns after which pause to load anew; `None` if the leadership is
-    /// over.
+    /// The log refused a read while the coordinator loaded. Returns after which pause to load anew;
+    /// `None` if the leadership is over.
     pub fn load_failed(&mut self, error: &PartitionError) -> Option<Duration> {
         let pause = may_pass(error).then_some(self.pause)?;
         self.pause = (pause * 2).min(PAUSE.1);
         Some(pause)
     }
 
-    /// The log refused the leader while it served, having appended up to `log_end`. Returns whether to load anew; else the
-    /// leadership is over.
+    /// The log refused the leader while it served, having appended up to `log_end`. Returns whether
+    /// to load anew; else the leadership is over.
     ///
     /// What was appended in this leadership is replayed as well, and replicated first.
     pub fn interrupted(&mut self, error: &PartitionError, log_end: Offset) -> bool {
@@ -61,7 +62,8 @@ impl Leadership {
     }
 }
 
-/// Whether a log that answered so may answer otherwise later in the same leader epoch. A newer epoch cannot be undone.
+/// Whether a log that answered so may answer otherwise later in the same leader epoch. A newer
+/// epoch cannot be undone.
 fn may_pass(error: &PartitionError) -> bool {
     error.code.is_retriable() && error.code != ErrorCode::FencedLeaderEpoch
 }

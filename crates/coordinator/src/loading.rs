@@ -1,8 +1,8 @@
 //! How far a partition must be replayed before its coordinator serves (G12).
 //!
-//! Everything below where the leadership began (the leader-epoch start offset) belongs to the state: nothing is appended
-//! in this epoch before the coordinator does so itself. And it must be committed: the state answers clients, and what is
-//! not committed yet may be lost.
+//! Everything below where the leadership began (the leader-epoch start offset) belongs to the
+//! state: nothing is appended in this epoch before the coordinator does so itself. And it must be
+//! committed: the state answers clients, and what is not committed yet may be lost.
 
 use tidelog_types::Offset;
 use tidelog_types::mutant::{self, Mutant};
@@ -19,11 +19,13 @@ pub struct Loading {
 pub enum LoadStep {
     /// Read on from there, replay what is read, and tell [`Loading::read`].
     Read(Offset),
-    /// What is left is not committed yet: wait until the high watermark is above this, then read on.
+    /// What is left is not committed yet: wait until the high watermark is above this, then read
+    /// on.
     Wait(Offset),
     /// Everything was replayed: [`crate::Turn::new`].
     Ready,
-    /// The partition ends there, below where it must reach, and all of it is committed: it lacks records.
+    /// The partition ends there, below where it must reach, and all of it is committed: it lacks
+    /// records.
     Damaged(Offset),
 }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tidelog_types::{Offset, PartitionError};
 
-/// A state machine over a replicated log: it decides commands, and its state is a replay of its records.
+/// A state machine over a replicated log: it decides commands, and its state is a replay of its
+/// records.
 ///
-/// What it decides builds on every record that was appended. What it tells (answers, events, reads) waits until the high
-/// watermark covers all that it builds on, because a record that is not replicated may be lost with its leader.
+/// What it decides builds on every record that was appended. What it tells (answers, events, reads)
+/// waits until the high watermark covers all that it builds on, because a record that is not
+/// replicated may be lost with its leader.
 pub trait Machine {
     /// What it is asked.
     type Command: Debug;
@@ -31,23 +33,27 @@ pub trait Machine {
     /// The records of a decision, in the order of the log.
     fn records(decision: &Self::Decision) -> &[Self::Record];
 
-    /// Whether a decision may be appended in several batches, of which a crash may lose the later ones. The records of any
-    /// other decision make one batch.
+    /// Whether a decision may be appended in several batches, of which a crash may lose the later
+    /// ones. The records of any other decision make one batch.
     fn may_be_cut(decision: &Self::Decision) -> bool;
 
-    /// The first records of a decision that may be cut, without any effect: what is left of it when the log refused the rest.
+    /// The first records of a decision that may be cut, without any effect: what is left of it when
+    /// the log refused the rest.
     fn first_records(decision: Self::Decision, count: usize) -> Self::Decision;
 
-    /// Takes a decision in, whose records stand in the log up to `end`; `None` for a decision without records.
+    /// Takes a decision in, whose records stand in the log up to `end`; `None` for a decision
+    /// without records.
     fn apply(&mut self, decision: Self::Decision, end: Option<Offset>, now: Now);
 
-    /// Everything below the high watermark is replicated. Returns the effects that may be told now, in order.
+    /// Everything below the high watermark is replicated. Returns the effects that may be told now,
+    /// in order.
     fn advance(&mut self, high_watermark: Offset) -> Vec<Self::Effect>;
 
     /// How many decisions wait for the high watermark.
     fn pending_count(&self) -> usize;
 
-    /// The next command that time or a changed view makes due. Each is applied or postponed before the next is asked for.
+    /// The next command that time or a changed view makes due. Each is applied or postponed before
+    /// the next is asked for.
     fn due(&mut self, now: Now) -> Option<Self::Command>;
 
     /// A due command could not be appended: it becomes due again a little later.
@@ -61,7 +67,8 @@ pub trait Machine {
     where
         Self: Sized;
 
-    /// The addressee of an effect does not take it any more. Returns the command that takes note of that.
+    /// The addressee of an effect does not take it any more. Returns the command that takes note of
+    /// that.
     fn unheard(effect: &Self::Effect) -> Option<Self::Command>;
 
     /// A refusal in the words of this kind of coordinator.

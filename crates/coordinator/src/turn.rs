@@ -1,7 +1,7 @@
 //! From a command to its effects.
 //!
-//! One command at a time is decided and appended; a decision's effects wait for the high watermark while the next
-//! commands are worked off.
+//! One command at a time is decided and appended; a decision's effects wait for the high watermark
+//! while the next commands are worked off.
 //!
 //! ```text
 //! take ─▶ decide ─▶ append, batch by batch ─▶ apply ─▶ (high watermark) ─▶ tell
@@ -20,8 +20,9 @@ use crate::machine::{Machine, Now, Refusal};
 
 /// A machine at work in one leadership.
 ///
-/// The driver gives commands with [`Self::take`] while nothing is under way, reports moves of the high watermark with
-/// [`Self::advance`], and performs the steps that [`Self::next`] returns until there is none.
+/// The driver gives commands with [`Self::take`] while nothing is under way, reports moves of the
+/// high watermark with [`Self::advance`], and performs the steps that [`Self::next`] returns until
+/// there is none.
 #[derive(Debug)]
 pub struct Turn<M: Machine> {
     machine: M,
@@ -39,7 +40,8 @@ pub enum Step<'a, R, E> {
     Append {
         /// The records, in the order of the log.
         records: &'a [R],
-        /// All of them make one batch; else the driver appends as many of the first as it likes, at least one.
+        /// All of them make one batch; else the driver appends as many of the first as it likes, at
+        /// least one.
         as_one: bool,
     },
     /// Tell this; report [`Turn::unheard`] if its addressee takes nothing any more.
@@ -129,7 +131,8 @@ impl<M: Machine> Turn<M> {
         self.machine.next_deadline()
     }
 
-    /// Takes a command that somebody gave. The driver has just asked the log whether the broker still leads.
+    /// Takes a command that somebody gave. The driver has just asked the log whether the broker
+    /// still leads.
     pub fn take(&mut self, command: M::Command, now: Now) {
         self.begin(command, Origin::Given, now);
     }
@@ -195,7 +198,8 @@ impl<M: Machine> Turn<M> {
         }
     }
 
-    /// The log refused the records to append. What was appended of the decision before stands, without its effects.
+    /// The log refused the records to append. What was appended of the decision before stands,
+    /// without its effects.
     pub fn refused(&mut self, error: PartitionError) {
         self.not_appended(M::refusal(Refusal::Log(error)));
     }

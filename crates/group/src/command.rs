@@ -94,7 +94,8 @@ pub enum Command {
     },
 }
 
-/// A join (epoch 0), or the resumption of a broken stream (the last epoch, and everything still owned).
+/// A join (epoch 0), or the resumption of a broken stream (the last epoch, and everything still
+/// owned).
 #[derive(Debug, Clone)]
 pub struct Join {
     /// The group.
@@ -145,8 +146,8 @@ pub struct CommitFailure {
     pub error: PartitionError,
 }
 
-/// What a coordinator proposes: records to append and, once they are replicated, effects to perform. Nothing of it has
-/// happened yet; dropping it leaves no trace.
+/// What a coordinator proposes: records to append and, once they are replicated, effects to
+/// perform. Nothing of it has happened yet; dropping it leaves no trace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use = "a decision is only a proposal until it is applied"]
 pub struct Decision {
@@ -154,9 +155,9 @@ pub struct Decision {
     pub records: Vec<Record>,
     /// For the world, after the high watermark has covered the records.
     pub effects: Vec<Effect>,
-    /// Its records may be appended in several batches, of which the later ones may be lost. Deletions and expiries are so:
-    /// a part of them is a state that a client may see, and they are unbounded. Every other decision fits a batch, by the
-    /// limits of groups and of the cluster.
+    /// Its records may be appended in several batches, of which the later ones may be lost.
+    /// Deletions and expiries are so: a part of them is a state that a client may see, and they are
+    /// unbounded. Every other decision fits a batch, by the limits of groups and of the cluster.
     pub may_be_cut: bool,
     pub(crate) sessions: Vec<SessionChange>,
     pub(crate) group: Option<GroupId>,

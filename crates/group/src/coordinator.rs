@@ -7,14 +7,15 @@
 //!     high watermark                 log end
 //! ```
 //!
-//! *Latest* has everything that was appended, and is what decisions build on; so appends are pipelined and a slow one holds
-//! nobody up. *Committed* has what the high watermark covers, and is all that reads answer from. Effects wait in order until the
-//! high watermark covers whatever they build on, an empty decision's too: a refusal may rest on a record that is not
-//! replicated yet.
+//! *Latest* has everything that was appended, and is what decisions build on; so appends are
+//! pipelined and a slow one holds nobody up. *Committed* has what the high watermark covers, and is
+//! all that reads answer from. Effects wait in order until the high watermark covers whatever they
+//! build on, an empty decision's too: a refusal may rest on a record that is not replicated yet.
 //!
-//! Nothing is ever rolled back in place. A decision that could not be appended was never replayed: it is dropped. A record
-//! that was appended is either covered one day or lost with this broker's leadership, and then the whole coordinator is dropped and
-//! the next one replays the log. The price is that state is held twice; large values are shared by `Arc` between the two.
+//! Nothing is ever rolled back in place. A decision that could not be appended was never replayed:
+//! it is dropped. A record that was appended is either covered one day or lost with this broker's
+//! leadership, and then the whole coordinator is dropped and the next one replays the log. The
+//! price is that state is held twice; large values are shared by `Arc` between the two.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -122,7 +123,8 @@ impl Coordinator {
         &self.topics
     }
 
-    /// Committed offsets of a group: of these partitions, or all. For a member fenced as a commit is.
+    /// Committed offsets of a group: of these partitions, or all. For a member fenced as a commit
+    /// is.
     pub fn offsets(
         &self,
         group: &GroupId,
@@ -438,7 +440,8 @@ pub struct GroupDescription {
     pub offsets: Vec<NamedOffset>,
 }
 
-/// A committed offset with its partition's names: the present one, and the id, which no other topic ever has.
+/// A committed offset with its partition's names: the present one, and the id, which no other topic
+/// ever has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedOffset {
     /// The partition.

@@ -55,11 +55,13 @@ macro_rules! name {
 }
 
 name! {
-    /// A member's id: drawn by the coordinator's driver when the member first joins, or chosen by the member.
+    /// A member's id: drawn by the coordinator's driver when the member first joins, or chosen by
+    /// the member.
     MemberId, "a member id"
 }
 name! {
-    /// A static member's name (group.instance.id, KIP-345): a restart under it changes no assignment.
+    /// A static member's name (group.instance.id, KIP-345): a restart under it changes no
+    /// assignment.
     InstanceId, "an instance id"
 }
 
@@ -82,7 +84,8 @@ number! {
     GroupEpoch(u32)
 }
 number! {
-    /// The group epoch that a member has reconciled to; fences its commits. 0 means "not in the group".
+    /// The group epoch that a member has reconciled to; fences its commits. 0 means "not in the
+    /// group".
     MemberEpoch(u32)
 }
 number! {

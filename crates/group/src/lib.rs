@@ -1,20 +1,21 @@
 //! The consumer-group coordinator of one `__consumer_offsets` partition, as a pure state machine.
 //!
-//! The protocol is KIP-848's with pushed assignments. The server owns the assignment; a member reconciles towards it by
-//! giving up first. In steps:
+//! The protocol is KIP-848's with pushed assignments. The server owns the assignment; a member
+//! reconciles towards it by giving up first. In steps:
 //!
-//! 1. A join, a leave, a changed subscription or changed topics raise the *group epoch* and compute every member's
-//!    *target* assignment ([`assignor`]).
-//! 2. A member that holds more than its target is told to give the rest up. Until it acknowledges that, it keeps its
-//!    *member epoch*, so that it may still commit what it gives up.
-//! 3. A member with nothing to give up moves to the group epoch and gets those partitions of its target that nobody
-//!    holds. The others follow as their holders acknowledge, or are removed for silence (G14).
+//! 1. A join, a leave, a changed subscription or changed topics raise the *group epoch* and compute
+//!    every member's *target* assignment ([`assignor`]).
+//! 2. A member that holds more than its target is told to give the rest up. Until it acknowledges
+//!    that, it keeps its *member epoch*, so that it may still commit what it gives up.
+//! 3. A member with nothing to give up moves to the group epoch and gets those partitions of its
+//!    target that nobody holds. The others follow as their holders acknowledge, or are removed for
+//!    silence (G14).
 //! 4. Every commit carries the member epoch; any other than the member's own is refused (G13).
 //!
-//! How it is built: `Coordinator::decide` looks and proposes, as data: [`Record`]s for the log and [`Effect`]s for the
-//! world. [`State::replay`] is the only thing that changes replicated state. What is decided builds on everything
-//! appended so far; what is *told* (answers, pushes, reads) waits until the high watermark covers it. See
-//! [`Coordinator`] for how the two meet.
+//! How it is built: `Coordinator::decide` looks and proposes, as data: [`Record`]s for the log and
+//! [`Effect`]s for the world. [`State::replay`] is the only thing that changes replicated state.
+//! What is decided builds on everything appended so far; what is *told* (answers, pushes, reads)
+//! waits until the high watermark covers it. See [`Coordinator`] for how the two meet.
 //!
 //! No I/O, clock or randomness: time and fresh ids are passed in.
 //!

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Most members of one group (Kafka's group.consumer.max.size is unlimited by default; here the records of one decision must
-/// fit a batch).
+/// Most members of one group (Kafka's group.consumer.max.size is unlimited by default; here the
+/// records of one decision must fit a batch).
 pub const MAX_MEMBERS_PER_GROUP: usize = 1_000;
 /// Most topic names in one subscription.
 pub const MAX_SUBSCRIBED_TOPICS: usize = 1_000;
@@ -23,5 +23,6 @@ pub const DEFAULT_MAX_POLL_INTERVAL: Duration = Duration::from_mins(5);
 pub const MAX_GROUPS: usize = 100_000;
 /// How long a deadline is put off whose decision could not be appended.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How often empty groups are looked at for offsets to expire (Kafka's offsets.retention.check.interval.ms).
+/// How often empty groups are looked at for offsets to expire (Kafka's
+/// offsets.retention.check.interval.ms).
 pub const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_mins(10);

@@ -1,7 +1,8 @@
 //! The records of `__consumer_offsets`, as domain types. Their bytes are the driver's matter.
 //!
-//! The topic is compacted: of each key only the newest record is sure to be there, so a replay may meet a member's
-//! target before the member itself. A record therefore never relies on another that came before it.
+//! The topic is compacted: of each key only the newest record is sure to be there, so a replay may
+//! meet a member's target before the member itself. A record therefore never relies on another that
+//! came before it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -56,7 +57,8 @@ pub enum Record {
     Offset {
         /// Of which group.
         group: GroupId,
-        /// Which partition. By topic id: a topic created anew under its name starts without offsets.
+        /// Which partition. By topic id: a topic created anew under its name starts without
+        /// offsets.
         partition: TopicIdPartition,
         /// The offset.
         value: Option<CommittedOffset>,
@@ -107,7 +109,8 @@ pub struct MemberValue {
 pub struct CurrentAssignment {
     /// The group epoch it has reached.
     pub epoch: MemberEpoch,
-    /// The one it had before: accepted on resume if what it owns shows that only the answer was lost.
+    /// The one it had before: accepted on resume if what it owns shows that only the answer was
+    /// lost.
     pub previous_epoch: MemberEpoch,
     /// What it may own.
     pub assigned: Partitions,

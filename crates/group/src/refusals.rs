@@ -3,8 +3,8 @@
 use tidelog_coordinator::Refusal;
 use tidelog_types::{ErrorCode, PartitionError};
 
-/// A refusal, as a client is told: the group's coordinator is looked for again if it is elsewhere, and what can pass is
-/// retriable.
+/// A refusal, as a client is told: the group's coordinator is looked for again if it is elsewhere,
+/// and what can pass is retriable.
 pub(crate) fn refusal(why: Refusal) -> PartitionError {
     let (code, message) = match why {
         Refusal::NotHere => (

@@ -1,5 +1,5 @@
-//! Streams and deadlines: what a coordinator knows beside the log. Soft state: a new coordinator grants every member a
-//! fresh session.
+//! Streams and deadlines: what a coordinator knows beside the log. Soft state: a new coordinator
+//! grants every member a fresh session.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,8 +14,9 @@ use crate::record::Partitions;
 pub struct Pushed {
     /// Which push.
     pub version: AssignmentVersion,
-    /// The newest push that took something away: only an acknowledgement of it, or of a later one, proves that the member
-    /// has not still to learn of an *earlier* push that gave it the very same partition.
+    /// The newest push that took something away: only an acknowledgement of it, or of a later one,
+    /// proves that the member has not still to learn of an *earlier* push that gave it the very
+    /// same partition.
     pub revoke_version: AssignmentVersion,
     /// The epoch told.
     pub epoch: MemberEpoch,

@@ -218,7 +218,8 @@ impl Group {
         }
     }
 
-    /// Whether every partition has at most one holder (G14). Always true after a whole decision was replayed.
+    /// Whether every partition has at most one holder (G14). Always true after a whole decision was
+    /// replayed.
     pub fn has_single_owners(&self) -> bool {
         let held: usize = self
             .currents
@@ -228,7 +229,8 @@ impl Group {
         held == self.owners.len()
     }
 
-    /// Whether every instance id is held by one member. Always true after a whole decision was replayed.
+    /// Whether every instance id is held by one member. Always true after a whole decision was
+    /// replayed.
     pub fn has_single_instances(&self) -> bool {
         let mut seen = BTreeSet::new();
         self.members
@@ -244,7 +246,8 @@ impl Group {
     fn replay_current(&mut self, member: &MemberId, value: Option<Arc<CurrentAssignment>>) {
         if let Some(old) = self.currents.get(member) {
             for partition in old.assigned.iter().chain(old.revoking.iter()) {
-                // In a compacted log another member's newer record may have come first: only one's own entry goes.
+                // In a compacted log another member's newer record may have come first: only one's
+                // own entry goes.
                 if self.owners.get(partition) == Some(member) {
                     self.owners.remove(partition);
                 }

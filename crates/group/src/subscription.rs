@@ -11,7 +11,8 @@ use crate::AssignorName;
 use crate::limits::{MAX_COMPILED_REGEX_BYTES, MAX_REGEX_BYTES, MAX_SUBSCRIBED_TOPICS};
 use crate::topics::Topics;
 
-/// A valid subscription: names, a regular expression over names, or both, and the assignor the member prefers.
+/// A valid subscription: names, a regular expression over names, or both, and the assignor the
+/// member prefers.
 #[derive(Debug, Clone)]
 pub struct Subscription {
     topics: BTreeSet<TopicName>,
@@ -22,16 +23,16 @@ pub struct Subscription {
 #[derive(Debug, Clone)]
 struct Pattern {
     source: String,
-    /// `None` for an expression that an earlier version took and this one does not: it matches nothing, and replaying a
-    /// log never fails for it.
+    /// `None` for an expression that an earlier version took and this one does not: it matches
+    /// nothing, and replaying a log never fails for it.
     compiled: Option<Regex>,
 }
 
 impl Subscription {
     /// Checks and compiles a subscription.
     ///
-    /// INVALID_REQUEST for too many topics or none at all, INVALID_REGULAR_EXPRESSION for an expression that is too
-    /// long or does not compile.
+    /// INVALID_REQUEST for too many topics or none at all, INVALID_REGULAR_EXPRESSION for an
+    /// expression that is too long or does not compile.
     pub fn new(
         topics: BTreeSet<TopicName>,
         regex: Option<String>,
@@ -57,7 +58,8 @@ impl Subscription {
         })
     }
 
-    /// A subscription as it stands in the log: it was checked when it was written, and is never refused.
+    /// A subscription as it stands in the log: it was checked when it was written, and is never
+    /// refused.
     pub fn restored(topics: BTreeSet<TopicName>, regex: Option<String>, assignor: AssignorName) -> Self {
         let pattern = regex.map(|source| {
             let compiled = compile(source.clone()).ok().and_then(|pattern| pattern.compiled);
@@ -85,8 +87,8 @@ impl Subscription {
         self.assignor
     }
 
-    /// Whether the subscription covers a topic of this name. An expression must match the whole name, and never
-    /// matches an internal topic.
+    /// Whether the subscription covers a topic of this name. An expression must match the whole
+    /// name, and never matches an internal topic.
     pub fn covers(&self, name: &TopicName) -> bool {
         self.topics.contains(name) || self.matches(name)
     }
@@ -155,8 +157,9 @@ fn compile(source: String) -> Result<Pattern, PartitionError> {
     })
 }
 
-/// What matches a name from its first character to its last. The expression is parsed by itself and anchored as what it then is: text
-/// pasted around it would become part of it, and `)|(` or a comment would change what it means.
+/// What matches a name from its first character to its last. The expression is parsed by itself and
+/// anchored as what it then is: text pasted around it would become part of it, and `)|(` or a
+/// comment would change what it means.
 fn whole_name(source: &str) -> Result<Regex, String> {
     let parsed = syntax::parse(source).map_err(|error| error.to_string())?;
     let anchored = Hir::concat(vec![Hir::look(Look::Start), parsed, Hir::look(Look::End)]);

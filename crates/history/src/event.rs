@@ -170,9 +170,10 @@ pub enum What {
         records: Vec<ReadRecord>,
     },
 
-    // ---- groups ----------------------------------------------------------------------------------------------------
-    /// A commit is sent, or the deletion of a group: each of its partitions is an event. The requests of one history rise
-    /// in the order in which they are sent.
+    // ---- groups
+    // ----------------------------------------------------------------------------------------------------
+    /// A commit is sent, or the deletion of a group: each of its partitions is an event. The
+    /// requests of one history rise in the order in which they are sent.
     CommitBegan {
         request: Request,
         /// The group that commits, or is deleted.

@@ -1,4 +1,5 @@
-//! The model of a store's disk: one log of writes over all partitions, without threads, clock or chance.
+//! The model of a store's disk: one log of writes over all partitions, without threads, clock or
+//! chance.
 //!
 //! 1. [`Disk::enqueue`] takes a write. It cannot be read yet.
 //! 2. [`Disk::write_next`] performs the oldest write that waits. It can be read.
@@ -68,7 +69,8 @@ pub struct Synced<P> {
     pub durable: Vec<Progress<P>>,
 }
 
-/// The disk of one data directory. `P` names a partition, and no two partitions ever; `B` is a batch.
+/// The disk of one data directory. `P` names a partition, and no two partitions ever; `B` is a
+/// batch.
 #[derive(Debug, Clone)]
 pub struct Disk<P, B> {
     queued: VecDeque<(P, Write<B>)>,
@@ -122,7 +124,8 @@ impl<P: Copy + Ord + Display, B: Stored> Disk<P, B> {
         self.durable.insert(partition, Log::default());
     }
 
-    /// Removes a partition, durably and at once. Writes to it that are queued or unsynced do nothing.
+    /// Removes a partition, durably and at once. Writes to it that are queued or unsynced do
+    /// nothing.
     pub fn delete(&mut self, partition: P) {
         self.written.remove(&partition);
         self.durable.remove(&partition);

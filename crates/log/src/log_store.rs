@@ -16,22 +16,25 @@ use tidelog_types::{
 ///       │        survives a crash of this machine  │ may be lost    │
 /// ```
 ///
-/// **Ordering.** Operations on one partition take effect in the order of the calls. `append`, `truncate`, `trim` and
-/// `checkpoint` only enqueue: they never wait for the disk, so they may be called under a lock, and bounding what
-/// is enqueued is the caller's part ([`LogStore::queued_bytes`]).
+/// **Ordering.** Operations on one partition take effect in the order of the calls. `append`,
+/// `truncate`, `trim` and `checkpoint` only enqueue: they never wait for the disk, so they may be
+/// called under a lock, and bounding what is enqueued is the caller's part
+/// ([`LogStore::queued_bytes`]).
 ///
-/// **Durability.** Every step is *written* first and *durable* later; both are reported to the [`StoreListener`] where the log's end
-/// is concerned. What was reported durable survives a crash at any moment. What was only written survives in part: always a
-/// prefix of the sequence of writes over all partitions, and never part of one [`Append`].
+/// **Durability.** Every step is *written* first and *durable* later; both are reported to the
+/// [`StoreListener`] where the log's end is concerned. What was reported durable survives a crash
+/// at any moment. What was only written survives in part: always a prefix of the sequence of writes
+/// over all partitions, and never part of one [`Append`].
 ///
-/// **Failure.** The first failed write or sync poisons the store: it is reported once through [`StoreListener::failed`], nothing
-/// is reported durable afterwards, and every later call fails. The process is expected to end.
+/// **Failure.** The first failed write or sync poisons the store: it is reported once through
+/// [`StoreListener::failed`], nothing is reported durable afterwards, and every later call fails.
+/// The process is expected to end.
 pub trait LogStore: Send + Sync + 'static {
     /// Every partition in the directory.
     fn partitions(&self) -> Result<Vec<StoredPartition>, StoreError>;
 
-    /// Makes an empty partition, durably; blocks for a sync. The number returned was never used in this directory before. A
-    /// partition that is here already is [`StoreError::AlreadyExists`].
+    /// Makes an empty partition, durably; blocks for a sync. The number returned was never used in
+    /// this directory before. A partition that is here already is [`StoreError::AlreadyExists`].
     fn create(&self, partition: TopicIdPartition) -> Result<LocalPartition, StoreError>;
 
     /// Removes a partition and everything in it, durably; blocks for a sync.
@@ -40,19 +43,22 @@ pub trait LogStore: Send + Sync + 'static {
     /// What a partition's log remembers, as after everything that was enqueued before; blocks.
     fn load(&self, partition: LocalPartition) -> Result<PartitionLog, StoreError>;
 
-    /// Enqueues batches at the end of the log: all of them, with their epoch and producer changes, in one atomic write.
+    /// Enqueues batches at the end of the log: all of them, with their epoch and producer changes,
+    /// in one atomic write.
     ///
-    /// The first batch must begin at the log end, each other one where the one before it ended: else the store is poisoned before
-    /// anything of it is written. To a partition that was deleted it does nothing, as do truncate, trim and checkpoint.
+    /// The first batch must begin at the log end, each other one where the one before it ended:
+    /// else the store is poisoned before anything of it is written. To a partition that was deleted
+    /// it does nothing, as do truncate, trim and checkpoint.
     fn append(&self, append: Append);
 
     /// Enqueues the removal of everything from an offset on. It is synced before it is reported, as
     /// written or as durable, and before anything is written behind it.
     fn truncate(&self, truncate: Truncate);
 
-    /// Enqueues an advance of the log start offset: what lies below is unreadable at once, its space is freed later. A log
-    /// start past the log end empties the log, which then begins and ends there: how a follower that fell behind its
-    /// leader's log start begins anew. That is reported as progress like an append; a trim within the log is not: an end told late, after a
+    /// Enqueues an advance of the log start offset: what lies below is unreadable at once, its
+    /// space is freed later. A log start past the log end empties the log, which then begins and
+    /// ends there: how a follower that fell behind its leader's log start begins anew. That is
+    /// reported as progress like an append; a trim within the log is not: an end told late, after a
     /// truncation, would be taken for that of what was appended since.
     fn trim(&self, partition: LocalPartition, log_start: Offset);
 
@@ -60,8 +66,9 @@ pub trait LogStore: Send + Sync + 'static {
     /// ends below its note has lost committed records: a store refuses to open on it.
     fn checkpoint(&self, partition: LocalPartition, high_watermark: Offset);
 
-    /// Whole batches from the one that holds `from` (or the first after it) up to the first that begins at `until`, at most
-    /// `max_bytes` but always at least one if there is one. Served from memory alone, or `None` if the disk must be asked.
+    /// Whole batches from the one that holds `from` (or the first after it) up to the first that
+    /// begins at `until`, at most `max_bytes` but always at least one if there is one. Served from
+    /// memory alone, or `None` if the disk must be asked.
     fn read_cached(
         &self,
         partition: LocalPartition,
@@ -70,8 +77,9 @@ pub trait LogStore: Send + Sync + 'static {
         max_bytes: usize,
     ) -> Option<ReadBatches>;
 
-    /// The same from memory or disk; blocks, so never on a thread that others wait for. Sees what was reported written. Each batch's
-    /// checksum is verified when it comes from the disk: a damaged one is [`StoreError::Corrupt`], never bytes.
+    /// The same from memory or disk; blocks, so never on a thread that others wait for. Sees what
+    /// was reported written. Each batch's checksum is verified when it comes from the disk: a
+    /// damaged one is [`StoreError::Corrupt`], never bytes.
     fn read(
         &self,
         partition: LocalPartition,
@@ -80,17 +88,18 @@ pub trait LogStore: Send + Sync + 'static {
         max_bytes: usize,
     ) -> Result<ReadBatches, StoreError>;
 
-    /// A batch-start offset from which on to look for the first record with a timestamp of at least `timestamp_ms` (no earlier batch
-    /// holds one); `None` if the whole log is older. From the sparse index; blocks.
+    /// A batch-start offset from which on to look for the first record with a timestamp of at least
+    /// `timestamp_ms` (no earlier batch holds one); `None` if the whole log is older. From the
+    /// sparse index; blocks.
     fn offset_for_timestamp(
         &self,
         partition: LocalPartition,
         timestamp_ms: i64,
     ) -> Result<Option<Offset>, StoreError>;
 
-    /// The size of a partition's log, bytes: its written batches as they were appended, from the one
-    /// that holds the log start on. After a trim, up to 256 KiB of trimmed batches may be counted too.
-    /// From memory: never waits for the disk.
+    /// The size of a partition's log, bytes: its written batches as they were appended, from the
+    /// one that holds the log start on. After a trim, up to 256 KiB of trimmed batches may be
+    /// counted too. From memory: never waits for the disk.
     ///
     /// Batches that were stored by versions without this count may be counted too low: by less than
     /// half if none of them is larger than 256 KiB.
@@ -100,12 +109,13 @@ pub trait LogStore: Send + Sync + 'static {
     fn queued_bytes(&self) -> usize;
 }
 
-/// Is told what became of what was enqueued, on the store's own threads: it must be quick and never call back into
-/// anything of the store that blocks.
+/// Is told what became of what was enqueued, on the store's own threads: it must be quick and never
+/// call back into anything of the store that blocks.
 pub trait StoreListener: Send + Sync + 'static {
     /// Steps are written: readable, not yet durable. In order for each partition.
     fn written(&self, progress: &[Progress]);
-    /// Steps are durable. In order for each partition; several written steps may be reported as one.
+    /// Steps are durable. In order for each partition; several written steps may be reported as
+    /// one.
     fn durable(&self, progress: &[Progress]);
     /// The store failed and is poisoned. Called once.
     fn failed(&self, error: &StoreError);
@@ -116,14 +126,15 @@ pub trait StoreListener: Send + Sync + 'static {
 pub struct Progress<P = LocalPartition> {
     /// The partition.
     pub partition: P,
-    /// Its log end (written) or durable end (durable). After a truncation it is lower than the one reported before.
+    /// Its log end (written) or durable end (durable). After a truncation it is lower than the one
+    /// reported before.
     pub end: Offset,
 }
 
 impl<P: Copy + Ord> Progress<P> {
-    /// Makes one report of several steps, given in order. Of each partition's rising ends only the last
-    /// is left, but a fall, which a truncation brings, stays visible. The result is in the order of
-    /// partitions.
+    /// Makes one report of several steps, given in order. Of each partition's rising ends only the
+    /// last is left, but a fall, which a truncation brings, stays visible. The result is in the
+    /// order of partitions.
     pub fn merged(steps: impl IntoIterator<Item = Self>) -> Vec<Self> {
         let mut merged: BTreeMap<P, Vec<Self>> = BTreeMap::new();
         for step in steps {
@@ -162,8 +173,9 @@ pub struct PartitionLog {
 }
 
 impl PartitionLog {
-    /// Brings what was noted at different times into line with the log's bounds: the high watermark lies between them, and of
-    /// the epochs that end below the log start only the one that holds it is left, beginning there.
+    /// Brings what was noted at different times into line with the log's bounds: the high watermark
+    /// lies between them, and of the epochs that end below the log start only the one that holds it
+    /// is left, beginning there.
     pub fn normalize(&mut self) {
         self.high_watermark = self.high_watermark.max(self.log_start).min(self.log_end);
         let later = self
@@ -203,7 +215,8 @@ pub struct BatchToAppend {
 pub struct Truncate {
     /// Where.
     pub partition: LocalPartition,
-    /// The new log end. Batches that begin at or after it go; one that spans it goes too, so the end may become lower.
+    /// The new log end. Batches that begin at or after it go; one that spans it goes too, so the
+    /// end may become lower.
     pub to: Offset,
     /// Producers whose state changes by it, as they are afterwards.
     pub producers: Vec<ProducerState>,

@@ -14,7 +14,8 @@ pub enum Effect {
         /// Where its log ended when it began (R4).
         start_offset: Offset,
     },
-    /// The replica follows from now on: fetch from that leader, beginning at [`crate::Replica::next_fetch`].
+    /// The replica follows from now on: fetch from that leader, beginning at
+    /// [`crate::Replica::next_fetch`].
     BecameFollower {
         /// Whom.
         leader: BrokerId,
@@ -25,13 +26,15 @@ pub enum Effect {
     WentOffline,
     /// More can be read by followers.
     Written(Offset),
-    /// More is on this broker's stable storage: on a leader it answers `acks=1`, a follower tells its leader.
+    /// More is on this broker's stable storage: on a leader it answers `acks=1`, a follower tells
+    /// its leader.
     Durable(Offset),
     /// More is committed: it answers `acks=all`, and consumers read on.
     HighWatermark(Offset),
     /// Every produce that waits is answered with an indeterminate error.
     FailProduces(LostProduces),
-    /// Ask the metadata log for this ISR change, and report what became of it to [`crate::Replica::isr_changed`].
+    /// Ask the metadata log for this ISR change, and report what became of it to
+    /// [`crate::Replica::isr_changed`].
     ProposeIsr(IsrProposal),
     /// Remove the log's tail.
     Truncate {
@@ -47,18 +50,20 @@ pub enum Effect {
         /// The new log start.
         log_start: Offset,
     },
-    /// A truncation waits for the producers' state as of an offset: replay the log's batches in this range into a
-    /// [`crate::ProducerTable`] and hand its states to [`crate::Replica::producers_rebuilt`] (R9, R25).
+    /// A truncation waits for the producers' state as of an offset: replay the log's batches in
+    /// this range into a [`crate::ProducerTable`] and hand its states to
+    /// [`crate::Replica::producers_rebuilt`] (R9, R25).
     RebuildProducers {
         /// The log start.
         from: Offset,
         /// Where the truncated log will end.
         until: Offset,
     },
-    /// Fetch again: a truncation that kept the follower from fetching is done, or what the fetch said of this log's stable storage is
-    /// no longer all.
+    /// Fetch again: a truncation that kept the follower from fetching is done, or what the fetch
+    /// said of this log's stable storage is no longer all.
     FetchAgain,
-    /// Committed records were cut off. It cannot happen (R23) unless an unclean election was allowed: log it loudly and count it.
+    /// Committed records were cut off. It cannot happen (R23) unless an unclean election was
+    /// allowed: log it loudly and count it.
     TruncatedCommitted {
         /// The new log end.
         from: Offset,

@@ -9,7 +9,8 @@ pub struct EpochCache {
 }
 
 impl EpochCache {
-    /// The cache of a recovered log. What lies below the log start collapses into one entry that begins there.
+    /// The cache of a recovered log. What lies below the log start collapses into one entry that
+    /// begins there.
     pub fn new(entries: Vec<EpochEntry>, log_start: Offset) -> Self {
         assert!(
             entries.is_sorted_by(|a, b| a.epoch < b.epoch && a.start_offset <= b.start_offset),
@@ -49,10 +50,12 @@ impl EpochCache {
         Some(entry)
     }
 
-    /// The largest epoch of this log that is at most `epoch`, and the offset after its last record (R5).
+    /// The largest epoch of this log that is at most `epoch`, and the offset after its last record
+    /// (R5).
     ///
-    /// Where the log holds nothing so old, the answer is `epoch` itself ending where the log's first epoch begins, as in Kafka:
-    /// a log that has lost its oldest epochs to retention contradicts nobody that ends there.
+    /// Where the log holds nothing so old, the answer is `epoch` itself ending where the log's
+    /// first epoch begins, as in Kafka: a log that has lost its oldest epochs to retention
+    /// contradicts nobody that ends there.
     pub fn end_of(&self, epoch: LeaderEpoch, log_end: Offset) -> (LeaderEpoch, Offset) {
         let later = self.entries.partition_point(|entry| entry.epoch <= epoch);
         let end = self.entries.get(later).map_or(log_end, |next| next.start_offset);

@@ -17,7 +17,8 @@ pub struct Follower {
     pub(crate) epoch: LeaderEpoch,
     pub(crate) partition_epoch: PartitionEpoch,
     pending: Option<Cut>,
-    /// Whether the leader answered a fetch with batches: then this log is a prefix of its log, and stays one while this epoch lasts.
+    /// Whether the leader answered a fetch with batches: then this log is a prefix of its log, and
+    /// stays one while this epoch lasts.
     is_prefix: bool,
 }
 
@@ -125,7 +126,8 @@ impl Follower {
         }
     }
 
-    /// Takes what a scan of the log up to `until` found, if a truncation to there still waits for it.
+    /// Takes what a scan of the log up to `until` found, if a truncation to there still waits for
+    /// it.
     pub(crate) fn producers_rebuilt(&mut self, until: Offset, states: Vec<ProducerState>) {
         if let Some(Cut::Truncate { to, producers }) = &mut self.pending
             && *to == until
@@ -169,8 +171,9 @@ impl Follower {
         effects.push(Effect::FetchAgain);
     }
 
-    /// Everything is durable, and only a fetch can say so before the leader showed that this log is a prefix of its own. It may have
-    /// nothing to show: with too few replicas in sync it appends nothing, and waits for this very word (R7).
+    /// Everything is durable, and only a fetch can say so before the leader showed that this log is
+    /// a prefix of its own. It may have nothing to show: with too few replicas in sync it appends
+    /// nothing, and waits for this very word (R7).
     pub(crate) fn tell_again(&self, log: &ReplicaLog, effects: &mut Vec<Effect>) {
         if !self.is_prefix
             && self.pending.is_none()
@@ -237,7 +240,8 @@ fn take(log: &mut ReplicaLog, batches: &[BatchInfo], now: Duration) -> TakenFrom
     taken
 }
 
-/// Where to cut a log that is not a prefix of its leader's: where the leader's epoch ended, here or there, whichever is lower (R5).
+/// Where to cut a log that is not a prefix of its leader's: where the leader's epoch ended, here or
+/// there, whichever is lower (R5).
 fn cut(log: &ReplicaLog, diverging: DivergingEpoch) -> Cut {
     if diverging.end_offset < log.log_start {
         return Cut::Reset {

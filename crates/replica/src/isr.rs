@@ -18,7 +18,8 @@ pub struct IsrProposal {
 /// What became of an [`IsrProposal`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IsrChangeOutcome {
-    /// It is committed, and this is the registration that came of it: as proposed, unless a member is being drained.
+    /// It is committed, and this is the registration that came of it: as proposed, unless a member
+    /// is being drained.
     Committed(PartitionRegistration),
     /// The metadata log refused it.
     Rejected(ErrorCode),
@@ -30,7 +31,8 @@ pub enum IsrChangeOutcome {
 #[derive(Debug, Clone)]
 pub(crate) struct InFlight {
     pub(crate) proposal: IsrProposal,
-    /// Whether an earlier attempt's fate is unknown, so that a refusal of a later one proves nothing.
+    /// Whether an earlier attempt's fate is unknown, so that a refusal of a later one proves
+    /// nothing.
     pub(crate) uncertain: bool,
     /// When to send it again, while it is not on its way.
     pub(crate) retry_at: Option<Duration>,

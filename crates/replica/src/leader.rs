@@ -24,7 +24,8 @@ pub struct Leader {
     pub(crate) partition_epoch: PartitionEpoch,
     /// The committed ISR.
     pub(crate) isr: Vec<BrokerId>,
-    /// Replicas that a proposal wishes to add, or may have added: with the committed ISR they are the maximal ISR (R1).
+    /// Replicas that a proposal wishes to add, or may have added: with the committed ISR they are
+    /// the maximal ISR (R1).
     pub(crate) joining: Vec<BrokerId>,
     pub(crate) min_isr: usize,
     pub(crate) followers: BTreeMap<BrokerId, Progress>,
@@ -38,7 +39,8 @@ pub struct Leader {
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     broker_epoch: Option<BrokerEpoch>,
-    /// Up to where its log is on stable storage *and* known to be a prefix of the leader's: `None` until it fetched in this epoch.
+    /// Up to where its log is on stable storage *and* known to be a prefix of the leader's: `None`
+    /// until it fetched in this epoch.
     pub(crate) durable_end: Option<Offset>,
     /// When it last had all that the leader had.
     caught_up_at: Duration,
@@ -113,7 +115,8 @@ impl Leader {
             if !mutant::is_on(Mutant::StaleMinInsyncReplicas) {
                 self.min_isr = registration.effective_min_insync_replicas();
             }
-            // A proposal was a compare-and-set on the epoch before: it is part of this one, or refused for ever.
+            // A proposal was a compare-and-set on the epoch before: it is part of this one, or
+            // refused for ever.
             self.in_flight = None;
             self.commit_isr(registration.isr.clone(), effects);
         }
@@ -150,7 +153,8 @@ impl Leader {
                 leader_epoch: self.epoch,
             });
         }
-        // Before sequences: of several batches in flight the later ones follow a gap only because the first was refused.
+        // Before sequences: of several batches in flight the later ones follow a gap only because
+        // the first was refused.
         if isr_too_small {
             return Err(ErrorCode::NotEnoughReplicas);
         }
@@ -221,8 +225,8 @@ impl Leader {
         })
     }
 
-    /// Takes note of how far a follower's stable storage is. It counts only after a fetch in this epoch showed that its log is a
-    /// prefix of this one; from then on it appends nothing else.
+    /// Takes note of how far a follower's stable storage is. It counts only after a fetch in this
+    /// epoch showed that its log is a prefix of this one; from then on it appends nothing else.
     pub(crate) fn follower_durable(
         &mut self,
         log: &mut ReplicaLog,
@@ -271,9 +275,11 @@ impl Leader {
         log.advance_high_watermark(lowest, effects);
     }
 
-    /// Removes from the ISR who has not caught up for too long (R7), and repeats a proposal whose fate is unknown.
+    /// Removes from the ISR who has not caught up for too long (R7), and repeats a proposal whose
+    /// fate is unknown.
     ///
-    /// `heard` is when a broker last gave a sign of life: it keeps those caught up that have nothing to fetch.
+    /// `heard` is when a broker last gave a sign of life: it keeps those caught up that have
+    /// nothing to fetch.
     pub(crate) fn tick(
         &mut self,
         log: &ReplicaLog,
@@ -350,10 +356,12 @@ impl Leader {
                 in_flight.uncertain = true;
                 in_flight.retry_at = Some(now + retry_after);
             }
-            // Metadata moved on, perhaps by an earlier attempt of this very proposal: its next image decides.
+            // Metadata moved on, perhaps by an earlier attempt of this very proposal: its next
+            // image decides.
             IsrChangeOutcome::Rejected(ErrorCode::InvalidUpdateVersion | ErrorCode::FencedLeaderEpoch) => {}
             IsrChangeOutcome::Rejected(_) if in_flight.uncertain => {
-                // An earlier attempt may still be on its way. Committing the ISR as it is shuts it out.
+                // An earlier attempt may still be on its way. Committing the ISR as it is shuts it
+                // out.
                 in_flight.proposal.isr = with_epochs(&self.isr, self.local, self.broker_epoch, &self.alive);
                 in_flight.retry_at = Some(now + retry_after);
             }
@@ -509,9 +517,10 @@ fn with_epochs(
         .collect()
 }
 
-/// Whether all that a follower has is older than what this log begins with, which is not its first record any more: what the follower
-/// has up to there may differ from what was trimmed here, and nobody can tell. It begins anew, or it would keep records that
-/// were never committed below the log start (R16).
+/// Whether all that a follower has is older than what this log begins with, which is not its first
+/// record any more: what the follower has up to there may differ from what was trimmed here, and
+/// nobody can tell. It begins anew, or it would keep records that were never committed below the
+/// log start (R16).
 fn shares_nothing(log: &ReplicaLog, fetch: &FollowerFetch) -> bool {
     let first = log.epochs.entries().first();
     log.log_start > Offset::ZERO

@@ -28,7 +28,8 @@ pub struct LogState {
 /// ```text
 ///   log start ≤ high watermark ≤ durable end ≤ written end ≤ log end      (on a leader)
 /// ```
-/// On a follower the high watermark may be past its durable end: it is the leader's word, up to the log end.
+/// On a follower the high watermark may be past its durable end: it is the leader's word, up to the
+/// log end.
 #[derive(Debug, Clone)]
 pub struct ReplicaLog {
     pub(crate) log_start: Offset,
@@ -101,7 +102,8 @@ impl ReplicaLog {
         self.durable_end == self.log_end && self.cut.is_none()
     }
 
-    /// A report of progress up to `end` came. Says whether it is the first one since a truncation: the truncation is durable.
+    /// A report of progress up to `end` came. Says whether it is the first one since a truncation:
+    /// the truncation is durable.
     pub(crate) fn end_cut(&mut self, end: Offset) -> bool {
         self.cut.take_if(|to| *to <= end).is_some()
     }
@@ -146,7 +148,8 @@ impl ReplicaLog {
         }
     }
 
-    /// Removes the tail. Only while quiet: then no late report of what is removed can be taken for one of what takes its place.
+    /// Removes the tail. Only while quiet: then no late report of what is removed can be taken for
+    /// one of what takes its place.
     pub(crate) fn truncate(
         &mut self,
         to: Offset,

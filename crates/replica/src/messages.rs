@@ -61,7 +61,8 @@ pub struct AppendRequest {
 /// What became of an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// It has its place: fill base offset and leader epoch into the bytes and write them, with what else changed.
+    /// It has its place: fill base offset and leader epoch into the bytes and write them, with what
+    /// else changed.
     New {
         /// Its header as it is in the log.
         info: BatchInfo,
@@ -70,8 +71,8 @@ pub enum Appended {
         /// Its producer as it is then.
         producer: Option<ProducerState>,
     },
-    /// It stands in the log already. Answered like the original: when the high watermark (or, for `acks=1`, the durable
-    /// end) reaches `end` (R9).
+    /// It stands in the log already. Answered like the original: when the high watermark (or, for
+    /// `acks=1`, the durable end) reaches `end` (R9).
     Duplicate {
         /// The original's first offset.
         base_offset: Offset,
@@ -171,7 +172,8 @@ impl<B> From<Progress> for Fetched<B> {
     }
 }
 
-/// What a follower takes from an answer: the batches, with what changes by them, are to be written in one step.
+/// What a follower takes from an answer: the batches, with what changes by them, are to be written
+/// in one step.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TakenFromLeader {
     /// Leader epochs that begin with these batches.
@@ -187,7 +189,8 @@ pub struct TakenFromLeader {
 /// Why a leader's answer was not taken. The follower's log is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFetch {
-    /// It answers a fetch of another leader epoch, or arrived while a truncation is under way: drop it.
+    /// It answers a fetch of another leader epoch, or arrived while a truncation is under way: drop
+    /// it.
     #[error("the answer is for leader epoch {answered}, which is no longer followed")]
     Stale {
         /// The answer's.

@@ -11,7 +11,8 @@ pub enum Idle {
     NoLeader,
     /// This broker is not among the replicas.
     NotReplica,
-    /// The image is older than this broker's registration, or names an epoch given to an earlier life of it (R3).
+    /// The image is older than this broker's registration, or names an epoch given to an earlier
+    /// life of it (R3).
     NotRegistered,
 }
 

@@ -1,8 +1,9 @@
 //! What a log remembers of idempotent producers (R9).
 //!
-//! The table is a replay of the log's batches (R25), whoever appends them: leader, follower or a scan after a crash. Of what is not
-//! committed yet it also keeps how to undo it, since only that can be truncated (R23): so a truncation gives exactly the state
-//! that a replay of what is left would give, without reading the log. Only a tail that was recovered from disk has no undo; it
+//! The table is a replay of the log's batches (R25), whoever appends them: leader, follower or a
+//! scan after a crash. Of what is not committed yet it also keeps how to undo it, since only that
+//! can be truncated (R23): so a truncation gives exactly the state that a replay of what is left
+//! would give, without reading the log. Only a tail that was recovered from disk has no undo; it
 //! takes a scan.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -27,7 +28,8 @@ pub enum SequenceCheck {
 #[derive(Debug, Clone, Default)]
 pub struct ProducerTable {
     producers: HashMap<ProducerId, Remembered>,
-    /// Of each batch appended at or above the committed offset, what its producer was before it; oldest first.
+    /// Of each batch appended at or above the committed offset, what its producer was before it;
+    /// oldest first.
     undo: VecDeque<Undo>,
     /// From here on, every batch of a producer has its undo.
     undo_from: Offset,
@@ -138,8 +140,8 @@ impl ProducerTable {
         self.undo_from = self.undo_from.max(high_watermark);
     }
 
-    /// Whether a truncation to `to` can be undone from memory. If not, the log up to there must be scanned and
-    /// handed to [`ProducerTable::rebuilt`].
+    /// Whether a truncation to `to` can be undone from memory. If not, the log up to there must be
+    /// scanned and handed to [`ProducerTable::rebuilt`].
     pub fn can_truncate(&self, to: Offset) -> bool {
         self.undo_from <= to
             || !self
@@ -204,10 +206,11 @@ impl ProducerTable {
         forgotten
     }
 
-    /// Forgets producers that appended nothing for `expiration` and have nothing uncommitted, naming them.
+    /// Forgets producers that appended nothing for `expiration` and have nothing uncommitted,
+    /// naming them.
     ///
-    /// Time counts from the append, not from the records' timestamps, which are the client's: a backfill of old data
-    /// must not lose its protection against duplicates.
+    /// Time counts from the append, not from the records' timestamps, which are the client's: a
+    /// backfill of old data must not lose its protection against duplicates.
     pub fn expire(&mut self, now: Duration, expiration: Duration) -> Vec<ProducerId> {
         let uncommitted: HashSet<_> = self.undo.iter().map(|undo| undo.id).collect();
         let idle = |(id, remembered): (&ProducerId, &Remembered)| {

@@ -45,8 +45,9 @@ impl Default for Settings {
 
 /// One partition replica. See the crate's page for how its methods belong together.
 ///
-/// The driver calls them one at a time and performs the effects of each call in order before those of the next. What a call
-/// tells to write (a [`Appended::New`], a [`TakenFromLeader`]) is enqueued before that call's effects are performed.
+/// The driver calls them one at a time and performs the effects of each call in order before those
+/// of the next. What a call tells to write (a [`Appended::New`], a [`TakenFromLeader`]) is enqueued
+/// before that call's effects are performed.
 #[derive(Debug, Clone)]
 pub struct Replica {
     local: BrokerId,
@@ -81,7 +82,8 @@ pub struct PartitionStatus {
     pub log_end: Offset,
     /// On a leader, the committed ISR; else empty.
     pub isr: Vec<BrokerId>,
-    /// On a leader, how far each follower's stable storage is; `None` until it fetched in this epoch.
+    /// On a leader, how far each follower's stable storage is; `None` until it fetched in this
+    /// epoch.
     pub followers: Vec<(BrokerId, Option<Offset>)>,
     /// On a leader, whether the committed ISR is smaller than min.insync.replicas.
     pub under_min_isr: bool,
@@ -132,7 +134,8 @@ impl Replica {
         }
     }
 
-    /// Acts upon a registration: leads, follows or idles from now on, or takes a new ISR. An older one than the last changes nothing.
+    /// Acts upon a registration: leads, follows or idles from now on, or takes a new ISR. An older
+    /// one than the last changes nothing.
     pub fn apply(&mut self, assignment: &Assignment<'_>, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         let registration = assignment.registration;
@@ -166,8 +169,8 @@ impl Replica {
         result.map_err(refusal)
     }
 
-    /// Whether this leader has the batch already (R9). Whoever is about to refuse an append for reasons of their own asks first: a
-    /// refusal says that nothing was appended.
+    /// Whether this leader has the batch already (R9). Whoever is about to refuse an append for
+    /// reasons of their own asks first: a refusal says that nothing was appended.
     pub fn is_duplicate(&self, batch: &NewBatch) -> bool {
         let check = |stamp| self.log.producers.check(stamp, batch.offset_count);
         self.is_leader() && matches!(batch.producer.map(check), Some(SequenceCheck::Duplicate(_)))
@@ -239,7 +242,8 @@ impl Replica {
         }
     }
 
-    /// What to fetch next, on a follower; nothing while a truncation waits ([`Effect::FetchAgain`] ends that).
+    /// What to fetch next, on a follower; nothing while a truncation waits ([`Effect::FetchAgain`]
+    /// ends that).
     pub fn next_fetch(&self) -> Option<FetchPosition> {
         match &self.role {
             Role::Follower(follower) => follower.next_fetch(&self.log),
@@ -247,8 +251,9 @@ impl Replica {
         }
     }
 
-    /// What to tell the leader of this log's stable storage apart from a fetch: nothing before the leader showed in this epoch that
-    /// the log is a prefix of its own. What is told from then on stays true however late it arrives, since nothing is cut off any more.
+    /// What to tell the leader of this log's stable storage apart from a fetch: nothing before the
+    /// leader showed in this epoch that the log is a prefix of its own. What is told from then on
+    /// stays true however late it arrives, since nothing is cut off any more.
     pub fn durable_report(&self) -> Option<FetchPosition> {
         match &self.role {
             Role::Follower(follower) if follower.is_prefix() => follower.next_fetch(&self.log),
@@ -294,7 +299,8 @@ impl Replica {
         }
     }
 
-    /// Takes the producers that a scan of the log up to `until` found, as [`Effect::RebuildProducers`] asked for.
+    /// Takes the producers that a scan of the log up to `until` found, as
+    /// [`Effect::RebuildProducers`] asked for.
     pub fn producers_rebuilt(
         &mut self,
         until: Offset,
@@ -390,7 +396,8 @@ impl Replica {
         Ok((self.log.log_start, leader.epoch))
     }
 
-    /// The high watermark, once it covers everything that was acknowledged before this leadership (R4), and the epoch of the answer.
+    /// The high watermark, once it covers everything that was acknowledged before this leadership
+    /// (R4), and the epoch of the answer.
     pub fn latest_offset(
         &self,
         leader_epoch: Option<LeaderEpoch>,
@@ -403,11 +410,13 @@ impl Replica {
         Ok((self.log.high_watermark, leader.epoch))
     }
 
-    /// Moves the log start of a leader's log, at most to the high watermark (trim, retention). Followers hear of it when they fetch.
+    /// Moves the log start of a leader's log, at most to the high watermark (trim, retention).
+    /// Followers hear of it when they fetch.
     ///
-    /// The new log start is where a batch begins, or the high watermark: the driver takes any other wish down to the first offset
-    /// of the batch that holds it. A store appends whole batches where its log ends, so a follower that began anew inside of a batch
-    /// could take none ([`InvalidFetch::Gap`]), however often it fetched.
+    /// The new log start is where a batch begins, or the high watermark: the driver takes any other
+    /// wish down to the first offset of the batch that holds it. A store appends whole batches
+    /// where its log ends, so a follower that began anew inside of a batch could take none
+    /// ([`InvalidFetch::Gap`]), however often it fetched.
     pub fn trim(&mut self, log_start: Offset) -> Result<Vec<Effect>, PartitionError> {
         self.leader_for(None)?;
         if log_start > self.log.high_watermark {
@@ -452,7 +461,8 @@ impl Replica {
         status
     }
 
-    /// The members that hold the high watermark back: the committed ISR and who is being added (R1, R19). Empty unless it leads.
+    /// The members that hold the high watermark back: the committed ISR and who is being added (R1,
+    /// R19). Empty unless it leads.
     pub fn maximal_isr(&self) -> Vec<BrokerId> {
         match &self.role {
             Role::Leader(leader) => leader.isr.iter().chain(&leader.joining).copied().collect(),
@@ -468,7 +478,8 @@ impl Replica {
             {
                 leader.update(assignment, &mut self.log, now, effects);
             }
-            // R3: the epoch was given to a former life of this broker. Metadata raises it with the registration.
+            // R3: the epoch was given to a former life of this broker. Metadata raises it with the
+            // registration.
             Role::Leader(leader) if leader.epoch == epoch => {
                 self.idle(Idle::NotRegistered, None, epoch, effects);
             }
@@ -557,7 +568,8 @@ impl Replica {
         self.check_epoch(Some(asked))
     }
 
-    /// R6: a request goes by an epoch; both an older and a newer one than ours are told apart from a wrong broker.
+    /// R6: a request goes by an epoch; both an older and a newer one than ours are told apart from
+    /// a wrong broker.
     fn check_epoch(&self, asked: Option<LeaderEpoch>) -> Result<(), PartitionError> {
         let (leader, epoch) = self.leader();
         let Some(asked) = asked else { return Ok(()) };

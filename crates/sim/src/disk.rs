@@ -1,4 +1,5 @@
-//! The disk of a broker's record store: the model that every store is held to, with chance in its crashes.
+//! The disk of a broker's record store: the model that every store is held to, with chance in its
+//! crashes.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -72,7 +73,8 @@ impl Disk {
         batches.map(|batch| Arc::clone(&batch.entry)).collect()
     }
 
-    /// Whole written batches from the one that holds `from` on, at most `max`, that begin below `until`.
+    /// Whole written batches from the one that holds `from` on, at most `max`, that begin below
+    /// `until`.
     pub(crate) fn read(
         &self,
         partition: TopicIdPartition,

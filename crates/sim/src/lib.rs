@@ -22,20 +22,24 @@
 //! `raft` and `disk` stand for it, and a bug of the real drivers is for the tests of those, the
 //! torture and the crash tests to find.
 //!
-//! - **openraft** and its storage: `raft` is a small Raft of its own that keeps the same promises. Every node has the whole log,
-//!   nothing is purged and no snapshot is sent; a node that starts builds its image from its own snapshot and the entries behind
-//!   that. The real ones are tested in the crate `metadata`.
-//! - **RocksDB**: `disk` is [`tidelog_log::disk`], the model that passes the suite of every store: one log for all partitions, of
-//!   which a crash leaves a prefix. It never runs full, never returns damaged bytes, and frees no space.
-//! - **gRPC**, protobuf and the encoding of records: messages are values, batches are headers with numbered records, of which each
-//!   is its own. A stream has no flow control, so no back-pressure is met. Of the limits of bytes those of a follower's stream
-//!   are, which are drawn small.
-//! - **Time**: each process has a clock that starts anywhere and is off by up to 1 % (the Raft's timers go by the true time). Nobody
-//!   reads the time of day: timestamps, retention, compaction and the expiry of offsets and of producers are not simulated.
-//! - **Administration**: topics are made once and never deleted or grown. Unclean elections, and produces of `acks=1` and
-//!   `acks=0`, do not occur. Trims come from clients; no client of a real broker can ask for one yet.
-//! - **Threads**: a driver's turn is not interrupted. What a broker reads or writes beside it happens in turns of its own, at random
-//!   later times.
+//! - **openraft** and its storage: `raft` is a small Raft of its own that keeps the same promises.
+//!   Every node has the whole log, nothing is purged and no snapshot is sent; a node that starts
+//!   builds its image from its own snapshot and the entries behind that. The real ones are tested
+//!   in the crate `metadata`.
+//! - **RocksDB**: `disk` is [`tidelog_log::disk`], the model that passes the suite of every store:
+//!   one log for all partitions, of which a crash leaves a prefix. It never runs full, never
+//!   returns damaged bytes, and frees no space.
+//! - **gRPC**, protobuf and the encoding of records: messages are values, batches are headers with
+//!   numbered records, of which each is its own. A stream has no flow control, so no back-pressure
+//!   is met. Of the limits of bytes those of a follower's stream are, which are drawn small.
+//! - **Time**: each process has a clock that starts anywhere and is off by up to 1 % (the Raft's
+//!   timers go by the true time). Nobody reads the time of day: timestamps, retention, compaction
+//!   and the expiry of offsets and of producers are not simulated.
+//! - **Administration**: topics are made once and never deleted or grown. Unclean elections, and
+//!   produces of `acks=1` and `acks=0`, do not occur. Trims come from clients; no client of a real
+//!   broker can ask for one yet.
+//! - **Threads**: a driver's turn is not interrupted. What a broker reads or writes beside it
+//!   happens in turns of its own, at random later times.
 
 mod broker;
 mod clients;

@@ -55,6 +55,8 @@ pub struct Seen {
     pub commits: u64,
     /// Commits of members that were no longer what they took themselves for, refused.
     pub zombie_commits: u64,
+    /// Coordinators that loaded anew in the same leadership.
+    pub interrupted_coordinators: u64,
     /// Decisions of coordinators of which the log took a part and refused the rest.
     pub cut_decisions: u64,
     /// Members that were cut off because they did not read what they were told.
@@ -116,6 +118,7 @@ impl Seen {
             ("members removed", &mut self.members_removed),
             ("commits", &mut self.commits),
             ("commits refused", &mut self.zombie_commits),
+            ("coordinators interrupted", &mut self.interrupted_coordinators),
             ("decisions of coordinators cut", &mut self.cut_decisions),
             ("slow members cut off", &mut self.slow_members),
             ("groups deleted", &mut self.deleted_groups),

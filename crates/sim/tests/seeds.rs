@@ -36,6 +36,7 @@ fn invariants_hold_and_the_runs_get_somewhere() {
         commits: 4000,
         zombie_commits: 80,
         under_min_isr: 1000,
+        interrupted_coordinators: 200,
         cut_decisions: 50,
         slow_members: 50,
         deleted_groups: 2000,

@@ -1,4 +1,5 @@
-//! How fast a data directory takes batches: throughput with everything shared, and the latency of one small append alone.
+//! How fast a data directory takes batches: throughput with everything shared, and the latency of
+//! one small append alone.
 //!
 //! ```text
 //! cargo run --release -p tidelog-storage --example append_bench -- [DIR] [GIB] [MEMORY_MIB]
@@ -124,7 +125,8 @@ fn large(
 ) -> anyhow::Result<()> {
     let batches = total_bytes / BATCH_BYTES as u64;
     let in_flight = MAX_IN_FLIGHT_BYTES / BATCH_BYTES as u64;
-    // Built ahead: the header's offset is not under the checksum, so only that is patched in the loop.
+    // Built ahead: the header's offset is not under the checksum, so only that is patched in the
+    // loop.
     let template = BatchSpec {
         payload_bytes: BATCH_BYTES - 61,
         ..BatchSpec::at(Offset::ZERO)
@@ -171,8 +173,8 @@ fn large(
     )
 }
 
-/// Appends one small batch after the other, each alone; before that the same bytes to a plain file, synced one by one, to
-/// tell what of the latency is the disk's and the machine's.
+/// Appends one small batch after the other, each alone; before that the same bytes to a plain file,
+/// synced one by one, to tell what of the latency is the disk's and the machine's.
 fn small(
     dir: &Path,
     store: &RocksStore,

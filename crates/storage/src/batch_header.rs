@@ -19,8 +19,8 @@ pub(crate) struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// Reads and verifies a whole stored batch: length, base offset as its key has it, and the checksum over everything from
-    /// the attributes on. The error says what does not fit.
+    /// Reads and verifies a whole stored batch: length, base offset as its key has it, and the
+    /// checksum over everything from the attributes on. The error says what does not fit.
     pub(crate) fn verify(bytes: &[u8], base_offset: Offset) -> Result<Self, String> {
         if bytes.len() < HEADER_BYTES {
             return Err(format!("{} bytes are too few for a batch", bytes.len()));

@@ -10,7 +10,8 @@ use tidelog_types::{BatchInfo, LocalPartition, Offset};
 /// What an entry takes beside its bytes, roughly, bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 96;
 
-/// The newest batches of all partitions, within one budget: for room, the oldest of them all goes first.
+/// The newest batches of all partitions, within one budget: for room, the oldest of them all goes
+/// first.
 ///
 /// Of each partition it holds an unbroken run that ends at what was last inserted.
 pub(crate) struct TailCache {
@@ -49,7 +50,8 @@ impl TailCache {
         }
     }
 
-    /// Adds a written batch at the end of its partition's run; one that does not continue it begins another.
+    /// Adds a written batch at the end of its partition's run; one that does not continue it begins
+    /// another.
     pub(crate) fn insert(&self, local: LocalPartition, info: &BatchInfo, bytes: Bytes) {
         let mut inner = self.inner.lock();
         let continues = inner
@@ -90,7 +92,8 @@ impl TailCache {
         inner.shed_marks();
     }
 
-    /// The batches from the one that holds `from` up to the first that begins at `until`; `None` if the first is not here.
+    /// The batches from the one that holds `from` up to the first that begins at `until`; `None` if
+    /// the first is not here.
     pub(crate) fn read(
         &self,
         local: LocalPartition,

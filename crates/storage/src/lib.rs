@@ -1,4 +1,5 @@
-//! Partition logs on one disk: the RocksDB engine that keeps the contract [`LogStore`](tidelog_log::LogStore).
+//! Partition logs on one disk: the RocksDB engine that keeps the contract
+//! [`LogStore`](tidelog_log::LogStore).
 
 mod batch_header;
 mod cache;

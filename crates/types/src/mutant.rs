@@ -64,7 +64,8 @@ pub enum Mutant {
     ResendUnderNewSequence,
     /// C3: a producer says of a batch that may have been written that it was not.
     DenyDoubt,
-    /// G12: a coordinator tells what a decision leads to once its records are appended, not once they are replicated.
+    /// G12: a coordinator tells what a decision leads to once its records are appended, not once
+    /// they are replicated.
     TellBeforeReplicated,
     /// G12: a coordinator that loads anew in its leadership leaves out what it appended before.
     ForgetOwnAppends,

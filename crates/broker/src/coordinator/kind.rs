@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tidelog_coordinator::Machine;
 use tidelog_types::{PartitionError, TopicName};
 
-/// A kind of coordinators: its machine, the topic that keeps its state, its records as bytes, and who is told its effects.
+/// A kind of coordinators: its machine, the topic that keeps its state, its records as bytes, and
+/// who is told its effects.
 pub trait Kind: Send + Sync + 'static {
     /// The machine of one partition.
     type Machine: Machine<Command: Send, Record: Send + Sync, Decision: Send + Sync, Effect: Send>
@@ -48,12 +49,14 @@ pub trait Audience<M: Machine>: Default + Send + 'static {
     /// Takes a request in. Returns its command; `None` if the machine's state answered it.
     fn admit(&mut self, request: Self::Request, machine: &M) -> Option<M::Command>;
 
-    /// Tells an effect. Returns it if its addressee does not read what it is told; the addressee is dropped then.
+    /// Tells an effect. Returns it if its addressee does not read what it is told; the addressee is
+    /// dropped then.
     fn tell(&mut self, effect: M::Effect) -> Result<(), M::Effect>;
 
     /// Answers a request that is not admitted any more.
     fn refuse(&mut self, request: Self::Request, why: &PartitionError);
 
-    /// Tells everybody who waits that the machine serves no more: what they asked for may be done or not.
+    /// Tells everybody who waits that the machine serves no more: what they asked for may be done
+    /// or not.
     fn end(self, why: &PartitionError);
 }

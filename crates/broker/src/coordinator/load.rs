@@ -65,8 +65,8 @@ fn replay<K: Kind>(
     Ok(())
 }
 
-/// Damage is never skipped: a coordinator without a record that was acknowledged would answer wrongly, and nothing would
-/// show it.
+/// Damage is never skipped: a coordinator without a record that was acknowledged would answer
+/// wrongly, and nothing would show it.
 fn damaged(what: impl std::fmt::Display) -> PartitionError {
     PartitionError::new(ErrorCode::CorruptMessage, format!("{what}"))
 }

@@ -1,4 +1,5 @@
-//! A [`StateLog`] in memory for tests: replication can be held back, appends refused, leadership taken away.
+//! A [`StateLog`] in memory for tests: replication can be held back, appends refused, leadership
+//! taken away.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -129,7 +129,8 @@ impl StateLog for ReplicaLog {
     }
 }
 
-/// A place among those whom the partition wakes when its high watermark or its role changes; given up on drop.
+/// A place among those whom the partition wakes when its high watermark or its role changes; given
+/// up on drop.
 struct Waiting<'a> {
     partition: &'a Partition,
     woken: Arc<Notify>,

@@ -67,8 +67,8 @@ impl<K: Kind> Clone for ShardHandle<K> {
 }
 
 impl<K: Kind, L: StateLog> Runtime<K, L> {
-    /// Without any shard yet. Must be called within a tokio runtime. The view must be at least as new as every leadership
-    /// that [`Self::lead`] is told of.
+    /// Without any shard yet. Must be called within a tokio runtime. The view must be at least as
+    /// new as every leadership that [`Self::lead`] is told of.
     pub fn new(
         kind: K,
         log: Arc<L>,
@@ -100,7 +100,8 @@ impl<K: Kind, L: StateLog> Runtime<K, L> {
         Arc::clone(&self.inner.view.borrow())
     }
 
-    /// Starts and ends shards as this broker's replicas of the state topic change their roles. Quick, never blocks.
+    /// Starts and ends shards as this broker's replicas of the state topic change their roles.
+    /// Quick, never blocks.
     pub fn follow_role(&self, image: &ClusterImage, change: RoleChange) {
         let state_topic = image.topic_by_name(&K::state_topic());
         if state_topic.is_none_or(|topic| topic.id != change.partition.topic_id) {
@@ -113,8 +114,8 @@ impl<K: Kind, L: StateLog> Runtime<K, L> {
         }
     }
 
-    /// This broker leads a partition of the state topic since its log ended at `start_offset`. Quick, never blocks; an
-    /// older epoch than the one known is ignored.
+    /// This broker leads a partition of the state topic since its log ended at `start_offset`.
+    /// Quick, never blocks; an older epoch than the one known is ignored.
     pub fn lead(&self, partition: PartitionIndex, epoch: LeaderEpoch, start_offset: Offset) {
         let mut shards = self.inner.shards.write();
         if shards.get(&partition).is_some_and(|shard| shard.epoch >= epoch) {
@@ -176,7 +177,8 @@ impl<K: Kind> ShardHandle<K> {
         }
     }
 
-    /// Queues a request, waiting for room. An error means that the shard has ended and the request is dropped.
+    /// Queues a request, waiting for room. An error means that the shard has ended and the request
+    /// is dropped.
     pub async fn ask(&self, request: Request<K>) -> Result<(), PartitionError> {
         let sent = self.requests.send(request).await;
         sent.map_err(|_| K::Machine::refusal(Refusal::NotHere))

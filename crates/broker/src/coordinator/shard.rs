@@ -66,8 +66,8 @@ pub(super) struct Shard<K: Kind, L> {
 impl<K: Kind, L: StateLog> Shard<K, L> {
     /// Loads, serves, and ends with the leadership.
     ///
-    /// A failure that may pass leads back to loading and ends nothing: a broker that was just elected may not serve yet, or
-    /// not for a moment, and it is not told of the same epoch twice.
+    /// A failure that may pass leads back to loading and ends nothing: a broker that was just
+    /// elected may not serve yet, or not for a moment, and it is not told of the same epoch twice.
     pub(super) async fn run(mut self) {
         let cancel = self.cancel.clone();
         loop {

@@ -40,8 +40,8 @@ impl<L> Clone for Groups<L> {
 }
 
 impl<L: StateLog> Groups<L> {
-    /// Without any group yet. Must be called within a tokio runtime. `topics` must be at least as new as every leadership that
-    /// [`Self::runtime`] is told of.
+    /// Without any group yet. Must be called within a tokio runtime. `topics` must be at least as
+    /// new as every leadership that [`Self::runtime`] is told of.
     pub fn new(
         log: Arc<L>,
         config: GroupConfig,
@@ -88,8 +88,9 @@ impl<L: StateLog> Groups<L> {
         })
     }
 
-    /// Commits offsets; answers when they are replicated, with the partitions that were refused. Where
-    /// that takes longer than `within`, REQUEST_TIMED_OUT says that it may or may not have happened.
+    /// Commits offsets; answers when they are replicated, with the partitions that were refused.
+    /// Where that takes longer than `within`, REQUEST_TIMED_OUT says that it may or may not have
+    /// happened.
     pub async fn commit(
         &self,
         group: GroupId,
@@ -109,7 +110,8 @@ impl<L: StateLog> Groups<L> {
         replicated(answer, within).await
     }
 
-    /// Deletes an empty group; answers when that is replicated, or after `within`, as a commit does.
+    /// Deletes an empty group; answers when that is replicated, or after `within`, as a commit
+    /// does.
     pub async fn delete(&self, group: GroupId, within: Duration) -> Result<(), PartitionError> {
         let shard = self.shard(&group)?;
         let (done, answer) = oneshot::channel();
@@ -137,8 +139,9 @@ impl<L: StateLog> Groups<L> {
         read(&shard, move |coordinator| coordinator.describe(&group)).await?
     }
 
-    /// At most `max` groups of this broker whose ids follow `after`, by id. COORDINATOR_LOAD_IN_PROGRESS while any shard loads: a list
-    /// that silently lacks some would be taken for complete.
+    /// At most `max` groups of this broker whose ids follow `after`, by id.
+    /// COORDINATOR_LOAD_IN_PROGRESS while any shard loads: a list that silently lacks some would be
+    /// taken for complete.
     pub async fn list(
         &self,
         after: Option<GroupId>,
@@ -158,7 +161,8 @@ impl<L: StateLog> Groups<L> {
         Ok(groups)
     }
 
-    /// How far the groups of this broker are. Of partitions that are not loaded yet nothing is told.
+    /// How far the groups of this broker are. Of partitions that are not loaded yet nothing is
+    /// told.
     pub async fn figures(&self) -> GroupFigures {
         let mut figures = GroupFigures::default();
         for shard in self.runtime.shards().into_values() {
@@ -177,7 +181,8 @@ impl<L: StateLog> Groups<L> {
     }
 }
 
-/// A coordinator's groups, taken into figures. It serves nobody meanwhile, so that it looks only at what there is room for.
+/// A coordinator's groups, taken into figures. It serves nobody meanwhile, so that it looks only at
+/// what there is room for.
 fn progress(mut figures: GroupFigures, coordinator: &Coordinator) -> GroupFigures {
     let state = coordinator.committed();
     for (id, group) in state.groups() {
@@ -247,7 +252,8 @@ pub struct MemberStream {
 }
 
 impl MemberStream {
-    /// What the coordinator tells the member. To be taken once; the last event is an `End`, unless the stream breaks.
+    /// What the coordinator tells the member. To be taken once; the last event is an `End`, unless
+    /// the stream breaks.
     pub fn take_events(&mut self) -> Option<mpsc::Receiver<Effect>> {
         self.events.take()
     }

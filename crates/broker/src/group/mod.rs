@@ -1,6 +1,7 @@
 //! Consumer groups on led partitions of `__consumer_offsets`.
 //!
-//! Each led partition has a coordinator (`crate::coordinator`) whose machine is that of `tidelog_group`.
+//! Each led partition has a coordinator (`crate::coordinator`) whose machine is that of
+//! `tidelog_group`.
 //!
 //! - `handle`: [`Groups`], what the rest of the broker asks
 //! - `kind`, `audience`: groups as a kind of coordinators, and who is told

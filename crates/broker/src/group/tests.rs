@@ -266,7 +266,8 @@ async fn losing_the_leadership_ends_every_stream() {
     assert_eq!(events.recv().await, None);
 }
 
-/// The broker was deposed or cut off and its shard has not been told: it answers nothing from its past.
+/// The broker was deposed or cut off and its shard has not been told: it answers nothing from its
+/// past.
 #[tokio::test]
 async fn a_deposed_coordinator_notices_by_itself() {
     let rig = Rig::serving().await;
@@ -351,7 +352,8 @@ async fn a_fence_that_passes_within_the_epoch_interrupts_the_coordinator_only() 
     rig.log.fence(rig.partition, false);
     rig.log.release(rig.partition);
     rig.served().await;
-    // What was appended before the fence is part of the state, though the leadership began below it.
+    // What was appended before the fence is part of the state, though the leadership began below
+    // it.
     assert_eq!(rig.committed().await, Ok(Some(2)));
     assert_eq!(rig.commit("inventory", 3).await.unwrap(), Ok(vec![]));
     assert_eq!(rig.committed().await, Ok(Some(3)));

@@ -373,7 +373,8 @@ impl<L: StateLog> GroupsApi for GroupsService<L> {
 }
 
 impl<L: StateLog> GroupsService<L> {
-    /// A member's messages, until its stream or its coordinator is gone. An error is the member's own mistake.
+    /// A member's messages, until its stream or its coordinator is gone. An error is the member's
+    /// own mistake.
     async fn pump(
         &self,
         session: &MemberStream,

@@ -25,12 +25,13 @@ pub struct Hooks {
     /// Puts an ISR change to the metadata log and says what became of it.
     pub propose_isr:
         Arc<dyn Fn(TopicIdPartition, IsrProposal) -> BoxFuture<'static, IsrChangeOutcome> + Send + Sync>,
-    /// A partition's role here changed. Called under the partition's lock: it must be quick and not call back.
+    /// A partition's role here changed. Called under the partition's lock: it must be quick and not
+    /// call back.
     pub role_changed: Arc<dyn Fn(RoleChange) + Send + Sync>,
     /// The store failed: the process must stop serving and end.
     pub fatal: Arc<dyn Fn(&StoreError) + Send + Sync>,
-    /// Whether this broker's session still lasts by its own clock: a process that was paused must not answer before it looked. As
-    /// cheap as an atomic.
+    /// Whether this broker's session still lasts by its own clock: a process that was paused must
+    /// not answer before it looked. As cheap as an atomic.
     pub serves: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The disk's room. Asked for every append.
     pub disk: Arc<dyn DiskRoom>,
@@ -40,19 +41,21 @@ pub struct Hooks {
 pub trait DiskRoom: Send + Sync + 'static {
     /// Whether so many bytes may be written for that purpose.
     fn admits(&self, purpose: DiskUse, bytes: usize) -> bool;
-    /// So many bytes will be written: until the disk is looked at again, there is less room by them.
+    /// So many bytes will be written: until the disk is looked at again, there is less room by
+    /// them.
     fn taken(&self, bytes: usize);
 }
 
-/// What disk space is wanted for. Each has a mark of its own, in this order, so that what was let in by an earlier one still fits when
-/// it comes to a later one.
+/// What disk space is wanted for. Each has a mark of its own, in this order, so that what was let
+/// in by an earlier one still fits when it comes to a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskUse {
     /// Clients' records: refused first.
     Produce,
     /// What groups write, members and offsets: reading goes on while producing does not.
     Groups,
-    /// What other leaders have accepted, copied by a follower: last, since disks of one size then hold what their leaders took.
+    /// What other leaders have accepted, copied by a follower: last, since disks of one size then
+    /// hold what their leaders took.
     Replication,
 }
 
@@ -72,8 +75,8 @@ pub enum Role {
     Leader {
         /// The leader epoch.
         epoch: LeaderEpoch,
-        /// Where its log ended when it began to lead: whoever replays the partition reads to there, and waits for the high
-        /// watermark to be there.
+        /// Where its log ended when it began to lead: whoever replays the partition reads to there,
+        /// and waits for the high watermark to be there.
         start_offset: Offset,
     },
     /// It follows.
@@ -121,8 +124,9 @@ impl Default for Limits {
 
 /// The streams to other brokers: what followers' partitions have to tell their leaders.
 pub trait FollowerLinks: Send + Sync + 'static {
-    /// A partition follows that leader and has something for it. Called under the partition's lock: it only enqueues. The partition is
-    /// asked for what to say when the stream has room, so that what piles up meanwhile is said once.
+    /// A partition follows that leader and has something for it. Called under the partition's lock:
+    /// it only enqueues. The partition is asked for what to say when the stream has room, so that
+    /// what piles up meanwhile is said once.
     fn queue(&self, leader: BrokerId, partition: TopicIdPartition, work: LinkWork);
 }
 

@@ -168,7 +168,8 @@ impl Partition {
                     let effects = state.replica.producers_rebuilt(until, producers, now);
                     partition.perform(&mut state, effects);
                 }
-                // The follower stays where it is: its log cannot be read, and says so to whoever asks.
+                // The follower stays where it is: its log cannot be read, and says so to whoever
+                // asks.
                 Err(error) => tracing::error!(partition = %partition.id, %error, "cannot rebuild producers"),
             }
         };

@@ -59,8 +59,9 @@ impl PartitionFetched {
         self.batches.iter().map(Bytes::len).sum()
     }
 
-    /// The same, without batches if there is no room for them: a read gives one batch whatever its size, and only the first
-    /// partition of an answer may exceed what was asked for. So an answer is never larger than the larger of the two.
+    /// The same, without batches if there is no room for them: a read gives one batch whatever its
+    /// size, and only the first partition of an answer may exceed what was asked for. So an answer
+    /// is never larger than the larger of the two.
     fn within(mut self, room: usize, from: Offset) -> Self {
         if self.size_bytes() > room {
             self.batches.clear();
@@ -154,10 +155,12 @@ async fn read_all(spec: &FetchSpec<Target>, budget: &FetchBudget, anyway: bool) 
     (anyway || refused || enough).then_some(Fetched { answers, permit })
 }
 
-/// The most that an answer may become by waiting on: what no partition has room for is not waited for.
+/// The most that an answer may become by waiting on: what no partition has room for is not waited
+/// for.
 #[derive(Default)]
 struct Most {
-    /// Bytes of all partitions, each up to where the next batch no longer fits, or else up to its limit.
+    /// Bytes of all partitions, each up to where the next batch no longer fits, or else up to its
+    /// limit.
     bytes: usize,
     /// Whether the next batch of some partition does not fit into the answer as a whole.
     is_full: bool,
@@ -206,7 +209,8 @@ impl Partition {
                 .await
                 .map_err(|error| self.unreadable(&error))?
         };
-        // A deposed or fenced leader that noticed only while it read does not serve the past as the present.
+        // A deposed or fenced leader that noticed only while it read does not serve the past as the
+        // present.
         {
             let state = self.state.lock();
             self.check(&state)?;

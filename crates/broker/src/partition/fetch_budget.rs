@@ -30,8 +30,9 @@ impl FetchBudget {
         }
     }
 
-    /// Waits for room for an answer of at most so many bytes, not for ever: consumers that do not take their answers must not
-    /// hold up all others. Whoever waited in vain reads a batch at a time.
+    /// Waits for room for an answer of at most so many bytes, not for ever: consumers that do not
+    /// take their answers must not hold up all others. Whoever waited in vain reads a batch at a
+    /// time.
     pub(crate) async fn reserve(&self, bytes: usize) -> FetchPermit {
         let asked = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes);
         let room = Arc::clone(&self.room).acquire_many_owned(asked);

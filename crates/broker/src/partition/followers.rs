@@ -1,4 +1,5 @@
-//! Both sides of replication as a partition sees them; the streams between brokers stand in `replication`.
+//! Both sides of replication as a partition sees them; the streams between brokers stand in
+//! `replication`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -14,10 +15,12 @@ use tidelog_types::{BrokerId, LeaderEpoch, PartitionError, TopicIdPartition};
 use super::context::DiskUse;
 use super::partition::{FollowerSubscription, Partition, State};
 
-/// What an answer may bring a partition, bytes, so that none is asked for without room for it. (A single batch may be larger.)
+/// What an answer may bring a partition, bytes, so that none is asked for without room for it. (A
+/// single batch may be larger.)
 const ANSWER_BYTES: usize = 1024 * 1024;
 
-/// A follower's stream, told by the partitions that it fetches from. Called under their locks: it only takes notes.
+/// A follower's stream, told by the partitions that it fetches from. Called under their locks: it
+/// only takes notes.
 pub trait FollowerWaker: Send + Sync + 'static {
     /// A fetch that waits at this partition can be answered now.
     fn ready(&self, partition: TopicIdPartition);
@@ -26,7 +29,8 @@ pub trait FollowerWaker: Send + Sync + 'static {
 }
 
 impl Partition {
-    /// What it has for a follower's fetch. With nothing yet it remembers whom to wake when there is something.
+    /// What it has for a follower's fetch. With nothing yet it remembers whom to wake when there is
+    /// something.
     pub fn follower_fetch(
         self: &Arc<Self>,
         fetch: &FollowerFetch,
@@ -65,7 +69,8 @@ impl Partition {
             .map_err(|error| self.unreadable(&error))
     }
 
-    /// Takes note of how far a follower's stable storage is. A stale word is no error worth an answer.
+    /// Takes note of how far a follower's stable storage is. A stale word is no error worth an
+    /// answer.
     pub fn follower_durable(self: &Arc<Self>, durable: &FollowerDurable) {
         let mut state = self.state.lock();
         if let Ok(effects) = state.replica.follower_durable(durable, self.context.now()) {
@@ -92,8 +97,8 @@ impl Partition {
         }
     }
 
-    /// Whether a follower may fetch. Not while more than enough is enqueued and not written, or while the disk has no room for
-    /// more: then the partition reports itself again.
+    /// Whether a follower may fetch. Not while more than enough is enqueued and not written, or
+    /// while the disk has no room for more: then the partition reports itself again.
     fn may_fetch(&self, state: &mut State) -> bool {
         let log = state.replica.log();
         let has_unwritten = log.written_end() < log.log_end();
@@ -129,8 +134,8 @@ impl Partition {
         !state.deleted && state.replica.follows() == Some(leader)
     }
 
-    /// Takes a leader's answer. Returns whether the follower may fetch on at once; if not, it reports itself when it may, or the
-    /// answer was refused and the caller tries again later.
+    /// Takes a leader's answer. Returns whether the follower may fetch on at once; if not, it
+    /// reports itself when it may, or the answer was refused and the caller tries again later.
     pub fn take_fetched(
         self: &Arc<Self>,
         leader_epoch: LeaderEpoch,
@@ -144,7 +149,8 @@ impl Partition {
         if state.deleted {
             return Ok(false);
         }
-        // Asked when there was room, for each of many partitions. What is not taken is fetched again.
+        // Asked when there was room, for each of many partitions. What is not taken is fetched
+        // again.
         if bytes > 0 && !self.context.hooks.disk.admits(DiskUse::Replication, bytes) {
             self.pause_fetching(&mut state);
             return Ok(false);

@@ -13,9 +13,10 @@ use super::manager::{ReplicaManager, log_state};
 use super::partition::Partition;
 
 impl ReplicaManager {
-    /// Acts upon an image: makes replicas that are assigned here, moves them between roles, deletes those of topics that were
-    /// deleted since the image before. Images must come in order; some may be left out. Blocks where replicas are made or
-    /// deleted: not for a tokio thread (see [`ReplicaManager::apply_image_on`]).
+    /// Acts upon an image: makes replicas that are assigned here, moves them between roles, deletes
+    /// those of topics that were deleted since the image before. Images must come in order; some
+    /// may be left out. Blocks where replicas are made or deleted: not for a tokio thread (see
+    /// [`ReplicaManager::apply_image_on`]).
     ///
     /// Nothing happens before this broker is registered ([`ReplicaManager::registered`]).
     pub fn apply_image(&self, image: &Arc<ClusterImage>) -> Result<(), StoreError> {
@@ -68,8 +69,8 @@ impl ReplicaManager {
         applied.unwrap_or_else(|error| Err(StoreError::Failed(format!("metadata was not applied: {error}"))))
     }
 
-    /// Partitions on this disk that the applied image does not assign to this broker. They are reported, never deleted by
-    /// themselves (R12).
+    /// Partitions on this disk that the applied image does not assign to this broker. They are
+    /// reported, never deleted by themselves (R12).
     pub fn strays(&self) -> Vec<TopicIdPartition> {
         let applied = self.applied.lock();
         let Some(image) = &applied.image else {
@@ -182,7 +183,8 @@ fn alive(image: &ClusterImage) -> BTreeMap<BrokerId, BrokerEpoch> {
     active.map(|broker| (broker.id, broker.epoch)).collect()
 }
 
-/// A first image, or the first of a new registration: all is new, and only a topic that was seen before can have been deleted.
+/// A first image, or the first of a new registration: all is new, and only a topic that was seen
+/// before can have been deleted.
 fn everything(image: &ClusterImage, before: Option<&ClusterImage>) -> ImageDelta {
     ImageDelta {
         brokers: image.brokers.keys().copied().collect(),

@@ -86,10 +86,11 @@ impl StoreListener for StoreEvents {
 }
 
 impl ReplicaManager {
-    /// Takes over what the store holds: every replica is offline until cluster metadata is applied. Reads every partition's state: not
-    /// for a tokio thread.
+    /// Takes over what the store holds: every replica is offline until cluster metadata is applied.
+    /// Reads every partition's state: not for a tokio thread.
     ///
-    /// `events` is the listener that the store was opened with. Must be called within a tokio runtime's context.
+    /// `events` is the listener that the store was opened with. Must be called within a tokio
+    /// runtime's context.
     pub fn new(
         local: BrokerId,
         store: Arc<dyn LogStore>,
@@ -138,15 +139,16 @@ impl ReplicaManager {
         Ok(Arc::new(manager))
     }
 
-    /// Tells where partitions that follow have their streams to leaders. Once, before the first image.
+    /// Tells where partitions that follow have their streams to leaders. Once, before the first
+    /// image.
     pub fn connect(&self, links: Arc<dyn FollowerLinks>) {
         if self.context.links.set(links).is_err() {
             tracing::error!("the replicas have their links already");
         }
     }
 
-    /// The broker was registered, under this epoch: images from there on give it leaderships (R3). It serves once such an image is
-    /// applied; what it led under an earlier registration ends now.
+    /// The broker was registered, under this epoch: images from there on give it leaderships (R3).
+    /// It serves once such an image is applied; what it led under an earlier registration ends now.
     pub fn registered(&self, epoch: BrokerEpoch) {
         if self.broker_epoch() == Some(epoch) {
             return;
@@ -155,8 +157,8 @@ impl ReplicaManager {
         self.registered.send_replace(Some(epoch));
     }
 
-    /// The broker has lost touch with the cluster: from now on it acknowledges nothing and serves no reads, until it is registered
-    /// anew (R3). What waits is answered as being of unknown fate.
+    /// The broker has lost touch with the cluster: from now on it acknowledges nothing and serves
+    /// no reads, until it is registered anew (R3). What waits is answered as being of unknown fate.
     pub fn fence(&self) {
         *self.lost.lock() = self.broker_epoch();
         self.stop_serving();
@@ -210,8 +212,8 @@ impl ReplicaManager {
         self.partition(id).map(|partition| partition.status())
     }
 
-    /// Waits for room for a batch of so many bytes: the back-pressure on producers. More than there is room for in all is given
-    /// all the room.
+    /// Waits for room for a batch of so many bytes: the back-pressure on producers. More than there
+    /// is room for in all is given all the room.
     pub async fn reserve(&self, bytes: usize) -> AppendPermit {
         let most = self.context.limits.unwritten_produce_bytes;
         let bytes = u32::try_from(bytes).unwrap_or(most).min(most);
@@ -255,7 +257,8 @@ impl ReplicaManager {
         fetch::fetch(spec, &self.context.fetch_budget).await
     }
 
-    /// Runs what takes long on a thread where that holds nobody up, a few at a time, together with the reads of the disk.
+    /// Runs what takes long on a thread where that holds nobody up, a few at a time, together with
+    /// the reads of the disk.
     pub async fn off_workers<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -277,8 +280,8 @@ impl ReplicaManager {
         self.context.heard.write().insert(broker, self.context.now());
     }
 
-    /// Lets go of every partition, and with them of the store, which partitions and their lists hold in a circle. Nothing is served
-    /// or reported afterwards.
+    /// Lets go of every partition, and with them of the store, which partitions and their lists
+    /// hold in a circle. Nothing is served or reported afterwards.
     pub fn release(&self) {
         self.by_id.write().clear();
         self.events.by_local.write().clear();

@@ -1,15 +1,17 @@
 //! The partition replicas of this broker: the driver of the `replica` crate.
 //!
-//! A [`Partition`] is a state machine under a short mutex. Requests come from tokio, progress from the store's threads; each call
-//! into the machine performs its effects before it lets go of the lock, and no effect waits for the disk: the store only enqueues,
-//! waiters are woken, the rest is handed to a task.
+//! A [`Partition`] is a state machine under a short mutex. Requests come from tokio, progress from
+//! the store's threads; each call into the machine performs its effects before it lets go of the
+//! lock, and no effect waits for the disk: the store only enqueues, waiters are woken, the rest is
+//! handed to a task.
 //!
-//! 1. [`ReplicaManager::append`] gives a batch its offsets and enqueues it: in the order of the calls. What it returns waits for the
-//!    acknowledgement, so that many can be in flight.
-//! 2. The store reports to [`StoreEvents`]; *written* feeds followers, *durable* moves the high watermark, which answers produces and
-//!    wakes consumers' fetches.
+//! 1. [`ReplicaManager::append`] gives a batch its offsets and enqueues it: in the order of the
+//!    calls. What it returns waits for the acknowledgement, so that many can be in flight.
+//! 2. The store reports to [`StoreEvents`]; *written* feeds followers, *durable* moves the high
+//!    watermark, which answers produces and wakes consumers' fetches.
 //! 3. [`ReplicaManager::apply_image`] makes, moves and deletes replicas as cluster metadata says.
-//! 4. [`ReplicaManager::run`] looks after what time changes: lagging followers, checkpoints, expiry.
+//! 4. [`ReplicaManager::run`] looks after what time changes: lagging followers, checkpoints,
+//!    expiry.
 //!
 //! - `manager`: what this broker holds, and the store's reports
 //! - `image`: cluster metadata, applied

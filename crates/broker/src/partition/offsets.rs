@@ -19,7 +19,8 @@ pub enum OffsetQuery {
     Earliest,
     /// The high watermark (R4).
     Latest,
-    /// The first record whose timestamp is at least this, milliseconds since 1970; the high watermark if there is none.
+    /// The first record whose timestamp is at least this, milliseconds since 1970; the high
+    /// watermark if there is none.
     Timestamp(i64),
 }
 

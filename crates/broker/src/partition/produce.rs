@@ -69,7 +69,8 @@ impl ProduceCompletion {
         self.produced
     }
 
-    /// Waits for the acknowledgement. Every error from here on is indeterminate: the batch may or may not stay.
+    /// Waits for the acknowledgement. Every error from here on is indeterminate: the batch may or
+    /// may not stay.
     pub async fn wait(self, timeout: Duration) -> Result<Produced, PartitionError> {
         let Some(done) = self.done else {
             return Ok(self.produced);
@@ -90,8 +91,9 @@ impl ProduceCompletion {
 }
 
 impl Partition {
-    /// Gives a batch its offsets and enqueues it; never waits. Batches stand in the order of the calls. An error means that nothing
-    /// was appended, but for NOT_ENOUGH_REPLICAS_AFTER_APPEND: then it was, by an earlier call.
+    /// Gives a batch its offsets and enqueues it; never waits. Batches stand in the order of the
+    /// calls. An error means that nothing was appended, but for NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+    /// then it was, by an earlier call.
     pub fn append(self: &Arc<Self>, produce: Produce) -> Result<ProduceCompletion, PartitionError> {
         let request = AppendRequest {
             leader_epoch: produce.leader_epoch,

@@ -1,4 +1,5 @@
-//! The replicas of one broker over a store in memory, and a cluster whose metadata the test decides.
+//! The replicas of one broker over a store in memory, and a cluster whose metadata the test
+//! decides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +54,8 @@ impl DiskRoom for TestDisk {
 }
 
 impl Rig {
-    /// With brokers 1 and 2 registered, and nothing applied yet. The store writes only when it is stepped.
+    /// With brokers 1 and 2 registered, and nothing applied yet. The store writes only when it is
+    /// stepped.
     pub(crate) fn new() -> Self {
         Self::holding(&[])
     }

@@ -16,11 +16,13 @@ use super::partition::Partition;
 /// How often idle producers are looked for. They expire after a day.
 const EXPIRY_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Room above the mark for followers to fetch on, bytes: several answers, so that they do not stop again at once.
+/// Room above the mark for followers to fetch on, bytes: several answers, so that they do not stop
+/// again at once.
 const RESUME_BYTES: usize = 4 * 1024 * 1024;
 
 impl ReplicaManager {
-    /// Looks after what time changes, until `stop` is cancelled; then notes every high watermark that moved.
+    /// Looks after what time changes, until `stop` is cancelled; then notes every high watermark
+    /// that moved.
     pub async fn run(&self, stop: CancellationToken) {
         let limits = self.context.limits;
         let mut ticks = tokio::time::interval(limits.tick_interval);
@@ -62,8 +64,8 @@ impl ReplicaManager {
         self.context.ticking.lock().append(&mut staying);
     }
 
-    /// Has followers fetch on that stopped for want of disk space, once there is some. One that stops after the flag was taken down puts
-    /// it up again.
+    /// Has followers fetch on that stopped for want of disk space, once there is some. One that
+    /// stops after the flag was taken down puts it up again.
     pub(crate) fn resume_fetching(&self) {
         let context = &self.context;
         if context.fetching_paused.load(Ordering::Acquire)

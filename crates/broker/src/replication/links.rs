@@ -14,11 +14,12 @@ use tokio_util::task::TaskTracker;
 use super::link::Link;
 use crate::partition::{FollowerLinks, ReplicaManager};
 
-/// How another broker is reached: a channel to its peer address, or why there is none now. Asked before every attempt to connect.
+/// How another broker is reached: a channel to its peer address, or why there is none now. Asked
+/// before every attempt to connect.
 pub type Connect = Arc<dyn Fn(BrokerId) -> Result<PeerChannel, tonic::Status> + Send + Sync>;
 
-/// One link for each broker that leads something that is followed here. A link is made when it is first needed and kept: there are
-/// never more than brokers.
+/// One link for each broker that leads something that is followed here. A link is made when it is
+/// first needed and kept: there are never more than brokers.
 pub struct Links {
     manager: Weak<ReplicaManager>,
     connect: Connect,
@@ -30,7 +31,8 @@ pub struct Links {
 }
 
 impl Links {
-    /// Connects the manager's followers to their leaders, until `stop` is cancelled. Within a tokio runtime's context.
+    /// Connects the manager's followers to their leaders, until `stop` is cancelled. Within a tokio
+    /// runtime's context.
     pub fn start(manager: &Arc<ReplicaManager>, connect: Connect, stop: CancellationToken) -> Arc<Self> {
         let links = Arc::new(Self {
             manager: Arc::downgrade(manager),

@@ -1,12 +1,13 @@
-//! Pulling from leaders, and serving followers: one stream for each pair of brokers and direction, all partitions multiplexed.
+//! Pulling from leaders, and serving followers: one stream for each pair of brokers and direction,
+//! all partitions multiplexed.
 //!
-//! What is said on a stream, and when, is decided by [`tidelog_replica::link`] on the follower's side and
-//! [`tidelog_replica::feed`] on the leader's. Here they are driven:
+//! What is said on a stream, and when, is decided by [`tidelog_replica::link`] on the follower's
+//! side and [`tidelog_replica::feed`] on the leader's. Here they are driven:
 //!
-//! 1. A partition that follows queues itself with the [`Links`]; the link to its leader asks it what
-//!    it wants when the stream has room for a message.
-//! 2. The leader's [`ReplicationService`] asks partitions for what answers the fetches, and reads from
-//!    the disk beside the stream.
+//! 1. A partition that follows queues itself with the [`Links`]; the link to its leader asks it
+//!    what it wants when the stream has room for a message.
+//! 2. The leader's [`ReplicationService`] asks partitions for what answers the fetches, and reads
+//!    from the disk beside the stream.
 //! 3. The follower enqueues what it got and fetches on at once, ahead of its own disk. How far its
 //!    disk is it says apart from fetching, as soon as it moves.
 //!

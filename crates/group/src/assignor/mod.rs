@@ -1,4 +1,5 @@
-//! Who gets which partitions. An assignor is a pure function of members, topics and the assignment before.
+//! Who gets which partitions. An assignor is a pure function of members, topics and the assignment
+//! before.
 
 mod range;
 #[cfg(test)]
@@ -20,8 +21,8 @@ pub enum AssignorName {
     /// Balanced within one over all topics, moving as little as possible.
     #[default]
     Uniform,
-    /// Each topic in contiguous ranges, the same members first: equal partition numbers of equally large topics meet
-    /// at one member.
+    /// Each topic in contiguous ranges, the same members first: equal partition numbers of equally
+    /// large topics meet at one member.
     Range,
 }
 
@@ -78,7 +79,8 @@ pub struct AssignmentSpec {
     pub topics: BTreeMap<TopicId, u32>,
 }
 
-/// What each member shall own. Every partition of a subscribed topic has exactly one owner, which subscribes to it.
+/// What each member shall own. Every partition of a subscribed topic has exactly one owner, which
+/// subscribes to it.
 pub type Assignment = BTreeMap<MemberId, BTreeSet<TopicIdPartition>>;
 
 /// Computes an assignment.

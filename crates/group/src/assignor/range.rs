@@ -13,7 +13,8 @@ pub(super) fn assign(spec: &AssignmentSpec) -> Assignment {
         .keys()
         .map(|member| (member.clone(), BTreeSet::new()))
         .collect();
-    // Static members first and by their names, as Kafka sorts them: ids change over a restart, names do not.
+    // Static members first and by their names, as Kafka sorts them: ids change over a restart,
+    // names do not.
     let mut members: Vec<(&MemberId, &MemberSpec)> = spec.members.iter().collect();
     members.sort_by_key(|(id, member)| {
         (

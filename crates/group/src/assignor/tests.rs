@@ -217,7 +217,8 @@ fn check_balanced(spec: &AssignmentSpec, assignment: &Assignment) {
     }
 }
 
-/// Of all assignments the most balanced ones (the smallest sum of squared loads), and the fewest partitions that one of them moves. By trying all.
+/// Of all assignments the most balanced ones (the smallest sum of squared loads), and the fewest
+/// partitions that one of them moves. By trying all.
 fn best(spec: &AssignmentSpec) -> (usize, usize) {
     let readers = |topic: &TopicId| -> Vec<&MemberId> {
         let all = spec.members.iter();
@@ -263,7 +264,8 @@ fn best(spec: &AssignmentSpec) -> (usize, usize) {
         .unwrap_or_default()
 }
 
-/// The fewest partitions that must move so that loads differ by at most one, where all members are alike.
+/// The fewest partitions that must move so that loads differ by at most one, where all members are
+/// alike.
 fn fewest_moves(spec: &AssignmentSpec) -> usize {
     let total: usize = spec.topics.values().map(|count| *count as usize).sum();
     let mut kept: Vec<usize> = spec

@@ -1,17 +1,19 @@
 //! `uniform`: balanced within one, moving as little as possible.
 //!
 //! 1. Every member keeps what it had and still subscribes to.
-//! 2. Every free partition goes to the least loaded of its topic's subscribers, topics with few subscribers first.
-//! 3. While some partition's owner holds at least two more than another subscriber of its topic, it moves there,
-//!    where the two are furthest apart first. Each move lowers the sum of the squared loads, so this ends.
-//! 4. Where members subscribe to different topics, two may be far apart and share none. Then a chain of members between
-//!    them hands on: each gives a partition to the next, which reads its topic. When no chain helps, no assignment is
-//!    more balanced (an optimal semi-matching).
+//! 2. Every free partition goes to the least loaded of its topic's subscribers, topics with few
+//!    subscribers first.
+//! 3. While some partition's owner holds at least two more than another subscriber of its topic, it
+//!    moves there, where the two are furthest apart first. Each move lowers the sum of the squared
+//!    loads, so this ends.
+//! 4. Where members subscribe to different topics, two may be far apart and share none. Then a
+//!    chain of members between them hands on: each gives a partition to the next, which reads its
+//!    topic. When no chain helps, no assignment is more balanced (an optimal semi-matching).
 //!
-//! Where all members subscribe to the same topics, loads then differ by at most one, and no assignment so balanced
-//! moves fewer partitions. Where they do not, one that moves a partition or two fewer may exist: it is not searched for.
-//! Topics with the same subscribers form one *class*, so that the usual group, all members alike, costs one ordered set
-//! instead of one a topic.
+//! Where all members subscribe to the same topics, loads then differ by at most one, and no
+//! assignment so balanced moves fewer partitions. Where they do not, one that moves a partition or
+//! two fewer may exist: it is not searched for. Topics with the same subscribers form one *class*,
+//! so that the usual group, all members alike, costs one ordered set instead of one a topic.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -152,7 +154,8 @@ impl Balance {
         }
     }
 
-    /// From the most loaded holder of a partition of this class to the least loaded subscriber, if they are two apart; and how far they are.
+    /// From the most loaded holder of a partition of this class to the least loaded subscriber, if
+    /// they are two apart; and how far they are.
     fn improvement(&self, class: Class) -> Option<(usize, Move)> {
         let &(least, to) = self.subscribers[class].first()?;
         self.subscribers[class]
@@ -165,8 +168,8 @@ impl Balance {
 
     /// The shortest way from a member, the most loaded first, to one with at least two less.
     ///
-    /// What was reached in vain from one member has no less than that one's load but one, and so nothing for those with a smaller load:
-    /// each member and class is looked at once.
+    /// What was reached in vain from one member has no less than that one's load but one, and so
+    /// nothing for those with a smaller load: each member and class is looked at once.
     fn chain(&self) -> Option<Vec<Move>> {
         // All alike: whatever a chain reaches is reached directly.
         if self.subscribers.len() < 2 {

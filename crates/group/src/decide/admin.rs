@@ -32,7 +32,8 @@ pub(super) fn delete(context: Context<'_>, request: RequestId, group: &GroupId) 
     }
 }
 
-/// The end of an empty group. Its own record goes last, so that a part of these leaves a group that can be deleted again.
+/// The end of an empty group. Its own record goes last, so that a part of these leaves a group that
+/// can be deleted again.
 fn tombstones(state: &State, group: &GroupId) -> Vec<Record> {
     let offset = |partition| Record::Offset {
         group: group.clone(),

@@ -153,10 +153,11 @@ fn check_offset<'a>(
         return Err(errors::invalid_request(message));
     }
     match (member, owner(partition)) {
-        // Kafka trusts the member here. We know who owns the partition, so a member that gave it up cannot move its new
-        // owner's offset back (G12).
+        // Kafka trusts the member here. We know who owns the partition, so a member that gave it up
+        // cannot move its new owner's offset back (G12).
         (Some(member), Some(owner)) if owner != member => Err(errors::not_owner(member, owner)),
-        // By its name alone a partition that nobody owns may be that of a topic which was made anew since the member read the old one.
+        // By its name alone a partition that nobody owns may be that of a topic which was made anew
+        // since the member read the old one.
         (Some(member), None) if wanted.topic_id.is_none() => Err(errors::nobodys(member)),
         _ => Ok(partition),
     }

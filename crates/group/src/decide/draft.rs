@@ -1,7 +1,8 @@
 //! A group as it will be: the common part of every decision about members.
 //!
-//! A draft is a copy of the group to which each proposed record is replayed at once, so that the next step builds on
-//! it. [`Draft::finish`] compares the outcome with what each member was last told, and adds the pushes.
+//! A draft is a copy of the group to which each proposed record is replayed at once, so that the
+//! next step builds on it. [`Draft::finish`] compares the outcome with what each member was last
+//! told, and adds the pushes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -127,7 +128,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Computes every member's target anew and raises the group epoch; where `only_if_moved`, not unless a target changes.
+    /// Computes every member's target anew and raises the group epoch; where `only_if_moved`, not
+    /// unless a target changes.
     pub(super) fn retarget(&mut self, only_if_moved: bool) {
         let assignor = assignor::preferred(
             self.group
@@ -161,8 +163,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Moves every member towards its target as far as it goes now: first everybody gives up, then who has nothing left to
-    /// give up moves to the group's epoch and gets what is free.
+    /// Moves every member towards its target as far as it goes now: first everybody gives up, then
+    /// who has nothing left to give up moves to the group's epoch and gets what is free.
     pub(super) fn reconcile(&mut self) {
         let members: Vec<MemberId> = self.group.members().map(|(member, _)| member.clone()).collect();
         for member in &members {

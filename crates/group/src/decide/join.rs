@@ -50,7 +50,8 @@ fn enter(context: Context<'_>, stream: StreamId, join: &Join) -> Result<Decision
     Ok(draft.finish())
 }
 
-/// Who else holds the instance id that is asked for. While that member is connected, nobody takes the name from it.
+/// Who else holds the instance id that is asked for. While that member is connected, nobody takes
+/// the name from it.
 fn released_holder(
     context: Context<'_>,
     group: &Group,
@@ -69,8 +70,9 @@ fn released_holder(
     Ok(Some(holder.clone()))
 }
 
-/// A member that owns nothing any more: what it held is free, and so is what the former holder of its new name held. The epoch
-/// rises even if nothing moves, so that a commit of its earlier life is refused.
+/// A member that owns nothing any more: what it held is free, and so is what the former holder of
+/// its new name held. The epoch rises even if nothing moves, so that a commit of its earlier life
+/// is refused.
 fn start_over(mut draft: Draft<'_>, stream: StreamId, join: &Join, holder: Option<&MemberId>) -> Decision {
     if let Some(holder) = holder {
         draft.remove(holder, None);

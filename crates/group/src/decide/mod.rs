@@ -1,4 +1,5 @@
-//! Deciding: one file a kind of command. Each looks at the state and proposes a [`Decision`]; none changes anything.
+//! Deciding: one file a kind of command. Each looks at the state and proposes a [`Decision`]; none
+//! changes anything.
 
 mod admin;
 mod commit;

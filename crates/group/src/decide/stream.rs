@@ -1,5 +1,5 @@
-//! What a member says on its stream after it joined. Messages of a stream that is at its end change nothing: its end
-//! was told already.
+//! What a member says on its stream after it joined. Messages of a stream that is at its end change
+//! nothing: its end was told already.
 
 use std::collections::BTreeSet;
 
@@ -54,8 +54,9 @@ pub(super) fn revoked(
         .get(group, member)
         .and_then(|session| session.pushed.as_ref());
     let heard = SessionChange::Heard(member.clone());
-    // Of an assignment older than the one that took something away, the answer says nothing about it (G14): the member may
-    // not have seen yet an assignment in between that gave it the very same partition. A later answer will come.
+    // Of an assignment older than the one that took something away, the answer says nothing about
+    // it (G14): the member may not have seen yet an assignment in between that gave it the very
+    // same partition. A later answer will come.
     if pushed.is_none_or(|pushed| version < pushed.revoke_version) {
         return Decision {
             sessions: vec![heard],

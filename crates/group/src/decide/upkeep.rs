@@ -27,8 +27,8 @@ pub(super) fn expire_members(context: Context<'_>, group: &GroupId, members: &[M
 
 /// New targets where topics came, went or grew; and no offsets of topics that are gone.
 ///
-/// The topics view is at least as new as this broker's leadership, and an older leader's commits named only topics older than
-/// that: a topic it does not hold was deleted.
+/// The topics view is at least as new as this broker's leadership, and an older leader's commits
+/// named only topics older than that: a topic it does not hold was deleted.
 pub(super) fn topics_changed(context: Context<'_>, group: &GroupId) -> Decision {
     let mut draft = Draft::new(context, group);
     if draft.group.member_count() > 0 {
@@ -96,7 +96,8 @@ pub(crate) fn has_anything_expired(context: Context<'_>, group: &GroupId) -> boo
     offsets.any(|(_, committed)| has_expired(context, group, committed))
 }
 
-/// A week after the group became empty *and* after the commit, by the moments that stand in the log.
+/// A week after the group became empty *and* after the commit, by the moments that stand in the
+/// log.
 fn has_expired(context: Context<'_>, group: &GroupId, committed: &CommittedOffset) -> bool {
     let retention_ms = context.config.offsets_retention.as_millis() as i64;
     group_is_old(context, group) && context.now.wall_ms >= committed.committed_ms.saturating_add(retention_ms)

@@ -72,7 +72,8 @@ fn a_commit_for_a_topic_never_lands_on_another_that_was_made_under_its_name() {
     let mut bench = Bench::new(&[2]);
     bench.join(1, join(1));
     bench.recreate(7, 2);
-    // The member read the old topic up to 5, and its commit comes before the new assignment reached it.
+    // The member read the old topic up to 5, and its commit comes before the new assignment reached
+    // it.
     for partition in [0, 1] {
         let late = to_commit("t1", Some(1), partition, 5);
         let refused = bench.commit_all(Some((1, 1)), vec![late]);

@@ -44,7 +44,8 @@ fn an_acknowledgement_of_an_older_assignment_frees_nothing() {
     let mut bench = Bench::new(&[2]);
     bench.join(1, join(1));
     bench.join(2, join(2));
-    // Version 1 gave it both partitions: that it says it owns nothing of them is no proof that it will not.
+    // Version 1 gave it both partitions: that it says it owns nothing of them is no proof that it
+    // will not.
     assert_eq!(bench.revoked(1, 1, &[]), []);
     let owner = bench
         .coordinator
@@ -69,7 +70,8 @@ fn nothing_is_told_before_it_is_replicated() {
     let mut bench = Bench::new(&[2]);
     bench.hold = true;
     assert_eq!(bench.join(1, join(1)), []);
-    // An answer that rests on what is not replicated waits with it, though it writes nothing itself.
+    // An answer that rests on what is not replicated waits with it, though it writes nothing
+    // itself.
     assert_eq!(bench.heartbeat(1, 1), []);
     assert!(bench.coordinator.describe(&group_id()).is_err());
     let effects = bench.replicate();

@@ -1,6 +1,7 @@
-//! Random schedules: members that act on pushes late, lose streams, crash and start over; a log that replicates late; coordinators that
-//! fail over and lose what was not replicated; the topic is deleted and made anew under its name. Checked after every step: G12, G13, G14,
-//! and that an instance id has one holder.
+//! Random schedules: members that act on pushes late, lose streams, crash and start over; a log
+//! that replicates late; coordinators that fail over and lose what was not replicated; the topic is
+//! deleted and made anew under its name. Checked after every step: G12, G13, G14, and that an
+//! instance id has one holder.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -306,7 +307,8 @@ impl World {
         }
     }
 
-    /// G12: what the committed state answers is at least what was acknowledged, of the topic that exists.
+    /// G12: what the committed state answers is at least what was acknowledged, of the topic that
+    /// exists.
     fn check_offsets(&self) {
         let exists = |partition: &TopicIdPartition| partition.topic_id == topic_id(self.topic);
         for (partition, offset) in self
@@ -322,7 +324,8 @@ impl World {
         }
     }
 
-    /// G14: among the members that the log counts, no partition is *used* by two; and whoever uses one is its owner there.
+    /// G14: among the members that the log counts, no partition is *used* by two; and whoever uses
+    /// one is its owner there.
     fn check_owners(&self) {
         for state in [
             self.bench.coordinator.committed(),
@@ -350,7 +353,8 @@ impl World {
         }
     }
 
-    /// Everybody connects, acts on everything and is replicated: then the group is stable and everything is owned once.
+    /// Everybody connects, acts on everything and is replicated: then the group is stable and
+    /// everything is owned once.
     fn settle(&mut self) {
         self.bench.hold = false;
         let effects = self.bench.replicate();

@@ -2,11 +2,13 @@
 //!
 //! The deletion of a group is a commit of nothing for each of its partitions.
 //!
-//! Each commit takes effect at some moment after it began: an acknowledged one before its acknowledgement, one of unknown fate whenever,
-//! or never. An answer is wrong if every commit of its offset was certainly overwritten before the question was asked: some other
-//! commit began after that one had taken effect, and had itself taken effect by then. So of the past two numbers are enough: the latest
-//! beginning among the commits that are in effect for certain, and for each offset the latest moment at which a commit of it may have
-//! taken effect. Two commits of one offset cannot be told apart, and the check does not try to.
+//! Each commit takes effect at some moment after it began: an acknowledged one before its
+//! acknowledgement, one of unknown fate whenever, or never. An answer is wrong if every commit of
+//! its offset was certainly overwritten before the question was asked: some other commit began
+//! after that one had taken effect, and had itself taken effect by then. So of the past two numbers
+//! are enough: the latest beginning among the commits that are in effect for certain, and for each
+//! offset the latest moment at which a commit of it may have taken effect. Two commits of one
+//! offset cannot be told apart, and the check does not try to.
 
 use tidelog_types::{Offset, TopicIdPartition};
 

@@ -1,4 +1,5 @@
-//! Batches to store. Their headers and checksums are right; what lies behind the header is noise, which no storage opens.
+//! Batches to store. Their headers and checksums are right; what lies behind the header is noise,
+//! which no storage opens.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tidelog_types::{BatchInfo, LeaderEpoch, Offset, ProducerStamp};

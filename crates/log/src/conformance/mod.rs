@@ -1,5 +1,5 @@
-//! What tests of a [`LogStore`](crate::LogStore) need, and the suite that every store passes: random
-//! histories of calls and restarts, compared with a plain reference.
+//! What tests of a [`LogStore`](crate::LogStore) need, and the suite that every store passes:
+//! random histories of calls and restarts, compared with a plain reference.
 
 mod batches;
 mod machine;

@@ -240,8 +240,8 @@ impl RefLog {
         }
     }
 
-    /// An append at the log end. Each batch has a number of records, payload bytes, and milliseconds
-    /// that its timestamp is ahead of its base offset.
+    /// An append at the log end. Each batch has a number of records, payload bytes, and
+    /// milliseconds that its timestamp is ahead of its base offset.
     pub fn make_append(
         &self,
         partition: LocalPartition,

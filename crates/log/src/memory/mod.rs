@@ -15,9 +15,10 @@ use crate::{
     Truncate,
 };
 
-/// Partition logs in memory, for tests. It moves only when it is told to ([`MemoryStore::step_write`],
-/// [`MemoryStore::step_sync`], [`MemoryStore::crash`]) and in calls that block, which write everything
-/// enqueued first. Listeners are called by the caller of the step.
+/// Partition logs in memory, for tests. It moves only when it is told to
+/// ([`MemoryStore::step_write`], [`MemoryStore::step_sync`], [`MemoryStore::crash`]) and in calls
+/// that block, which write everything enqueued first. Listeners are called by the caller of the
+/// step.
 pub struct MemoryStore {
     listener: Arc<dyn StoreListener>,
     state: Mutex<State>,
@@ -64,8 +65,8 @@ impl MemoryStore {
         })
     }
 
-    /// Writes the oldest of what is enqueued. False if there is nothing, if the store failed, or if a
-    /// truncation has to be synced first.
+    /// Writes the oldest of what is enqueued. False if there is nothing, if the store failed, or if
+    /// a truncation has to be synced first.
     pub fn step_write(&self) -> bool {
         let _stepping = self.stepping.lock();
         self.write_next()
@@ -95,8 +96,9 @@ impl MemoryStore {
         self.state.lock().disk.unsynced_writes()
     }
 
-    /// The machine stops and starts again: what was enqueued is lost, and of the unsynced writes all but the first
-    /// `survivors`. What is left is durable then. A failed store is whole again. Nothing is reported.
+    /// The machine stops and starts again: what was enqueued is lost, and of the unsynced writes
+    /// all but the first `survivors`. What is left is durable then. A failed store is whole again.
+    /// Nothing is reported.
     pub fn crash(&self, survivors: usize) {
         let _stepping = self.stepping.lock();
         let mut state = self.state.lock();
@@ -104,7 +106,8 @@ impl MemoryStore {
         state.disk.crash(survivors);
     }
 
-    /// The process ends in order and starts again: what was enqueued is written and synced. Nothing is reported.
+    /// The process ends in order and starts again: what was enqueued is written and synced. Nothing
+    /// is reported.
     pub fn restart(&self) -> Result<(), StoreError> {
         let _stepping = self.stepping.lock();
         let mut state = self.state.lock();

@@ -148,7 +148,8 @@ fn m30_a_directory_whose_place_was_taken_never_goes_on() {
         panic!("another directory took its place")
     };
     assert!(error.to_string().contains("another one has taken"), "{error}");
-    // One alone may know what never came about, and what is older than what this node knows says nothing.
+    // One alone may know what never came about, and what is older than what this node knows says
+    // nothing.
     assert!(matches!(
         go_on(&config(1), 5, &[knows(2, 9), (id(3), Heard::Nothing)].into()),
         Step::Wait(_)

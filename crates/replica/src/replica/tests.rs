@@ -251,7 +251,8 @@ fn r9_a_duplicate_is_recognised_before_the_isr_is_looked_at() {
         code(leader.append(&stamped(1), T0)),
         ErrorCode::NotEnoughReplicasAfterAppend
     );
-    // New ones are refused for the ISR, the one after the gap too: it is in order once the other is taken.
+    // New ones are refused for the ISR, the one after the gap too: it is in order once the other is
+    // taken.
     assert_eq!(code(leader.append(&stamped(2), T0)), ErrorCode::NotEnoughReplicas);
     assert_eq!(code(leader.append(&stamped(3), T0)), ErrorCode::NotEnoughReplicas);
     assert_eq!(leader.log().log_end(), Offset(2));
@@ -331,7 +332,8 @@ fn r7_a_follower_whose_fetch_waits_fetches_again_when_all_is_on_stable_storage()
     let batches = [batch(0, 4, 5)];
     let answer = prefix(&batches, 0, 0);
     fetched(&mut follower, answer);
-    // A new epoch begins, in which the leader has too few replicas in sync to append anything that it could answer with.
+    // A new epoch begins, in which the leader has too few replicas in sync to append anything that
+    // it could answer with.
     apply(&mut follower, &registration(1, 6, 2, &[1]));
     assert_eq!(follower.next_fetch().unwrap().durable_end, Offset(0));
     assert_eq!(follower.durable(Offset(2), T0), [Effect::Durable(Offset(2))]);

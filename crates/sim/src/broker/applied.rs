@@ -66,7 +66,8 @@ impl Applied {
     }
 }
 
-/// The digest of parts on top of another. What is known of a part holds for as long as it is the very same.
+/// The digest of parts on top of another. What is known of a part holds for as long as it is the
+/// very same.
 fn parts<K: Ord + Copy, V: std::fmt::Debug>(
     before: u64,
     known: &mut BTreeMap<K, (Arc<V>, u64)>,

@@ -1,4 +1,5 @@
-//! The metadata leader's duties: sessions judged, brokers fenced, topics made, leaderships put back in balance.
+//! The metadata leader's duties: sessions judged, brokers fenced, topics made, leaderships put back
+//! in balance.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -225,8 +225,8 @@ impl Process {
         }
     }
 
-    /// Replays a stretch of the log into the producers that it makes (R25), and hands them over later: a thread reads beside the
-    /// replica, which goes on meanwhile.
+    /// Replays a stretch of the log into the producers that it makes (R25), and hands them over
+    /// later: a thread reads beside the replica, which goes on meanwhile.
     pub(super) fn rebuild(&mut self, mut rebuild: Rebuild, context: &mut Context) {
         let Some(states) = rebuild.found.take() else {
             rebuild.found = Some(self.scan(rebuild.partition, rebuild.from, rebuild.until));

@@ -1,11 +1,13 @@
-//! A broker's process: the drivers that a broker runs around the pure crates, on simulated disk, network and time.
+//! A broker's process: the drivers that a broker runs around the pure crates, on simulated disk,
+//! network and time.
 //!
-//! Every driver does what its namesake in the broker does, in the same order; only the waiting is turned into events. A process lives
-//! from a start to a crash or a stop; its disks outlive it.
+//! Every driver does what its namesake in the broker does, in the same order; only the waiting is
+//! turned into events. A process lives from a start to a crash or a stop; its disks outlive it.
 //!
 //! - `metadata`: proposals, and applying the metadata log; `applied`: what was
 //! - `registration`: the broker's own session; `controller`: the metadata leader's duties
-//! - `replicas`: images applied to replicas; `effects`: what their effects mean; `storage`: the disk's steps
+//! - `replicas`: images applied to replicas; `effects`: what their effects mean; `storage`: the
+//!   disk's steps
 //! - `produce`, `serve`: clients; `link`, `follower_session`: replication from both ends
 //! - `groups`, `shard`: coordinators
 

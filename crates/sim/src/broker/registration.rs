@@ -240,7 +240,8 @@ impl Process {
         }
     }
 
-    /// Whoever leads without a quorum ends every stream at once: the next one is opened after a pause.
+    /// Whoever leads without a quorum ends every stream at once: the next one is opened after a
+    /// pause.
     pub(super) fn session_closed(&mut self, context: &Context) {
         if let Some(stream) = self.registration.stream.take() {
             self.registration.open_at = Some((stream.leader, context.now + RETRY));

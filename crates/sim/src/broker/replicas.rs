@@ -35,7 +35,8 @@ pub(super) struct Manager {
     tick_at: Duration,
     checkpoint_at: Duration,
     derived_at: Duration,
-    /// When each broker last gave a sign of life on its replication stream, by this process's clock.
+    /// When each broker last gave a sign of life on its replication stream, by this process's
+    /// clock.
     heard: BTreeMap<BrokerId, Duration>,
     /// Those of which none came for too long.
     silent: BTreeSet<BrokerId>,
@@ -356,7 +357,8 @@ impl Process {
     }
 }
 
-/// A first image, or the first of a new registration: all is new, and only a topic that was seen before can have been deleted.
+/// A first image, or the first of a new registration: all is new, and only a topic that was seen
+/// before can have been deleted.
 fn everything(image: &ClusterImage, before: Option<&ClusterImage>) -> ImageDelta {
     ImageDelta {
         brokers: image.brokers.keys().copied().collect(),

@@ -138,7 +138,8 @@ impl Process {
             }
         }
         let batches = read.batches.unwrap_or_default();
-        // A deposed or fenced leader that noticed only while it read does not serve the past as the present.
+        // A deposed or fenced leader that noticed only while it read does not serve the past as the
+        // present.
         let checked = self.target(read.partition).and_then(|partition| {
             self.check_serving(context)?;
             let epoch = Some(bounds.leader_epoch);
@@ -203,7 +204,8 @@ impl Process {
         };
         let log = partition.replica.log();
         let wanted = Offset(log.high_watermark().0.saturating_sub(back)).max(log.log_start());
-        // Any offset may be wished for. The log begins with the batch that holds it, as `Replica::trim` asks.
+        // Any offset may be wished for. The log begins with the batch that holds it, as
+        // `Replica::trim` asks.
         let holding = self.disk.read(id, wanted, Offset::MAX, 1);
         let log_start = holding
             .first()

@@ -157,7 +157,8 @@ impl Process {
         }
     }
 
-    /// Whether this broker still serves as the leader of the shard's epoch, and up to where its log is committed.
+    /// Whether this broker still serves as the leader of the shard's epoch, and up to where its log
+    /// is committed.
     pub(super) fn check_shard(
         &self,
         partition: PartitionIndex,
@@ -258,7 +259,13 @@ impl Process {
             let Some(command) = shard.and_then(|shard| shard.queue.pop_front()) else {
                 return;
             };
-            if let Err(error) = self.check_shard(partition, context) {
+            let checked = if context.random.per_mille(2) {
+                let message = "the broker's session lapsed for a moment";
+                Err(PartitionError::new(ErrorCode::NotLeaderOrFollower, message))
+            } else {
+                self.check_shard(partition, context)
+            };
+            if let Err(error) = checked {
                 return self.shard_refused(partition, error, context);
             }
             let now = self.group_now(context);
@@ -454,6 +461,7 @@ impl Process {
         let mut leadership = shard.leadership;
         let log_end = shard.turn().map_or(Offset::ZERO, Turn::log_end);
         let loads_anew = leadership.interrupted(&error, log_end);
+        context.history.seen.interrupted_coordinators += u64::from(loads_anew);
         self.end_shard(&mut shard, &Coordinator::refusal(Refusal::Log(error)), context);
         let topics = Arc::clone(&self.groups.topics);
         let mut next = Shard::new(shard.id, shard.epoch, leadership, topics, context);
@@ -508,7 +516,8 @@ impl Process {
     pub(super) fn group_now(&self, context: &Context) -> Now {
         Now {
             monotonic: self.local(context),
-            // Every wall clock tells the same: offsets are kept for days, and a run lasts for minutes.
+            // Every wall clock tells the same: offsets are kept for days, and a run lasts for
+            // minutes.
             wall_ms: 1_700_000_000_000 + context.now.as_millis() as i64,
         }
     }

@@ -1,4 +1,5 @@
-//! A consumer that is no member: it commits offsets of several partitions at once, asks for them, and deletes its group.
+//! A consumer that is no member: it commits offsets of several partitions at once, asks for them,
+//! and deletes its group.
 
 use std::time::Duration;
 

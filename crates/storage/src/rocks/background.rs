@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use rocksdb::DB;
 use rocksdb::properties::{BACKGROUND_ERRORS, IS_WRITE_STOPPED};
 
-/// How long RocksDB may refuse writes (it does while flushes or compactions are behind) before that counts as failed.
+/// How long RocksDB may refuse writes (it does while flushes or compactions are behind) before that
+/// counts as failed.
 const MAX_WRITE_STOP: Duration = Duration::from_mins(1);
 
-/// Looks for errors of a database's background work. Both databases of a broker are watched, and an error is fatal to both.
+/// Looks for errors of a database's background work. Both databases of a broker are watched, and an
+/// error is fatal to both.
 #[derive(Debug, Default)]
 pub struct BackgroundWatch {
     write_stopped_since: Option<Instant>,

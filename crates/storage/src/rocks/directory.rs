@@ -139,8 +139,8 @@ pub enum OpenError {
     },
 }
 
-/// Makes a folder and those above it that are missing, their names on stable storage: a name lasts no longer than the sync of the
-/// folder it stands in, whatever is synced below it.
+/// Makes a folder and those above it that are missing, their names on stable storage: a name lasts
+/// no longer than the sync of the folder it stands in, whatever is synced below it.
 pub fn create_dir_durably(path: &Path) -> io::Result<()> {
     let sync_name = |folder: &Path| {
         let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -151,7 +151,8 @@ pub fn create_dir_durably(path: &Path) -> io::Result<()> {
         .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
         .collect();
     if missing.is_empty() {
-        // It may have been made by a start that died before it came to the sync. Where that is not ours to do, others made it.
+        // It may have been made by a start that died before it came to the sync. Where that is not
+        // ours to do, others made it.
         return sync_name(path).or_else(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => Ok(()),
             _ => Err(error),

@@ -56,7 +56,8 @@ impl Engine {
         }
     }
 
-    /// Writes to WAL and memtable. With `sync`, the WAL up to here is on stable storage when it returns.
+    /// Writes to WAL and memtable. With `sync`, the WAL up to here is on stable storage when it
+    /// returns.
     pub(crate) fn write(&self, changes: Changes, sync: bool) -> Result<(), StoreError> {
         #[cfg(test)]
         if self.faults.writes_fail.load(Ordering::SeqCst) {

@@ -1,7 +1,8 @@
-//! Everything that reads keys, values and batches of the record database, and its sync mark, over bytes that may be anything: the fuzz target of
-//! this crate.
+//! Everything that reads keys, values and batches of the record database, and its sync mark, over
+//! bytes that may be anything: the fuzz target of this crate.
 //!
-//! It also runs in the crate's tests, over the committed values of released versions and damaged variants of them.
+//! It also runs in the crate's tests, over the committed values of released versions and damaged
+//! variants of them.
 
 use tidelog_types::{Offset, ProducerId};
 

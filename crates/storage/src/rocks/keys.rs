@@ -1,4 +1,5 @@
-//! Every key of the data directory's RocksDB. Layout 1; another layout needs another [`FORMAT_VERSION`] and a migration.
+//! Every key of the data directory's RocksDB. Layout 1; another layout needs another
+//! [`FORMAT_VERSION`] and a migration.
 //!
 //! ```text
 //! records   local u32 ‖ base offset u64                    → RecordBatch v2
@@ -7,8 +8,8 @@
 //! meta      kind u8                                        → version byte ‖ protobuf (the format version: u32)
 //! ```
 //!
-//! All numbers are big-endian, timestamps with the sign bit turned, so that bytes sort as numbers do. Every kind of key has
-//! one length, so none is another's prefix.
+//! All numbers are big-endian, timestamps with the sign bit turned, so that bytes sort as numbers
+//! do. Every kind of key has one length, so none is another's prefix.
 
 use tidelog_types::{LeaderEpoch, LocalPartition, Offset, ProducerId};
 
@@ -143,7 +144,8 @@ pub(crate) fn partition_start(local: LocalPartition) -> [u8; 4] {
     local.0.to_be_bytes()
 }
 
-/// Where they end (exclusive). The last number is never given to a partition, so there is always a next one.
+/// Where they end (exclusive). The last number is never given to a partition, so there is always a
+/// next one.
 pub(crate) fn partition_end(local: LocalPartition) -> [u8; 4] {
     assert!(
         local.0 < u32::MAX,

@@ -7,8 +7,8 @@
 //!     └─reads──▶ TailCache, RocksDB ◀── upkeep thread (errors, sync mark), reclaim thread (space)
 //! ```
 //!
-//! A write goes to WAL and memtable and is readable at once; one WAL sync makes durable whatever was written since the last,
-//! of all partitions. The next write goes on while a sync runs.
+//! A write goes to WAL and memtable and is readable at once; one WAL sync makes durable whatever
+//! was written since the last, of all partitions. The next write goes on while a sync runs.
 
 mod background;
 mod codec;
@@ -73,20 +73,22 @@ use crate::cache::TailCache;
 pub struct Space {
     /// What an unprivileged process may still fill, bytes.
     pub free_bytes: u64,
-    /// What the store will yet take of it for what it has accepted, bytes: everything in memtables is written a second time before its
-    /// WAL goes, what is queued both times, and the next WAL is allocated ahead.
+    /// What the store will yet take of it for what it has accepted, bytes: everything in memtables
+    /// is written a second time before its WAL goes, what is queued both times, and the next WAL is
+    /// allocated ahead.
     pub owed_bytes: u64,
     /// All of it, bytes.
     pub total_bytes: u64,
 }
 
-/// How often a read is begun anew because a truncation or a trim crossed it. Those of one partition are seconds apart.
+/// How often a read is begun anew because a truncation or a trim crossed it. Those of one partition
+/// are seconds apart.
 const MAX_READ_ATTEMPTS: usize = 8;
 
 /// All partitions of one data directory, on RocksDB.
 ///
-/// Dropping it writes and syncs what is queued, but leaves the directory marked as not closed in order; see
-/// [`RocksStore::close`].
+/// Dropping it writes and syncs what is queued, but leaves the directory marked as not closed in
+/// order; see [`RocksStore::close`].
 pub struct RocksStore {
     shared: Arc<Shared>,
     meta: DirectoryMeta,
@@ -104,7 +106,8 @@ struct Threads {
     reclaim: JoinHandle<()>,
 }
 
-/// Ends the reclaim thread when the database has nothing more to do: what it compacts just then is given up.
+/// Ends the reclaim thread when the database has nothing more to do: what it compacts just then is
+/// given up.
 struct Reclaiming<'a> {
     shared: &'a Shared,
     thread: Option<JoinHandle<()>>,
@@ -121,10 +124,11 @@ impl Drop for Reclaiming<'_> {
 }
 
 impl RocksStore {
-    /// Opens a data directory, or makes a fresh one of it; blocks for seconds if much has to be recovered.
+    /// Opens a data directory, or makes a fresh one of it; blocks for seconds if much has to be
+    /// recovered.
     ///
-    /// Everything found is on stable storage when it returns. A directory that lost synced writes, or whose logs have holes at
-    /// their ends, is refused and left as it is.
+    /// Everything found is on stable storage when it returns. A directory that lost synced writes,
+    /// or whose logs have holes at their ends, is refused and left as it is.
     pub fn open(
         dir: &Path,
         options: RocksOptions,
@@ -191,7 +195,8 @@ impl RocksStore {
         }))
     }
 
-    /// Opens a data directory to look into it, while no broker has it open or even while one does; changes nothing in it.
+    /// Opens a data directory to look into it, while no broker has it open or even while one does;
+    /// changes nothing in it.
     pub fn open_read_only(dir: &Path) -> Result<ReadOnlyStore, OpenError> {
         ReadOnlyStore::open(dir)
     }
@@ -204,8 +209,9 @@ impl RocksStore {
         }
     }
 
-    /// Notes the cluster that the broker has become part of, durably; blocks for a sync. A directory never changes its cluster: for
-    /// one that has another the answer is an error, and nothing changes.
+    /// Notes the cluster that the broker has become part of, durably; blocks for a sync. A
+    /// directory never changes its cluster: for one that has another the answer is an error, and
+    /// nothing changes.
     pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), OpenError> {
         match self.shared.identity.lock().cluster {
             Some(found) if found == cluster => return Ok(()),
@@ -223,10 +229,12 @@ impl RocksStore {
             .map_err(|error| self.layout.store_error(error))
     }
 
-    /// How large and how full the directory's filesystem is. May block for long on a remote filesystem.
+    /// How large and how full the directory's filesystem is. May block for long on a remote
+    /// filesystem.
     pub fn space(&self) -> std::io::Result<Space> {
         let db = &self.shared.engine.db;
-        // What is queued is counted first: what is written meanwhile counts twice rather than not at all.
+        // What is queued is counted first: what is written meanwhile counts twice rather than not
+        // at all.
         let queued = self.shared.queue.bytes() as u64;
         let memtables = db.memtable_bytes();
         let disk = filesystem(&self.layout.dir)?;
@@ -246,7 +254,8 @@ impl RocksStore {
         Ok(used)
     }
 
-    /// Deletes what was trimmed before this call and compacts, without waiting for the reclaim interval; blocks until done.
+    /// Deletes what was trimmed before this call and compacts, without waiting for the reclaim
+    /// interval; blocks until done.
     pub fn reclaim(&self) -> Result<(), StoreError> {
         self.ask(Command::Barrier)?;
         // Ends when the reclaim thread drops the sender: it is done, or stopped.
@@ -254,8 +263,9 @@ impl RocksStore {
         self.shared.health.check()
     }
 
-    /// Ends in order: writes and syncs what is queued, flushes memtables, marks the directory clean. A compaction that frees space is
-    /// given up. Later calls fail. Calling it again does nothing.
+    /// Ends in order: writes and syncs what is queued, flushes memtables, marks the directory
+    /// clean. A compaction that frees space is given up. Later calls fail. Calling it again does
+    /// nothing.
     pub fn close(&self) -> Result<(), StoreError> {
         let Some((mark, _reclaiming)) = self.stop() else {
             return Ok(());
@@ -290,8 +300,9 @@ impl RocksStore {
             .map_err(|error| StoreError::Failed(format!("writing the sync mark failed: {error}")))
     }
 
-    /// Ends the threads once everything queued is written and synced; gives the mark for the last word, and the reclaim thread,
-    /// which may be in the middle of a compaction: that ends when it is dropped.
+    /// Ends the threads once everything queued is written and synced; gives the mark for the last
+    /// word, and the reclaim thread, which may be in the middle of a compaction: that ends when it
+    /// is dropped.
     fn stop(&self) -> Option<(Option<SyncMark>, Reclaiming<'_>)> {
         let threads = self.threads.lock().take()?;
         let health = &self.shared.health;
@@ -343,8 +354,8 @@ fn filesystem(path: &Path) -> std::io::Result<Space> {
     })
 }
 
-/// Waits for a thread, unless it is this one: the last handle may be dropped by a listener, on a thread of the store, which ends
-/// by itself after that.
+/// Waits for a thread, unless it is this one: the last handle may be dropped by a listener, on a
+/// thread of the store, which ends by itself after that.
 fn join<T>(health: &Health, thread: JoinHandle<T>) -> Option<T> {
     if thread.thread().id() == std::thread::current().id() {
         return None;
@@ -360,8 +371,8 @@ fn panicked() -> StoreError {
     StoreError::Failed("a thread of the store panicked".to_owned())
 }
 
-/// Stands at the top of every thread of the store. One that panics fails the store, as a failed write does: the others stop, whoever
-/// waits gets an answer, and the listener is told.
+/// Stands at the top of every thread of the store. One that panics fails the store, as a failed
+/// write does: the others stop, whoever waits gets an answer, and the listener is told.
 struct PanicGuard(Arc<Shared>);
 
 impl Drop for PanicGuard {

@@ -25,10 +25,11 @@ const MIN_BLOB_BYTES: u64 = KIB as u64;
 const SMALL_MEMTABLE_BYTES: usize = 4 * MIB;
 /// Memtables of `records` are between these, bytes.
 const RECORDS_MEMTABLE_BYTES: std::ops::RangeInclusive<usize> = 4 * MIB..=128 * MIB;
-/// WALs together take at most this part of the filesystem, so that a small one is not filled by what is on its way.
+/// WALs together take at most this part of the filesystem, so that a small one is not filled by
+/// what is on its way.
 const WAL_PART_OF_DISK: u64 = 16;
-/// A blob file is at most this part of the filesystem, within these bounds: collecting garbage from one needs room for a copy of what
-/// lives in it, and must find it on a disk that is nearly full.
+/// A blob file is at most this part of the filesystem, within these bounds: collecting garbage from
+/// one needs room for a copy of what lives in it, and must find it on a disk that is nearly full.
 const BLOB_FILE_PART_OF_DISK: u64 = 256;
 const BLOB_FILE_BYTES: std::ops::RangeInclusive<u64> = MIB as u64..=256 * MIB as u64;
 /// RocksDB's own log, bytes a file and files kept.
@@ -46,8 +47,8 @@ pub struct RocksOptions {
     pub cluster: Option<ClusterId>,
     /// The directory id that a fresh directory gets.
     pub fresh_directory: DirectoryId,
-    /// Roughly what memtables, block cache and the cache of recent batches may take together under load, bytes. Nothing is taken
-    /// before it is needed.
+    /// Roughly what memtables, block cache and the cache of recent batches may take together under
+    /// load, bytes. Nothing is taken before it is needed.
     pub memory_budget: usize,
     /// How often the space below log starts is given back: trimming is rare and in bulk.
     pub reclaim_interval: Duration,
@@ -95,7 +96,8 @@ impl Budget {
         }
     }
 
-    /// What RocksDB allocates ahead of a new WAL, bytes: it takes that of the disk at once, and writes into it later.
+    /// What RocksDB allocates ahead of a new WAL, bytes: it takes that of the disk at once, and
+    /// writes into it later.
     pub(crate) fn wal_ahead(&self) -> u64 {
         (self.records_memtable as u64 / 10 * 11).min(self.wals)
     }
@@ -112,12 +114,12 @@ impl Budget {
     }
 }
 
-/// Database options that make a write survive, and a lost one be noticed. Both databases of a broker are opened with
-/// them; memory and families are the caller's.
+/// Database options that make a write survive, and a lost one be noticed. Both databases of a
+/// broker are opened with them; memory and families are the caller's.
 ///
 /// - The WAL is on, written out by every write, synced only when asked, never recycled.
-/// - Recovery stops at the first damaged WAL record, so what is there is a prefix of what was written; whether it
-///   is long enough is for [`super::SyncMark`] to say.
+/// - Recovery stops at the first damaged WAL record, so what is there is a prefix of what was
+///   written; whether it is long enough is for [`super::SyncMark`] to say.
 /// - Closed WALs are noted in the manifest and missed if they are gone.
 /// - Two background jobs, so that flush and compaction leave a small machine its cores.
 /// - RocksDB's own log is bounded, its periodic statistics are off.
@@ -143,8 +145,8 @@ pub fn safe_options() -> Options {
     options
 }
 
-/// Opens a database to be looked into, without changing anything in it, not even RocksDB's own log. It shows what there was when
-/// it was opened, as recovery would find it.
+/// Opens a database to be looked into, without changing anything in it, not even RocksDB's own log.
+/// It shows what there was when it was opened, as recovery would find it.
 pub fn open_unchanged(path: &Path, families: Vec<ColumnFamilyDescriptor>) -> Result<DB, rocksdb::Error> {
     let mut options = safe_options();
     options.create_if_missing(false);
@@ -153,8 +155,8 @@ pub fn open_unchanged(path: &Path, families: Vec<ColumnFamilyDescriptor>) -> Res
     DB::open_cf_descriptors_read_only(&options, path, families, false)
 }
 
-/// Whether files in a directory can be written past the page cache. Tried out, since it depends on the filesystem: tmpfs and some
-/// overlays cannot.
+/// Whether files in a directory can be written past the page cache. Tried out, since it depends on
+/// the filesystem: tmpfs and some overlays cannot.
 pub fn direct_io_works(dir: &Path) -> bool {
     const BLOCK: usize = 4096;
     let path = dir.join(".direct-io-probe");
@@ -171,7 +173,8 @@ pub fn direct_io_works(dir: &Path) -> bool {
         file.write_all(&buffer[skip..skip + BLOCK])
     };
     let works = tried().is_ok();
-    // Not there if opening it failed; if it cannot be removed, an empty file is left, which hurts nobody.
+    // Not there if opening it failed; if it cannot be removed, an empty file is left, which hurts
+    // nobody.
     let _ = std::fs::remove_file(&path);
     works
 }

@@ -43,7 +43,8 @@ impl Command {
     }
 }
 
-/// Commands in the order of the calls. What is in it is bounded by its callers, who look at [`Queue::bytes`].
+/// Commands in the order of the calls. What is in it is bounded by its callers, who look at
+/// [`Queue::bytes`].
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -66,7 +67,8 @@ pub(crate) struct Group {
 }
 
 impl Queue {
-    /// Enqueues, unless the queue is closed: then the command is dropped, and with it whoever's reply.
+    /// Enqueues, unless the queue is closed: then the command is dropped, and with it whoever's
+    /// reply.
     pub(crate) fn push(&self, command: Command) {
         let mut state = self.state.lock();
         if state.closed {

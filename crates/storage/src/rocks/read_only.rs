@@ -13,7 +13,8 @@ use super::reader::{self, Batches};
 use super::recovery;
 use super::tails::{Bounds, Tails};
 
-/// A data directory, opened to be looked into: nothing in it is changed. It shows what was there at the opening.
+/// A data directory, opened to be looked into: nothing in it is changed. It shows what was there at
+/// the opening.
 pub struct ReadOnlyStore {
     db: Db,
     meta: DirectoryMeta,
@@ -48,8 +49,9 @@ impl ReadOnlyStore {
         reader::load(&self.db, partition, self.bounds(partition)?)
     }
 
-    /// The stored batches from the one that holds `from` on, or the first after it; those not reclaimed yet below the log start, too. An
-    /// item is an error where a batch is damaged; the batches after it follow.
+    /// The stored batches from the one that holds `from` on, or the first after it; those not
+    /// reclaimed yet below the log start, too. An item is an error where a batch is damaged; the
+    /// batches after it follow.
     pub fn batches(&self, partition: LocalPartition, from: Offset) -> Result<BatchIter<'_>, StoreError> {
         self.bounds(partition)?;
         Ok(BatchIter {

@@ -12,8 +12,8 @@ use super::keys::{self, StateId, StateKind};
 use super::tails::Bounds;
 use crate::batch_header::BatchHeader;
 
-/// The batches of one partition that begin in a range, in offset order, each verified. An item is an error where one is damaged, and
-/// those behind it follow as far as RocksDB can find them.
+/// The batches of one partition that begin in a range, in offset order, each verified. An item is
+/// an error where one is damaged, and those behind it follow as far as RocksDB can find them.
 pub(crate) struct Batches<'a> {
     local: LocalPartition,
     iterator: DBRawIterator<'a>,
@@ -40,7 +40,8 @@ pub(crate) struct StoredBatch {
 }
 
 impl<'a> Batches<'a> {
-    /// From the batch that holds `from`, or the first after it, up to the first that begins at `until`.
+    /// From the batch that holds `from`, or the first after it, up to the first that begins at
+    /// `until`.
     pub(crate) fn new(db: &'a Db, local: LocalPartition, from: Offset, until: Offset) -> Self {
         let lower = keys::record_key(local, Offset::ZERO);
         let mut iterator = db.range(Family::Records, &lower, &keys::record_key(local, until));
@@ -135,8 +136,8 @@ fn base_of(iterator: &DBRawIterator<'_>) -> Option<Offset> {
         .map(|(_, base)| base)
 }
 
-/// Reads what lies within the bounds. What stands before a damaged or missing batch is handed over; the read that begins there fails, and
-/// none goes past it.
+/// Reads what lies within the bounds. What stands before a damaged or missing batch is handed over;
+/// the read that begins there fails, and none goes past it.
 pub(crate) fn read(
     db: &Db,
     local: LocalPartition,
@@ -209,7 +210,8 @@ pub(crate) fn last_batch(
     if below == Offset::ZERO {
         return Ok(None);
     }
-    // `from` lies just below the end of the range, so there is at most one batch: the one that holds it, or the last before it.
+    // `from` lies just below the end of the range, so there is at most one batch: the one that
+    // holds it, or the last before it.
     let lower = keys::record_key(local, Offset::ZERO);
     let mut iterator = db.range(Family::Records, &lower, &keys::record_key(local, below));
     iterator.seek_to_last();
@@ -334,7 +336,8 @@ pub(crate) fn offset_for_timestamp(
         &keys::partition_start(local),
         &keys::partition_end(local),
     );
-    // An entry is the largest timestamp up to and with its batch: after the last one that is smaller, the search begins.
+    // An entry is the largest timestamp up to and with its batch: after the last one that is
+    // smaller, the search begins.
     iterator.seek_for_prev(keys::time_key(local, timestamp_ms, Offset::ZERO));
     if let Some((smaller, base)) = iterator.key().and_then(keys::parse_time_key) {
         // The key sought has offset 0, and a batch at 0 may have just that timestamp.

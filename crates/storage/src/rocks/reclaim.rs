@@ -1,16 +1,18 @@
-//! The reclaim thread: once a reclaim interval it has what was trimmed deleted, in one write for all partitions, and compacts the
-//! keys there, so that disk use really falls.
+//! The reclaim thread: once a reclaim interval it has what was trimmed deleted, in one write for
+//! all partitions, and compacts the keys there, so that disk use really falls.
 //!
-//! A compaction may take minutes; nothing waits for this thread. When the store ends, it is given up; that space
-//! comes back by RocksDB's own compactions after the next start.
+//! A compaction may take minutes; nothing waits for this thread. When the store ends, it is given
+//! up; that space comes back by RocksDB's own compactions after the next start.
 //!
-//! A blob file goes when all in it is garbage, which is the rule where topics keep their records equally long. RocksDB's own
-//! collection for the other case moves every live blob of the oldest files in *every* compaction, garbage there or none: on a
-//! log that is a rewrite of a quarter of all data for every few flushes. So it is off, and switched on here for one compaction
-//! once most of what blob files hold is garbage: what is then rewritten is less than what is freed.
+//! A blob file goes when all in it is garbage, which is the rule where topics keep their records
+//! equally long. RocksDB's own collection for the other case moves every live blob of the oldest
+//! files in *every* compaction, garbage there or none: on a log that is a rewrite of a quarter of
+//! all data for every few flushes. So it is off, and switched on here for one compaction once most
+//! of what blob files hold is garbage: what is then rewritten is less than what is freed.
 //!
-//! On a disk that is nearly full there is no room to rewrite everything at once. Then the oldest blob files go first, as many as fit
-//! into what is free, and so on in passes: each frees what the next one needs.
+//! On a disk that is nearly full there is no room to rewrite everything at once. Then the oldest
+//! blob files go first, as many as fit into what is free, and so on in passes: each frees what the
+//! next one needs.
 
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -25,8 +27,8 @@ use super::keys;
 use super::queue::Command;
 use super::shared::Shared;
 
-/// How soon the space of deleted partitions is freed: whoever deletes a topic may need it now. Long enough for all of its partitions
-/// to come together.
+/// How soon the space of deleted partitions is freed: whoever deletes a topic may need it now. Long
+/// enough for all of its partitions to come together.
 const DELETED_INTERVAL: Duration = Duration::from_secs(2);
 /// Most passes over the blob files in a row.
 const MAX_PASSES: usize = 64;
@@ -143,7 +145,8 @@ fn reclaim(shared: &Shared, trimmed: HashMap<LocalPartition, Offset>, deleted: &
     let trimmed: Vec<_> = trimmed.into_iter().collect();
     let (reply, answer) = mpsc::sync_channel(1);
     shared.queue.push(Command::Reclaim(trimmed.clone(), reply));
-    // No answer: the store failed or is being closed. What was not deleted is again below the log start after the next start.
+    // No answer: the store failed or is being closed. What was not deleted is again below the log
+    // start after the next start.
     if !matches!(answer.recv(), Ok(Ok(()))) {
         return;
     }
@@ -151,7 +154,8 @@ fn reclaim(shared: &Shared, trimmed: HashMap<LocalPartition, Offset>, deleted: &
     let (Some(&first), Some(&last)) = (emptied.clone().min(), emptied.max()) else {
         return;
     };
-    // One pass over all of them: partitions share key files, so one after the other would rewrite the same files again and again.
+    // One pass over all of them: partitions share key files, so one after the other would rewrite
+    // the same files again and again.
     compact(shared, &keys::partition_start(first), &keys::partition_end(last));
 }
 
@@ -171,7 +175,8 @@ fn compact(shared: &Shared, from: &[u8], until: &[u8]) {
         .compact_range_cf_opt(&db.family(Family::Records), Some(from), Some(until), &options);
 }
 
-/// Rewrites the live part of blob files while most of what they hold is garbage, in as many passes as the free space makes of it.
+/// Rewrites the live part of blob files while most of what they hold is garbage, in as many passes
+/// as the free space makes of it.
 fn collect_blobs(shared: &Shared) -> Result<(), rocksdb::Error> {
     let db = &shared.engine.db.inner;
     let records = shared.engine.db.family(Family::Records);
@@ -233,8 +238,9 @@ impl BlobFiles {
         self.garbage_bytes >= MIN_BLOB_GARBAGE_BYTES && self.garbage_bytes * 2 >= self.total_bytes
     }
 
-    /// Which part of the files, the oldest, may be collected with so much free space. Only three quarters of it are counted on, and
-    /// each file as if all of it lived: others write meanwhile, and a compaction without room would end the store.
+    /// Which part of the files, the oldest, may be collected with so much free space. Only three
+    /// quarters of it are counted on, and each file as if all of it lived: others write meanwhile,
+    /// and a compaction without room would end the store.
     fn part_that_fits(&self, free_bytes: u64) -> Option<f64> {
         let room = free_bytes / 4 * 3;
         if self.total_bytes - self.garbage_bytes <= room {

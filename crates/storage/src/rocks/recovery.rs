@@ -1,4 +1,5 @@
-//! Opening a directory: every check that comes before the first write, and what is read back into memory.
+//! Opening a directory: every check that comes before the first write, and what is read back into
+//! memory.
 
 use std::collections::HashMap;
 
@@ -32,11 +33,11 @@ pub(crate) struct Found {
     pub(crate) logs: HashMap<LocalPartition, LogTail>,
 }
 
-/// Checks, before anything is written, that a directory is whole, has all that was ever synced, is the right one, and that its logs
-/// have no holes at their ends; gives what is in it.
+/// Checks, before anything is written, that a directory is whole, has all that was ever synced, is
+/// the right one, and that its logs have no holes at their ends; gives what is in it.
 ///
-/// All of it on a read-only opening: the one that follows replays the WAL for good and removes what it has replayed, and with it what
-/// could tell how a damaged log came about.
+/// All of it on a read-only opening: the one that follows replays the WAL for good and removes what
+/// it has replayed, and with it what could tell how a damaged log came about.
 pub(crate) fn check_before_opening(
     layout: &Layout,
     mark: &SyncMark,
@@ -82,7 +83,8 @@ pub(crate) fn check_before_opening(
     find_partitions(layout, &db)
 }
 
-/// Reads whose directory it is, or makes it this broker's if it is fresh. Gives also the next local partition number.
+/// Reads whose directory it is, or makes it this broker's if it is fresh. Gives also the next local
+/// partition number.
 pub(crate) fn take_over(
     layout: &Layout,
     engine: &Engine,

@@ -1,11 +1,13 @@
 //! How far a database was synced, written beside it: what tells a lost WAL tail from none.
 //!
-//! RocksDB drops silently what follows the first damaged record of its WAL. So the last synced sequence number stands in a
-//! small file of its own, in two slots written in turn, each with a checksum: a torn write leaves the other one. The file is
-//! preallocated; a note of it is one block write and one fdatasync.
+//! RocksDB drops silently what follows the first damaged record of its WAL. So the last synced
+//! sequence number stands in a small file of its own, in two slots written in turn, each with a
+//! checksum: a torn write leaves the other one. The file is preallocated; a note of it is one block
+//! write and one fdatasync.
 //!
 //! 1. Before the database is created, the mark is, at sequence 0.
-//! 2. While it runs, the mark follows the syncs, at most about a second behind; after an orderly stop it is exact.
+//! 2. While it runs, the mark follows the syncs, at most about a second behind; after an orderly
+//!    stop it is exact.
 //! 3. Before it is opened again, it is opened read-only: what it has must reach the mark.
 
 use std::fs::{File, OpenOptions};

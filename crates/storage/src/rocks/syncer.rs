@@ -1,8 +1,11 @@
 //! The sync thread: makes durable what the writer wrote, while the writer writes on.
 //!
-//! 1. The writer publishes a ticket after its `write` returned, then tells the listener, then says so here.
-//! 2. The syncer takes the newest ticket *before* it syncs the WAL, so that the sync covers everything up to it.
-//! 3. After the sync it reports that ticket's progress durable: never a position that it read afterwards.
+//! 1. The writer publishes a ticket after its `write` returned, then tells the listener, then says
+//!    so here.
+//! 2. The syncer takes the newest ticket *before* it syncs the WAL, so that the sync covers
+//!    everything up to it.
+//! 3. After the sync it reports that ticket's progress durable: never a position that it read
+//!    afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -26,7 +26,8 @@ pub(crate) struct Tail {
 pub(crate) struct Bounds {
     pub(crate) start: Offset,
     pub(crate) end: Offset,
-    /// Rises with every removal of a tail: a reader that sees it change in between may have mixed two histories.
+    /// Rises with every removal of a tail: a reader that sees it change in between may have mixed
+    /// two histories.
     pub(crate) generation: u64,
 }
 

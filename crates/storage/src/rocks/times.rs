@@ -1,13 +1,14 @@
 //! The sparse timestamp index, which also counts a partition's bytes.
 //!
-//! Every [`INTERVAL_BYTES`] of a partition's batches leave one entry: the largest timestamp from the log's beginning up to and
-//! with a batch, and that batch's base offset. Both rise from entry to entry, so the entries sort alike by either, and a
-//! search by timestamp scans the batches of one interval.
+//! Every [`INTERVAL_BYTES`] of a partition's batches leave one entry: the largest timestamp from
+//! the log's beginning up to and with a batch, and that batch's base offset. Both rise from entry
+//! to entry, so the entries sort alike by either, and a search by timestamp scans the batches of
+//! one interval.
 //!
-//! The value of an entry is its interval: the bytes of the batches behind the entry before it, up to
-//! and with its own batch. A log's size is the sum of its entries and of the few batches behind the
-//! last one, so no other batch is read for it. Earlier versions wrote empty values: each counts as
-//! [`INTERVAL_BYTES`], the least that an interval has.
+//! The value of an entry is its interval: the bytes of the batches behind the entry before it, up
+//! to and with its own batch. A log's size is the sum of its entries and of the few batches behind
+//! the last one, so no other batch is read for it. Earlier versions wrote empty values: each counts
+//! as [`INTERVAL_BYTES`], the least that an interval has.
 
 use rocksdb::DBRawIterator;
 use tidelog_log::StoreError;
@@ -81,7 +82,8 @@ impl TimeCursor {
         }
         for batch in Batches::new(db, local, from, end) {
             let batch = match batch {
-                // Below the checkpoint, as what is above was verified: for the one who reads it to find out.
+                // Below the checkpoint, as what is above was verified: for the one who reads it to
+                // find out.
                 Err(StoreError::Corrupt { .. }) => continue,
                 other => other?,
             };
@@ -148,8 +150,9 @@ impl TimeCursor {
         Ok(())
     }
 
-    /// Removes the entries of batches that begin at or after `end`. After that is written, the caller
-    /// reads what lies behind the entry that is now the last one: [`TimeCursor::recover_end`].
+    /// Removes the entries of batches that begin at or after `end`. After that is written, the
+    /// caller reads what lies behind the entry that is now the last one:
+    /// [`TimeCursor::recover_end`].
     pub(crate) fn truncate(
         &mut self,
         db: &Db,

@@ -1,7 +1,8 @@
-//! The upkeep thread: once a second it looks for background errors of RocksDB and brings the sync mark up to date.
+//! The upkeep thread: once a second it looks for background errors of RocksDB and brings the sync
+//! mark up to date.
 //!
-//! It does nothing that takes long, so that the mark is never much older than that, whatever is being compacted meanwhile
-//! (`reclaim.rs`).
+//! It does nothing that takes long, so that the mark is never much older than that, whatever is
+//! being compacted meanwhile (`reclaim.rs`).
 
 use std::time::Duration;
 

@@ -1,8 +1,10 @@
 //! The write thread: the only one that changes the database.
 //!
 //! 1. It takes from the queue as many commands as may go together.
-//! 2. Appends, trims and checkpoints are staged into one write; any other command first sees that write done, then runs alone.
-//! 3. After the write returned, what it brought becomes readable; then its ticket goes to the syncer, then the listener is told.
+//! 2. Appends, trims and checkpoints are staged into one write; any other command first sees that
+//!    write done, then runs alone.
+//! 3. After the write returned, what it brought becomes readable; then its ticket goes to the
+//!    syncer, then the listener is told.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -195,7 +197,8 @@ impl Writer {
         if log_start > log.end {
             log.end = log_start;
             log.times = TimeCursor::EMPTY;
-            // Of an empty log nothing is remembered. The batches go when space is reclaimed: they lie below the start.
+            // Of an empty log nothing is remembered. The batches go when space is reclaimed: they
+            // lie below the start.
             for kind in [StateKind::Epoch, StateKind::Producer] {
                 let (from, until) = (keys::state_key(local, kind), keys::state_kind_end(local, kind));
                 stage.changes.delete_range(db, Family::State, &from, &until);
@@ -373,7 +376,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes what lies below log starts, all of them in one write, after their advance is on stable storage.
+    /// Deletes what lies below log starts, all of them in one write, after their advance is on
+    /// stable storage.
     fn reclaim(&mut self, trimmed: &[(LocalPartition, Offset)]) -> Result<(), StoreError> {
         self.shared.engine.sync()?;
         let db = &self.shared.engine.db;

@@ -1,5 +1,5 @@
-//! `fixtures/offsets-v1.txt` holds every kind of record as version 1 wrote it, one a line: name, key and value in hex. It is never
-//! edited; a new version adds a file.
+//! `fixtures/offsets-v1.txt` holds every kind of record as version 1 wrote it, one a line: name,
+//! key and value in hex. It is never edited; a new version adds a file.
 
 use super::*;
 

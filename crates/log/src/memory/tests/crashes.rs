@@ -1,5 +1,5 @@
-//! Random histories whose writes, syncs and crashes are drawn one by one, compared after each with the
-//! reference as it was after every write.
+//! Random histories whose writes, syncs and crashes are drawn one by one, compared after each with
+//! the reference as it was after every write.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! The bytes of released values. They never change: another version gets other fixtures, beside these.
+//! The bytes of released values. They never change: another version gets other fixtures, beside
+//! these.
 
 use std::collections::VecDeque;
 

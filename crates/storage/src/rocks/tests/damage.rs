@@ -1,12 +1,15 @@
-//! Bits of a stopped broker's files are flipped: it is noticed at the start or by the read, and nothing else is ever served (C2).
+//! Bits of a stopped broker's files are flipped: it is noticed at the start or by the read, and
+//! nothing else is ever served (C2).
 //!
-//! Fifty cases, each drawn by its seed: a kind of file, a file, a place in it, and how much is flipped. What may happen:
+//! Fifty cases, each drawn by its seed: a kind of file, a file, a place in it, and how much is
+//! flipped. What may happen:
 //!
 //! - the store does not open, and says what to do;
 //! - it opens, and every read gives the very bytes that were appended or an error;
-//! - the damage lies in a part of the WAL that was written after the sync mark was brought up to date, at most a second before the
-//!   stop: then the end of a log may be missing, a prefix is there. This is the residue that `docs/guarantees.md` states. Its
-//!   cases are told apart by the mark that they begin with, and what they lose is printed.
+//! - the damage lies in a part of the WAL that was written after the sync mark was brought up to
+//!   date, at most a second before the stop: then the end of a log may be missing, a prefix is
+//!   there. This is the residue that `docs/guarantees.md` states. Its cases are told apart by the
+//!   mark that they begin with, and what they lose is printed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -84,7 +87,8 @@ impl Template {
         drop(store);
 
         let (store, recorder) = open(dir.path());
-        // More than a memtable of records: it is flushed, and the WAL stays for what the other families have in it.
+        // More than a memtable of records: it is flushed, and the WAL stays for what the other
+        // families have in it.
         grow(&store, &recorder, &mut ends, 200);
         wait_flushed(&store);
         grow(&store, &recorder, &mut ends, 40);
@@ -101,7 +105,8 @@ impl Template {
         let contents = contents.collect();
         let last = store.shared.tickets.synced_sequence();
         drop(store);
-        // Both marks are as a broker may leave them: it writes one once a second, here it is written when the test says so.
+        // Both marks are as a broker may leave them: it writes one once a second, here it is
+        // written when the test says so.
         let at = |sequence| {
             std::fs::remove_file(&mark_path).unwrap();
             let mut mark = SyncMark::open(&mark_path).unwrap();
@@ -228,7 +233,8 @@ fn locals() -> impl Iterator<Item = LocalPartition> {
     (0..PARTITIONS).map(LocalPartition)
 }
 
-/// Appends to every partition in turn, each append alone, so that files come out the same every time.
+/// Appends to every partition in turn, each append alone, so that files come out the same every
+/// time.
 fn grow(store: &RocksStore, recorder: &Recorder, ends: &mut [u64], rounds: u64) {
     for _ in 0..rounds {
         for (local, (end, payload_bytes)) in locals().zip(ends.iter_mut().zip(PAYLOAD_BYTES)) {

@@ -1,7 +1,9 @@
-//! A process that appends is killed at any moment; what it had reported durable is there, and what is there is a prefix.
+//! A process that appends is killed at any moment; what it had reported durable is there, and what
+//! is there is a prefix.
 //!
-//! SIGKILL takes the process and leaves the kernel's page cache: this proves order, atomicity and recovery, not that the
-//! disk kept its word. Losing what was not synced is the in-memory model's part; pulling the plug is no unit test's.
+//! SIGKILL takes the process and leaves the kernel's page cache: this proves order, atomicity and
+//! recovery, not that the disk kept its word. Losing what was not synced is the in-memory model's
+//! part; pulling the plug is no unit test's.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -19,7 +21,8 @@ const PARTITIONS: u32 = 3;
 /// What the child lets pile up in the queue, bytes.
 const MAX_QUEUED_BYTES: usize = 512 * KIB;
 
-/// How far apart two prefixes of the history lie that are the same, at the most: one truncation undoes few appends.
+/// How far apart two prefixes of the history lie that are the same, at the most: one truncation
+/// undoes few appends.
 const SAME_WITHIN: usize = 20;
 
 /// The history that every child lives through a part of: the same for all.
@@ -156,7 +159,8 @@ fn note(told: &mut Told, line: &str) -> bool {
     true
 }
 
-/// Lets a child live until it has told so many lines, and kills it. Gives what it told last of each partition.
+/// Lets a child live until it has told so many lines, and kills it. Gives what it told last of each
+/// partition.
 fn kill_after(dir: &Path, first: usize, lines: usize) -> Told {
     let mut child = child(dir, first).spawn().unwrap();
     let mut told = Told::new();
@@ -170,7 +174,8 @@ fn kill_after(dir: &Path, first: usize, lines: usize) -> Told {
         heard += usize::from(note(&mut told, &line));
     }
     child.kill().unwrap();
-    // What it wrote before it died counts too; its last line may be cut short, and then says too little or nothing.
+    // What it wrote before it died counts too; its last line may be cut short, and then says too
+    // little or nothing.
     let rest: Vec<_> = output.map_while(Result::ok).collect();
     for line in rest.iter().rev().skip(1).rev() {
         note(&mut told, line);
@@ -193,7 +198,8 @@ fn what_was_reported_durable_survives_a_kill() {
     assert!(first > 300, "the children got somewhere: {first}");
 }
 
-/// Opens what a child left that went on from `first`, and holds it against what it told. Says how far the history is.
+/// Opens what a child left that went on from `first`, and holds it against what it told. Says how
+/// far the history is.
 fn recovered(dir: &Path, first: usize, told: &Told) -> usize {
     let (store, _) = open(dir);
     let (steps, history) = surviving_prefix(&store);
@@ -215,7 +221,8 @@ fn recovered(dir: &Path, first: usize, told: &Told) -> usize {
     steps
 }
 
-/// The first step, from `first` on, after which a partition ends there. Truncation moves ends back, so an end alone says nothing.
+/// The first step, from `first` on, after which a partition ends there. Truncation moves ends back,
+/// so an end alone says nothing.
 fn reached_at(first: usize, local: LocalPartition, end: Offset) -> usize {
     let mut history = History::new();
     for step in 0..1_000_000 {
@@ -227,8 +234,8 @@ fn reached_at(first: usize, local: LocalPartition, end: Offset) -> usize {
     panic!("{local} never ends at {end}");
 }
 
-/// How many steps of the history are in the store: all of some prefix and nothing else. Where a truncation undid what came before it, several
-/// prefixes are the same, and the longest is meant.
+/// How many steps of the history are in the store: all of some prefix and nothing else. Where a
+/// truncation undid what came before it, several prefixes are the same, and the longest is meant.
 fn surviving_prefix(store: &RocksStore) -> (usize, History) {
     let loaded: BTreeMap<_, _> = store
         .partitions()
@@ -263,7 +270,8 @@ mod points {
     const PASSING: &str = "TIDELOG_KILL_TEST_PASSING";
     const SIGABRT: i32 = 6;
 
-    /// Every point of the write path, and at which passings a process dies there. The mark is written once a second.
+    /// Every point of the write path, and at which passings a process dies there. The mark is
+    /// written once a second.
     const POINTS: [(&str, &[u64]); 8] = [
         ("crash:storage/write/begun", &[1, 2, 30, 200]),
         ("crash:storage/write/written", &[1, 2, 30, 200]),

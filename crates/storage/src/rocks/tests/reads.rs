@@ -200,7 +200,8 @@ fn timestamps_are_found_through_the_sparse_index() {
         None,
         "the batch ahead of its time is gone"
     );
-    // What is appended in its place is found, too: no entry is left of the old tail that would lead past it.
+    // What is appended in its place is found, too: no entry is left of the old tail that would lead
+    // past it.
     let late = BatchSpec {
         count: 10,
         timestamp_ms: 200_000,

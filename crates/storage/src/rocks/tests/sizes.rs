@@ -123,7 +123,8 @@ fn what_is_trimmed_counts_no_more() {
     assert_eq!(store.size_bytes(local), Ok(of(8, 50 * KIB)));
 }
 
-/// Batches as large as intervals have an entry each, so the one that spans the log start has one too.
+/// Batches as large as intervals have an entry each, so the one that spans the log start has one
+/// too.
 #[test]
 fn the_entry_of_a_batch_that_spans_the_log_start_counts() {
     let dir = tempfile::tempdir().unwrap();

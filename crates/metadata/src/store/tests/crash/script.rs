@@ -23,7 +23,8 @@ pub(super) fn id_of(leader: (u64, u64), index: u64) -> LogId {
     LogId::new(CommittedLeaderId::new(leader.0, leader.1), index)
 }
 
-/// The entry of the committed history at an index: the first leader's up to 3, the second one's after it.
+/// The entry of the committed history at an index: the first leader's up to 3, the second one's
+/// after it.
 pub(super) fn committed_entry(index: u64) -> Entry {
     entry_of(if index <= 3 { FIRST } else { SECOND }, index)
 }
