@@ -1,5 +1,5 @@
 //! Power is lost on all three brokers at once: the processes are killed, and what they never synced
-//! is really gone. What was acknowledged, records and metadata, is there (C1, R24, M27).
+//! is really gone. What was acknowledged, records and metadata, is there (C1, P24, M27).
 //!
 //! Killing a process takes nothing that it has written: the kernel keeps it. So the brokers run
 //! under a library that keeps what of their files is on stable storage (`shim.c`, compiled here),

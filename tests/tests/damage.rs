@@ -1,6 +1,6 @@
 //! Brokers whose files are damaged while they are stopped: nobody is served wrong bytes, and the
 //! operator's way back works as it is told. An offset keeps its one value (C2), replicas are the
-//! same to the byte (R16), and a damaged disk comes back as another one (R18).
+//! same to the byte (P16), and a damaged disk comes back as another one (P18).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

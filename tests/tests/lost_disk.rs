@@ -1,5 +1,5 @@
 //! A broker's data directory is deleted while it is stopped: it rejoins as a new directory, and
-//! nothing is lost (M30, C1, R18).
+//! nothing is lost (M30, C1, P18).
 
 use std::time::Duration;
 

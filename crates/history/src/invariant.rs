@@ -4,8 +4,8 @@ use std::fmt;
 
 macro_rules! invariants {
     ($($name:ident: $statement:literal,)*) => {
-        /// One promise. `C` is seen by clients, `G` by groups, `R` inside replicas, `M` in
-        /// metadata, `L` is liveness.
+        /// One promise. `C` is seen by clients, `G` by groups, `P` in the replicas of partitions,
+        /// `M` in metadata, `L` is liveness.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Invariant {
             $(#[doc = $statement] $name,)*
@@ -48,16 +48,16 @@ invariants! {
     G13: "a fenced or removed member's commit is refused",
     G14: "no partition has two owners in one generation; none goes to a new owner before the old one revoked or was removed for silence",
     G15: "after everything settles, every record was delivered to the group at least once",
-    R16: "below the high watermark all replicas are byte-identical (compacted topics: in what is left)",
-    R17: "a new leader's log holds everything acknowledged before",
-    R18: "every ISR and ELR member's durable end ≥ high watermark (a lost disk: from its new registration on it is no member)",
-    R19: "the maximal ISR the leader counts ⊇ the committed ISR",
-    R20: "at most one leader appends in one epoch",
-    R21: "epochs in a log never fall; the epoch cache equals a scan of the log",
-    R22: "a leader's high watermark never falls while it leads",
-    R23: "nothing below the high watermark is ever truncated",
-    R24: "at the acknowledgement the record was durable on ≥ min.insync.replicas",
-    R25: "producer state equals a replay of the log",
+    P16: "below the high watermark all replicas are byte-identical (compacted topics: in what is left)",
+    P17: "a new leader's log holds everything acknowledged before",
+    P18: "every ISR and ELR member's durable end ≥ high watermark (a lost disk: from its new registration on it is no member)",
+    P19: "the maximal ISR the leader counts ⊇ the committed ISR",
+    P20: "at most one leader appends in one epoch",
+    P21: "epochs in a log never fall; the epoch cache equals a scan of the log",
+    P22: "a leader's high watermark never falls while it leads",
+    P23: "nothing below the high watermark is ever truncated",
+    P24: "at the acknowledgement the record was durable on ≥ min.insync.replicas",
+    P25: "producer state equals a replay of the log",
     M26: "brokers apply one sequence of metadata commands; state after index i is the same everywhere",
     M27: "no acknowledged metadata command is lost, across restarts, snapshots and membership changes",
     M28: "partition and leader epochs rise by every change; broker epochs are unique",

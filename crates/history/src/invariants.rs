@@ -26,16 +26,16 @@ mod m27_commands_stay;
 mod m28_epochs_rise;
 mod m29_leader_is_member;
 mod m30_votes_stay;
-mod r16_replicas_agree;
-mod r17_leaders_are_complete;
-mod r18_members_are_durable;
-mod r19_counts_every_member;
-mod r20_one_leader;
-mod r21_epochs_rise;
-mod r22_high_watermark_rises;
-mod r23_committed_is_kept;
-mod r24_durable_when_acknowledged;
-mod r25_producers_replayed;
+mod p16_replicas_agree;
+mod p17_leaders_are_complete;
+mod p18_members_are_durable;
+mod p19_counts_every_member;
+mod p20_one_leader;
+mod p21_epochs_rise;
+mod p22_high_watermark_rises;
+mod p23_committed_is_kept;
+mod p24_durable_when_acknowledged;
+mod p25_producers_replayed;
 #[cfg(test)]
 mod tests;
 
@@ -83,16 +83,16 @@ checks! {
     G13: g13_fenced_commits::FencedCommits,
     G14: g14_one_owner::OneOwner,
     G15: g15_all_delivered::AllDelivered,
-    R16: r16_replicas_agree::ReplicasAgree,
-    R17: r17_leaders_are_complete::LeadersAreComplete,
-    R18: r18_members_are_durable::MembersAreDurable,
-    R19: r19_counts_every_member::CountsEveryMember,
-    R20: r20_one_leader::OneLeader,
-    R21: r21_epochs_rise::EpochsRise,
-    R22: r22_high_watermark_rises::HighWatermarkRises,
-    R23: r23_committed_is_kept::CommittedIsKept,
-    R24: r24_durable_when_acknowledged::DurableWhenAcknowledged,
-    R25: r25_producers_replayed::ProducersReplayed,
+    P16: p16_replicas_agree::ReplicasAgree,
+    P17: p17_leaders_are_complete::LeadersAreComplete,
+    P18: p18_members_are_durable::MembersAreDurable,
+    P19: p19_counts_every_member::CountsEveryMember,
+    P20: p20_one_leader::OneLeader,
+    P21: p21_epochs_rise::EpochsRise,
+    P22: p22_high_watermark_rises::HighWatermarkRises,
+    P23: p23_committed_is_kept::CommittedIsKept,
+    P24: p24_durable_when_acknowledged::DurableWhenAcknowledged,
+    P25: p25_producers_replayed::ProducersReplayed,
     M26: m26_one_sequence::OneSequence,
     M27: m27_commands_stay::CommandsStay,
     M28: m28_epochs_rise::EpochsOfMetadataRise,

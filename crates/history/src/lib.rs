@@ -31,8 +31,8 @@
 //! - An invariant whose events are missing holds vacuously: of real clusters nothing is known of
 //!   the inside.
 //! - An unclean election, where the topic allows it ([`What::UncleanElection`]), gives up, for its
-//!   partition and from then on, what rests on committed records staying: C1, C2, C9, R17 and R23
-//!   by promise, and C4, C5, C8, G15, R16, R18 and R24 because they follow from those. A
+//!   partition and from then on, what rests on committed records staying: C1, C2, C9, P17 and P23
+//!   by promise, and C4, C5, C8, G15, P16, P18 and P24 because they follow from those. A
 //!   registration shows by itself that its election was one. Where the topic does not allow it, it
 //!   is against M29.
 //!

@@ -52,7 +52,7 @@ pub enum Effect {
     },
     /// A truncation waits for the producers' state as of an offset: replay the log's batches in
     /// this range into a [`crate::ProducerTable`] and hand its states to
-    /// [`crate::Replica::producers_rebuilt`] (R9, R25).
+    /// [`crate::Replica::producers_rebuilt`] (R9, P25).
     RebuildProducers {
         /// The log start.
         from: Offset,
@@ -62,7 +62,7 @@ pub enum Effect {
     /// Fetch again: a truncation that kept the follower from fetching is done, or what the fetch
     /// said of this log's stable storage is no longer all.
     FetchAgain,
-    /// Committed records were cut off. It cannot happen (R23) unless an unclean election was
+    /// Committed records were cut off. It cannot happen (P23) unless an unclean election was
     /// allowed: log it loudly and count it.
     TruncatedCommitted {
         /// The new log end.

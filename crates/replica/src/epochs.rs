@@ -2,7 +2,7 @@
 
 use tidelog_types::{BatchInfo, EpochEntry, LeaderEpoch, Offset};
 
-/// Which leader epochs a log holds and where each begins; rising in both fields (R21).
+/// Which leader epochs a log holds and where each begins; rising in both fields (P21).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EpochCache {
     entries: Vec<EpochEntry>,
@@ -36,7 +36,7 @@ impl EpochCache {
         let latest = self.latest();
         assert!(
             latest <= Some(batch.leader_epoch),
-            "R21: epoch {} after {latest:?}",
+            "P21: epoch {} after {latest:?}",
             batch.leader_epoch
         );
         if latest == Some(batch.leader_epoch) {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn r21_only_a_new_epoch_makes_an_entry() {
+    fn p21_only_a_new_epoch_makes_an_entry() {
         let mut cache = cache(&[(1, 0)]);
         let mut batch = crate::log::tests::batch(5, 1, 1);
         assert_eq!(cache.replay(&batch), None);

@@ -520,7 +520,7 @@ fn with_epochs(
 /// Whether all that a follower has is older than what this log begins with, which is not its first
 /// record any more: what the follower has up to there may differ from what was trimmed here, and
 /// nobody can tell. It begins anew, or it would keep records that were never committed below the
-/// log start (R16).
+/// log start (P16).
 fn shares_nothing(log: &ReplicaLog, fetch: &FollowerFetch) -> bool {
     let first = log.epochs.entries().first();
     log.log_start > Offset::ZERO

@@ -204,7 +204,7 @@ pub enum InvalidFetch {
         /// Where the log ends.
         log_end: Offset,
     },
-    /// A batch's leader epoch is lower than the one before it, or higher than the leader's (R21).
+    /// A batch's leader epoch is lower than the one before it, or higher than the leader's (P21).
     #[error("a batch at offset {base_offset} has leader epoch {epoch}, which cannot follow {after:?}")]
     EpochOutOfOrder {
         /// Where the batch begins.

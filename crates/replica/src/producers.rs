@@ -1,8 +1,8 @@
 //! What a log remembers of idempotent producers (R9).
 //!
-//! The table is a replay of the log's batches (R25), whoever appends them: leader, follower or a
+//! The table is a replay of the log's batches (P25), whoever appends them: leader, follower or a
 //! scan after a crash. Of what is not committed yet it also keeps how to undo it, since only that
-//! can be truncated (R23): so a truncation gives exactly the state that a replay of what is left
+//! can be truncated (P23): so a truncation gives exactly the state that a replay of what is left
 //! would give, without reading the log. Only a tail that was recovered from disk has no undo; it
 //! takes a scan.
 
@@ -152,7 +152,7 @@ impl ProducerTable {
 
     /// Undoes every batch from `to` on.
     pub fn truncate(&mut self, to: Offset, now: Duration) -> ProducerChanges {
-        assert!(self.can_truncate(to), "R25: the producers below {to} need a scan");
+        assert!(self.can_truncate(to), "P25: the producers below {to} need a scan");
         let mut touched = Vec::new();
         while let Some(undo) = self.undo.pop_back_if(|undo| undo.base_offset >= to) {
             touched.push(undo.id);

@@ -462,7 +462,7 @@ impl Replica {
     }
 
     /// The members that hold the high watermark back: the committed ISR and who is being added (R1,
-    /// R19). Empty unless it leads.
+    /// P19). Empty unless it leads.
     pub fn maximal_isr(&self) -> Vec<BrokerId> {
         match &self.role {
             Role::Leader(leader) => leader.isr.iter().chain(&leader.joining).copied().collect(),

@@ -16,7 +16,6 @@ use crate::random::Random;
 /// A batch in a log.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
-    /// Its header.
     pub(crate) info: BatchInfo,
     /// The same as histories name it.
     pub(crate) entry: Arc<Entry>,
@@ -30,7 +29,7 @@ impl disk::Stored for Batch {
     }
 }
 
-/// One write.
+/// A change of one partition's log, on its way to the disk.
 pub(crate) type Write = disk::Write<Batch>;
 
 /// One data directory.

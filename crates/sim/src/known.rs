@@ -11,21 +11,21 @@ use crate::recorder::Broken::Invariant as By;
 
 /// The first seed that notices each, and by what. A run that panics notices, too.
 pub const KNOWN: [(Mutant, u64, Broken); 29] = [
-    (Mutant::AcknowledgeBeforeSync, 0, By(Invariant::R18)),
-    (Mutant::CountUnsyncedLeader, 0, By(Invariant::R18)),
-    (Mutant::ResumeOldEpoch, 0, By(Invariant::R20)),
-    (Mutant::ForgetLeaderEpochStart, 1, By(Invariant::R18)),
-    (Mutant::JoinFromOlderEpoch, 58, By(Invariant::R18)),
-    (Mutant::CountCommittedIsr, 0, By(Invariant::R19)),
-    (Mutant::IgnoreBrokerEpoch, 15, By(Invariant::R18)),
-    (Mutant::TruncateToHighWatermark, 1, By(Invariant::R23)),
-    (Mutant::StaleEpochCache, 3, By(Invariant::R21)),
-    (Mutant::AnswerDuplicateEarly, 9, By(Invariant::R24)),
-    (Mutant::SkipProducerRebuild, 1, By(Invariant::R25)),
-    (Mutant::AdvanceUnderMinIsr, 0, By(Invariant::R18)),
+    (Mutant::AcknowledgeBeforeSync, 0, By(Invariant::P18)),
+    (Mutant::CountUnsyncedLeader, 0, By(Invariant::P18)),
+    (Mutant::ResumeOldEpoch, 0, By(Invariant::P20)),
+    (Mutant::ForgetLeaderEpochStart, 1, By(Invariant::P18)),
+    (Mutant::JoinFromOlderEpoch, 58, By(Invariant::P18)),
+    (Mutant::CountCommittedIsr, 0, By(Invariant::P19)),
+    (Mutant::IgnoreBrokerEpoch, 15, By(Invariant::P18)),
+    (Mutant::TruncateToHighWatermark, 1, By(Invariant::P23)),
+    (Mutant::StaleEpochCache, 3, By(Invariant::P21)),
+    (Mutant::AnswerDuplicateEarly, 9, By(Invariant::P24)),
+    (Mutant::SkipProducerRebuild, 1, By(Invariant::P25)),
+    (Mutant::AdvanceUnderMinIsr, 0, By(Invariant::P18)),
     (Mutant::ServeLatestEarly, 2, By(Invariant::C8)),
     (Mutant::ReadAboveHighWatermark, 0, By(Invariant::C10)),
-    (Mutant::StaleMinInsyncReplicas, 46, By(Invariant::R18)),
+    (Mutant::StaleMinInsyncReplicas, 46, By(Invariant::P18)),
     (Mutant::AcceptOldMemberEpoch, 1, By(Invariant::G13)),
     (Mutant::AssignBeforeRevoked, 0, By(Invariant::G14)),
     (Mutant::ServeBeforeReplayed, 0, By(Invariant::G12)),
@@ -55,8 +55,8 @@ pub const ELSEWHERE: [(Mutant, &str, Invariant); 3] = [
 /// that looks at the rule itself.
 pub const fn own(mutant: Mutant) -> Option<Invariant> {
     match mutant {
-        Mutant::AnswerDuplicateEarly => Some(Invariant::R24),
-        Mutant::ResumeOldEpoch => Some(Invariant::R20),
+        Mutant::AnswerDuplicateEarly => Some(Invariant::P24),
+        Mutant::ResumeOldEpoch => Some(Invariant::P20),
         Mutant::ServeBeforeReplayed => Some(Invariant::G12),
         _ => None,
     }

@@ -9,7 +9,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Mutant {
-    /// R1, R24: a replica reports as durable what it has merely written.
+    /// R1, P24: a replica reports as durable what it has merely written.
     AcknowledgeBeforeSync = 1,
     /// R1: the leader counts its own written end and not its durable one.
     CountUnsyncedLeader,
@@ -19,17 +19,17 @@ pub enum Mutant {
     ForgetLeaderEpochStart,
     /// R6, R7: a fetch of an older leader epoch counts, and lets its sender join the ISR.
     JoinFromOlderEpoch,
-    /// R1, R19: the high watermark goes by the committed ISR and leaves out who is being added.
+    /// R1, P19: the high watermark goes by the committed ISR and leaves out who is being added.
     CountCommittedIsr,
     /// R7: whether a joining replica fetched in its broker's present life is not looked at.
     IgnoreBrokerEpoch,
     /// R5: a follower truncates to its high watermark and not by epoch.
     TruncateToHighWatermark,
-    /// R5, R21: the epoch cache keeps what a truncation removed.
+    /// R5, P21: the epoch cache keeps what a truncation removed.
     StaleEpochCache,
     /// R9: a duplicate is answered before the high watermark covers the original.
     AnswerDuplicateEarly,
-    /// R9, R25: a truncated tail that came from disk does not cause the producers' state to be
+    /// R9, P25: a truncated tail that came from disk does not cause the producers' state to be
     /// rebuilt.
     SkipProducerRebuild,
     /// R1: the high watermark moves with fewer replicas in sync than min.insync.replicas.
@@ -51,7 +51,7 @@ pub enum Mutant {
     AssignBeforeRevoked,
     /// G12: a coordinator serves before it has replayed its partition to the end.
     ServeBeforeReplayed,
-    /// R8, R18: a fenced leader is dropped and does not become an eligible leader replica.
+    /// R8, P18: a fenced leader is dropped and does not become an eligible leader replica.
     DropEligibleLeader,
     /// R8, M29: a leader is elected from outside ISR and ELR.
     ElectOutsideIsr,

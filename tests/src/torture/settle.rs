@@ -151,7 +151,7 @@ impl Running {
         Ok(reached)
     }
 
-    /// R16, of everything: the logs on disk agree to the byte.
+    /// P16, of everything: the logs on disk agree to the byte.
     async fn compare_replicas(&mut self) -> Result<usize> {
         let cluster = self.nemesis.cluster();
         for id in 1..=BROKERS {

@@ -177,7 +177,7 @@ impl Partition {
     }
 }
 
-/// Replays a stretch of the log into the producers that it makes (R25).
+/// Replays a stretch of the log into the producers that it makes (P25).
 fn scan(
     store: &dyn LogStore,
     partition: LocalPartition,

@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::links::Connect;
+use super::Connect;
 use super::wire;
 use crate::partition::{Partition, ReplicaManager, TakeError};
 

@@ -4,19 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use tidelog_metadata::peer::PeerChannel;
 use tidelog_replica::link::LinkWork;
 use tidelog_types::{BrokerId, TopicIdPartition};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Connect;
 use super::link::Link;
 use crate::partition::{FollowerLinks, ReplicaManager};
-
-/// How another broker is reached: a channel to its peer address, or why there is none now. Asked
-/// before every attempt to connect.
-pub type Connect = Arc<dyn Fn(BrokerId) -> Result<PeerChannel, tonic::Status> + Send + Sync>;
 
 /// One link for each broker that leads something that is followed here. A link is made when it is
 /// first needed and kept: there are never more than brokers.

@@ -22,5 +22,14 @@ mod service;
 mod session;
 pub(crate) mod wire;
 
-pub use links::{Connect, Links};
+use std::sync::Arc;
+
+use tidelog_metadata::peer::PeerChannel;
+use tidelog_types::BrokerId;
+
+pub use links::Links;
 pub use service::ReplicationService;
+
+/// How another broker is reached: a channel to its peer address, or why there is none now. Asked
+/// before every attempt to connect.
+pub type Connect = Arc<dyn Fn(BrokerId) -> Result<PeerChannel, tonic::Status> + Send + Sync>;

@@ -39,7 +39,7 @@ pub(super) fn alter(image: &ClusterImage, alter: &AlterPartition) -> Decided {
     let isr = alter.isr.iter().map(|member| member.broker).collect();
     let election = Election::of(old, topic.configs.unclean_leader_election()).with_isr(isr);
     // Proposing the ISR as it is raises the partition epoch all the same: that is how a leader
-    // shuts out an earlier proposal of its own whose fate it does not know (R19).
+    // shuts out an earlier proposal of its own whose fate it does not know (P19).
     let change = partition_change_or_epoch(partition, election, image);
     let registration = match &change {
         Change::Partition { registration, .. } => registration.clone(),

@@ -22,16 +22,16 @@ mod m27_commands_stay;
 mod m28_epochs_rise;
 mod m29_leader_is_member;
 mod m30_votes_stay;
-mod r16_replicas_agree;
-mod r17_leaders_are_complete;
-mod r18_members_are_durable;
-mod r19_counts_every_member;
-mod r20_one_leader;
-mod r21_epochs_rise;
-mod r22_high_watermark_rises;
-mod r23_committed_is_kept;
-mod r24_durable_when_acknowledged;
-mod r25_producers_replayed;
+mod p16_replicas_agree;
+mod p17_leaders_are_complete;
+mod p18_members_are_durable;
+mod p19_counts_every_member;
+mod p20_one_leader;
+mod p21_epochs_rise;
+mod p22_high_watermark_rises;
+mod p23_committed_is_kept;
+mod p24_durable_when_acknowledged;
+mod p25_producers_replayed;
 
 use crate::checker::check;
 use crate::event::Event;
@@ -95,16 +95,16 @@ each! {
     g13_fenced_commits: G13,
     g14_one_owner: G14,
     g15_all_delivered: G15,
-    r16_replicas_agree: R16,
-    r17_leaders_are_complete: R17,
-    r18_members_are_durable: R18,
-    r19_counts_every_member: R19,
-    r20_one_leader: R20,
-    r21_epochs_rise: R21,
-    r22_high_watermark_rises: R22,
-    r23_committed_is_kept: R23,
-    r24_durable_when_acknowledged: R24,
-    r25_producers_replayed: R25,
+    p16_replicas_agree: P16,
+    p17_leaders_are_complete: P17,
+    p18_members_are_durable: P18,
+    p19_counts_every_member: P19,
+    p20_one_leader: P20,
+    p21_epochs_rise: P21,
+    p22_high_watermark_rises: P22,
+    p23_committed_is_kept: P23,
+    p24_durable_when_acknowledged: P24,
+    p25_producers_replayed: P25,
     m26_one_sequence: M26,
     m27_commands_stay: M27,
     m28_epochs_rise: M28,

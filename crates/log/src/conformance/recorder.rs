@@ -63,6 +63,10 @@ impl Recorder {
     /// # Panics
     /// If it is not within the deadline.
     pub fn wait_until(&self, what: &str, mut reached: impl FnMut(&Heard) -> bool) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the suite waits for the threads of a store on a real disk, and not for ever"
+        )]
         let deadline = Instant::now() + DEADLINE;
         let mut heard = self.heard.lock();
         while !reached(&heard) {

@@ -83,7 +83,7 @@ fn r9_sequences_wrap() {
 }
 
 #[test]
-fn r25_truncation_gives_what_a_replay_of_the_rest_gives() {
+fn p25_truncation_gives_what_a_replay_of_the_rest_gives() {
     for left in 0..8 {
         let mut truncated = table(8);
         truncated.truncate(Offset(2 * left), Duration::ZERO);
@@ -92,7 +92,7 @@ fn r25_truncation_gives_what_a_replay_of_the_rest_gives() {
 }
 
 #[test]
-fn r25_truncation_names_what_changed() {
+fn p25_truncation_names_what_changed() {
     let mut table = table(1);
     table.replay(&batch(2, 2, stamp(7, 0, 2)), Duration::ZERO);
     table.replay(&batch(4, 1, stamp(9, 0, 0)), Duration::ZERO);
@@ -108,7 +108,7 @@ fn r25_truncation_names_what_changed() {
 }
 
 #[test]
-fn r25_a_recovered_tail_takes_a_scan() {
+fn p25_a_recovered_tail_takes_a_scan() {
     let states = table(3).states();
     let mut recovered = ProducerTable::recovered(states, Offset(6), Duration::ZERO);
     assert!(recovered.can_truncate(Offset(6)));

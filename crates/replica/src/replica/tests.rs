@@ -506,7 +506,7 @@ fn r10_consumers_read_to_the_high_watermark_and_followers_to_the_written_end() {
 }
 
 #[test]
-fn r21_a_follower_takes_no_gap_and_no_older_epoch() {
+fn p21_a_follower_takes_no_gap_and_no_older_epoch() {
     let mut follower = replica_on(2, three_epochs());
     apply(&mut follower, &registration(1, 5, 1, &[1, 2]));
     for wrong in [batch(7, 1, 5), batch(6, 1, 2), batch(6, 1, 6)] {

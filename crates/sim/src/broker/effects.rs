@@ -115,7 +115,7 @@ impl Process {
             Effect::TruncatedCommitted { from, to } => {
                 let broker = self.broker;
                 let why = format!("broker {broker} cut {id} off from {to} to {from}");
-                context.history.fail(Invariant::R23, &why);
+                context.history.fail(Invariant::P23, &why);
             }
         }
     }
@@ -225,7 +225,7 @@ impl Process {
         }
     }
 
-    /// Replays a stretch of the log into the producers that it makes (R25), and hands them over
+    /// Replays a stretch of the log into the producers that it makes (P25), and hands them over
     /// later: a thread reads beside the replica, which goes on meanwhile.
     pub(super) fn rebuild(&mut self, mut rebuild: Rebuild, context: &mut Context) {
         let Some(states) = rebuild.found.take() else {

@@ -15,7 +15,6 @@ use crate::message::{Address, Answer, Ask, Message};
 use crate::network::Heard;
 use crate::recorder::name;
 
-/// Its group.
 const GROUP: &str = "keeper";
 /// How long a commit or deletion may wait for replication.
 const WAIT: Duration = Duration::from_secs(3);
@@ -27,7 +26,7 @@ enum About {
     Offset(Request),
 }
 
-/// Keeps offsets.
+/// The consumer, with one request at a time.
 pub(super) struct Keeper {
     address: Address,
     group: GroupId,

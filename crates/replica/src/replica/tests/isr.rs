@@ -1,4 +1,4 @@
-//! R7 and R19: who belongs to the in-sync replicas, and since when.
+//! R7 and P19: who belongs to the in-sync replicas, and since when.
 
 use super::*;
 
@@ -111,7 +111,7 @@ fn r7_a_committed_change_takes_effect_and_a_refused_one_does_not() {
 }
 
 #[test]
-fn r19_a_change_of_unknown_fate_counts_until_it_is_shut_out() {
+fn p19_a_change_of_unknown_fate_counts_until_it_is_shut_out() {
     let mut leader = leader(&[1, 2]);
     leader.follower_fetch(&fetch(3, 0, None, 0), T0).unwrap();
     let wished = proposal(1, &[1, 2, 3]);

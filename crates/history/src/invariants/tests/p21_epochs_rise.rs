@@ -1,4 +1,4 @@
-//! Histories for R21.
+//! Histories for P21.
 
 use tidelog_types::{EpochEntry, Offset};
 

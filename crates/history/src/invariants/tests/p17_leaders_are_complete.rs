@@ -1,4 +1,4 @@
-//! Histories for R17.
+//! Histories for P17.
 
 use super::Cases;
 use crate::script::*;

@@ -1,4 +1,4 @@
-//! R23: a truncation removes nothing that is committed: neither what this replica knew to be, nor
+//! P23: a truncation removes nothing that is committed: neither what this replica knew to be, nor
 //! what others do.
 //!
 //! What lies below the log start of some replica is gone by right: a follower that was away for

@@ -1,4 +1,4 @@
-//! R20: an epoch belongs to one life of one broker, and only that appends in it as a leader.
+//! P20: an epoch belongs to one life of one broker, and only that appends in it as a leader.
 
 use tidelog_types::{BrokerId, LeaderEpoch, TopicIdPartition};
 

@@ -1,4 +1,4 @@
-//! R21: epochs in a log never fall, and the cache of where each begins equals a scan of the log.
+//! P21: epochs in a log never fall, and the cache of where each begins equals a scan of the log.
 //!
 //! What lies below the log start has collapsed into the epoch that held it, which counts from the
 //! log start.

@@ -1,4 +1,4 @@
-//! Histories for R24.
+//! Histories for P24.
 
 use super::Cases;
 use crate::script::*;

@@ -1,4 +1,4 @@
-//! R17: when a replica becomes leader, its log holds everything that was committed or acknowledged
+//! P17: when a replica becomes leader, its log holds everything that was committed or acknowledged
 //! in the epochs before.
 
 use tidelog_types::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};

@@ -1,4 +1,4 @@
-//! Histories for R19.
+//! Histories for P19.
 
 use tidelog_types::LeaderEpoch;
 

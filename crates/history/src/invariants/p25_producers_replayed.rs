@@ -1,4 +1,4 @@
-//! R25: what a replica remembers of idempotent producers equals a replay of its log.
+//! P25: what a replica remembers of idempotent producers equals a replay of its log.
 //!
 //! Of each producer the newest epoch counts, and of that its last batches. A replica may remember
 //! batches that were trimmed since, so only batches that begin at or above the log start are

@@ -1,4 +1,4 @@
-//! R24: when a produce is acknowledged, its records have been on min.insync.replicas disks, by the
+//! P24: when a produce is acknowledged, its records have been on min.insync.replicas disks, by the
 //! disks' word: those that the sender asked to store, where the leader says that they stand. Up to
 //! where a duplicate is stored is not for the leader to say.
 //!

@@ -1,4 +1,4 @@
-//! Histories for R22.
+//! Histories for P22.
 
 use super::Cases;
 use crate::script::*;

@@ -1,4 +1,4 @@
-//! R18: every member of ISR and ELR has everything committed on its disk, by the disk's word.
+//! P18: every member of ISR and ELR has everything committed on its disk, by the disk's word.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! R19: the leader waits for every member of the committed ISR of its epoch; it may wait for more.
+//! P19: the leader waits for every member of the committed ISR of its epoch; it may wait for more.
 
 use tidelog_types::{BrokerId, LeaderEpoch, PartitionRegistration, TopicIdPartition};
 

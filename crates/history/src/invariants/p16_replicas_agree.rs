@@ -1,4 +1,4 @@
-//! R16: below its high watermark a replica has what every other has below its own.
+//! P16: below its high watermark a replica has what every other has below its own.
 //!
 //! Each high watermark commits what it covers, and what is committed is compared batch by batch
 //! when the next one covers it. A replica's batches are looked at once in each life.

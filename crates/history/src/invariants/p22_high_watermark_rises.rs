@@ -1,4 +1,4 @@
-//! R22: the high watermark of a leader never falls in its epoch.
+//! P22: the high watermark of a leader never falls in its epoch.
 
 use tidelog_types::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 

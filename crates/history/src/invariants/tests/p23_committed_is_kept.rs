@@ -1,4 +1,4 @@
-//! Histories for R23.
+//! Histories for P23.
 
 use super::Cases;
 use crate::script::*;

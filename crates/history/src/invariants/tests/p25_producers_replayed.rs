@@ -1,4 +1,4 @@
-//! Histories for R25.
+//! Histories for P25.
 
 use tidelog_types::{Offset, ProducerEpoch, ProducerId, ProducerState, RememberedBatch, Sequence};
 

@@ -1,4 +1,4 @@
-//! Histories for R16.
+//! Histories for P16.
 
 use super::Cases;
 use crate::script::*;

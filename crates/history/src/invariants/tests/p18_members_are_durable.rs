@@ -1,4 +1,4 @@
-//! Histories for R18.
+//! Histories for P18.
 
 use tidelog_types::{BrokerEpoch, DirectoryId};
 

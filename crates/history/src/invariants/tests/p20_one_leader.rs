@@ -1,4 +1,4 @@
-//! Histories for R20.
+//! Histories for P20.
 
 use super::Cases;
 use crate::script::*;
