@@ -18,6 +18,7 @@
 //! - [`mod@decide`]: one file a family of commands
 //! - [`election`]: leaders, ISR and ELR of one partition (R8, KIP-966)
 //! - [`placement`]: which brokers hold a new topic's replicas
+//! - [`plan`]: what an image asks of a broker's replicas, and when the broker serves (R3)
 //! - [`configs`]: topic configs by Kafka's names
 //! - [`session`]: a broker's own session, as it sees it. Soft state of that broker
 //! - [`duties`]: whom the metadata leader fences. Soft state of that broker
@@ -35,6 +36,7 @@ pub mod ids;
 pub mod image;
 pub mod outcome;
 pub mod placement;
+pub mod plan;
 pub mod session;
 pub mod sessions;
 #[cfg(test)]

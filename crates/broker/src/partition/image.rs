@@ -1,12 +1,12 @@
 //! Cluster metadata, applied to this broker's replicas.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidelog_cluster::image::{ClusterImage, ImageDelta};
+use tidelog_cluster::image::ClusterImage;
+use tidelog_cluster::plan::{Plan, Show};
 use tidelog_log::StoreError;
 use tidelog_replica::{Assignment, Replica};
-use tidelog_types::{BrokerEpoch, BrokerId, TopicId, TopicIdPartition};
+use tidelog_types::{TopicId, TopicIdPartition};
 
 use super::context::{Role, RoleChange};
 use super::manager::{ReplicaManager, log_state};
@@ -20,41 +20,25 @@ impl ReplicaManager {
     ///
     /// Nothing happens before this broker is registered ([`ReplicaManager::registered`]).
     pub fn apply_image(&self, image: &Arc<ClusterImage>) -> Result<(), StoreError> {
-        let registered = self.broker_epoch().filter(|epoch| image.index.0 >= epoch.0);
-        // R3: what was before the registration gives this broker nothing.
-        let Some(broker_epoch) = registered else {
+        let mut applied = self.applied.lock();
+        let exists = |id| self.partition(id).is_some();
+        let Some(plan) = applied.plan(image, self.context.local, self.broker_epoch(), exists) else {
             return Ok(());
         };
-        let mut applied = self.applied.lock();
-        let before = applied
-            .image
-            .as_ref()
-            .filter(|_| applied.broker_epoch == Some(broker_epoch));
-        let delta = match before {
-            Some(before) if before.index >= image.index => return Ok(()),
-            Some(before) => image.delta_since(before),
-            None => everything(image, applied.image.as_deref()),
-        };
-        self.delete_topics(&delta.deleted_topics)?;
-        let alive = alive(image);
-        let view = View {
-            image,
-            broker_epoch,
-            alive: &alive,
-        };
-        if delta.brokers.is_empty() {
-            for topic in &delta.topics {
-                self.apply_topic(&view, *topic)?;
+        self.delete_topics(&plan.delete)?;
+        for id in &plan.make {
+            self.make(*id)?;
+        }
+        match &plan.show {
+            Show::All => self.each(|partition| show(partition, image, &plan)),
+            Show::These(ids) => {
+                for partition in ids.iter().filter_map(|id| self.partition(*id)) {
+                    show(&partition, image, &plan);
+                }
             }
-        } else {
-            // Who is alive concerns every partition that is led here.
-            self.make_missing(&view, &delta.topics)?;
-            self.each(|partition| view.apply(partition));
         }
-        let is_first = applied.image.replace(Arc::clone(image)).is_none();
-        if applied.broker_epoch.replace(broker_epoch) != Some(broker_epoch) {
-            self.serve(broker_epoch);
-        }
+        let is_first = applied.done(Arc::clone(image), &plan);
+        self.serve(plan.broker_epoch);
         drop(applied);
         if is_first {
             self.report_strays();
@@ -73,7 +57,7 @@ impl ReplicaManager {
     /// reported, never deleted by themselves (R12).
     pub fn strays(&self) -> Vec<TopicIdPartition> {
         let applied = self.applied.lock();
-        let Some(image) = &applied.image else {
+        let Some(image) = applied.image() else {
             return Vec::new();
         };
         let mut strays: Vec<_> = self.partitions().iter().map(|partition| partition.id()).collect();
@@ -102,30 +86,6 @@ impl ReplicaManager {
                 "a replica on this disk is not assigned to this broker; it is kept and takes up space"
             );
         }
-    }
-
-    fn make_missing(&self, view: &View<'_>, topics: &[TopicId]) -> Result<(), StoreError> {
-        for topic in topics.iter().filter_map(|topic| view.image.topic(*topic)) {
-            for (id, registration) in topic.iter() {
-                if registration.replicas.contains(&self.context.local) && self.partition(id).is_none() {
-                    self.make(id)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_topic(&self, view: &View<'_>, topic: TopicId) -> Result<(), StoreError> {
-        self.make_missing(view, &[topic])?;
-        let Some(topic) = view.image.topic(topic) else {
-            return Ok(());
-        };
-        for (id, _) in topic.iter() {
-            if let Some(partition) = self.partition(id) {
-                view.apply(&partition);
-            }
-        }
-        Ok(())
     }
 
     fn make(&self, id: TopicIdPartition) -> Result<(), StoreError> {
@@ -157,40 +117,14 @@ impl ReplicaManager {
     }
 }
 
-struct View<'a> {
-    image: &'a ClusterImage,
-    broker_epoch: BrokerEpoch,
-    alive: &'a BTreeMap<BrokerId, BrokerEpoch>,
-}
-
-impl View<'_> {
-    fn apply(&self, partition: &Arc<Partition>) {
-        let Some(registration) = self.image.partition(partition.id()) else {
-            return;
-        };
+/// Shows a replica its registration, if the image has one.
+fn show(partition: &Arc<Partition>, image: &ClusterImage, plan: &Plan) {
+    if let Some(registration) = image.partition(partition.id()) {
         partition.apply(&Assignment {
             registration,
-            broker_epoch: self.broker_epoch,
-            metadata_index: self.image.index.0,
-            alive: self.alive,
+            broker_epoch: plan.broker_epoch,
+            metadata_index: image.index.0,
+            alive: &plan.alive,
         });
-    }
-}
-
-/// The brokers that may be in an ISR, with their epochs.
-fn alive(image: &ClusterImage) -> BTreeMap<BrokerId, BrokerEpoch> {
-    let active = image.brokers.values().filter(|broker| broker.is_active());
-    active.map(|broker| (broker.id, broker.epoch)).collect()
-}
-
-/// A first image, or the first of a new registration: all is new, and only a topic that was seen
-/// before can have been deleted.
-fn everything(image: &ClusterImage, before: Option<&ClusterImage>) -> ImageDelta {
-    ImageDelta {
-        brokers: image.brokers.keys().copied().collect(),
-        topics: image.topics().map(|topic| topic.id).collect(),
-        deleted_topics: before
-            .map(|before| image.delta_since(before).deleted_topics)
-            .unwrap_or_default(),
     }
 }

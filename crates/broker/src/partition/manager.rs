@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use tidelog_cluster::image::ClusterImage;
+use tidelog_cluster::plan::{Applied, Standing};
 use tidelog_log::{LogStore, PartitionLog, Progress, StoreError, StoreListener};
 use tidelog_replica::{LogState, PartitionStatus, Replica, Settings};
 use tidelog_types::{BrokerEpoch, BrokerId, ErrorCode, LocalPartition, PartitionError, TopicIdPartition};
@@ -28,15 +28,8 @@ pub struct ReplicaManager {
     by_id: RwLock<HashMap<TopicIdPartition, Arc<Partition>>>,
     pub(crate) applied: Mutex<Applied>,
     registered: watch::Sender<Option<BrokerEpoch>>,
-    /// The registration that was given up by [`ReplicaManager::fence`].
-    lost: Mutex<Option<BrokerEpoch>>,
-}
-
-/// The image that the replicas are at, and the registration that it was applied for.
-#[derive(Default)]
-pub(crate) struct Applied {
-    pub(crate) image: Option<Arc<ClusterImage>>,
-    pub(crate) broker_epoch: Option<BrokerEpoch>,
+    /// Whether the broker serves; the context's `fenced` follows it under this lock.
+    standing: Mutex<Standing>,
 }
 
 /// Told once that the store failed.
@@ -133,7 +126,7 @@ impl ReplicaManager {
             by_id: RwLock::default(),
             applied: Mutex::default(),
             registered,
-            lost: Mutex::default(),
+            standing: Mutex::default(),
         };
         manager.recover()?;
         Ok(Arc::new(manager))
@@ -150,31 +143,29 @@ impl ReplicaManager {
     /// The broker was registered, under this epoch: images from there on give it leaderships (R3).
     /// It serves once such an image is applied; what it led under an earlier registration ends now.
     pub fn registered(&self, epoch: BrokerEpoch) {
-        if self.broker_epoch() == Some(epoch) {
-            return;
+        if self.stand(|standing| standing.registered(epoch)) {
+            self.each(|partition| partition.fence());
+            self.registered.send_replace(Some(epoch));
         }
-        self.stop_serving();
-        self.registered.send_replace(Some(epoch));
     }
 
     /// The broker has lost touch with the cluster: from now on it acknowledges nothing and serves
     /// no reads, until it is registered anew (R3). What waits is answered as being of unknown fate.
     pub fn fence(&self) {
-        *self.lost.lock() = self.broker_epoch();
-        self.stop_serving();
+        self.stand(Standing::fence);
+        self.each(|partition| partition.fence());
     }
 
     /// An image of this registration is applied.
     pub(crate) fn serve(&self, epoch: BrokerEpoch) {
-        let lost = self.lost.lock();
-        if *lost != Some(epoch) {
-            self.context.fenced.store(false, Ordering::Release);
-        }
+        self.stand(|standing| standing.applied(epoch));
     }
 
-    fn stop_serving(&self) {
-        self.context.fenced.store(true, Ordering::Release);
-        self.each(|partition| partition.fence());
+    fn stand<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
+        let mut standing = self.standing.lock();
+        let changed = change(&mut standing);
+        self.context.fenced.store(!standing.serves(), Ordering::Release);
+        changed
     }
 
     /// Whether it is fenced.

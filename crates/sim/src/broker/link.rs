@@ -48,7 +48,7 @@ impl Process {
     }
 
     fn advance_link(&mut self, leader: BrokerId, context: &mut Context) {
-        let registration = self.manager.broker_epoch;
+        let registration = self.broker_epoch();
         while let Some(stream) = self.links.get_mut(&leader)
             && let Some(step) = stream.link.advance(context.now, registration)
         {

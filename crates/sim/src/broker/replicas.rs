@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidelog_cluster::ClusterImage;
-use tidelog_cluster::image::ImageDelta;
+use tidelog_cluster::plan::{Applied, Plan, Show, Standing};
 use tidelog_history::What;
 use tidelog_replica::{Assignment, Replica};
 use tidelog_types::{BrokerEpoch, BrokerId, ErrorCode, PartitionError, TopicId, TopicIdPartition};
@@ -21,14 +21,11 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 const DERIVED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The standing of all replicas together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Manager {
-    /// No acknowledgement and no read goes out while this is set (R3).
-    fenced: bool,
-    pub(super) broker_epoch: Option<BrokerEpoch>,
-    lost: Option<BrokerEpoch>,
-    image: Option<Arc<ClusterImage>>,
-    applied_epoch: Option<BrokerEpoch>,
+    /// Whether acknowledgements and reads go out (R3).
+    standing: Standing,
+    applied: Applied,
     /// The registration that the replicas were last told of.
     noted: Option<BrokerEpoch>,
     is_following: bool,
@@ -42,26 +39,6 @@ pub(super) struct Manager {
     silent: BTreeSet<BrokerId>,
     /// Partitions that time must look after.
     ticking: Vec<TopicIdPartition>,
-}
-
-impl Default for Manager {
-    fn default() -> Self {
-        Self {
-            fenced: true,
-            broker_epoch: None,
-            lost: None,
-            image: None,
-            applied_epoch: None,
-            noted: None,
-            is_following: false,
-            tick_at: Duration::ZERO,
-            checkpoint_at: Duration::ZERO,
-            derived_at: Duration::ZERO,
-            heard: BTreeMap::new(),
-            silent: BTreeSet::new(),
-            ticking: Vec::new(),
-        }
-    }
 }
 
 impl Process {
@@ -96,7 +73,7 @@ impl Process {
 
     /// Whether nothing may be acknowledged or read here.
     pub(super) fn check_serving(&self, context: &Context) -> Result<(), PartitionError> {
-        if self.manager.fenced || !self.session_lasts(context) {
+        if !self.manager.standing.serves() || !self.session_lasts(context) {
             let message = "this broker is cut off from the cluster";
             return Err(PartitionError::new(ErrorCode::NotLeaderOrFollower, message));
         }
@@ -148,21 +125,18 @@ impl Process {
 
     /// From now on nothing is acknowledged and nothing read, until this broker is registered anew.
     pub(super) fn fence_replicas(&mut self, context: &mut Context) {
-        self.manager.lost = self.manager.broker_epoch;
-        self.stop_serving(context);
+        self.manager.standing.fence();
+        self.fail_what_waits(context);
     }
 
     fn registered_as(&mut self, epoch: BrokerEpoch, context: &mut Context) {
-        if self.manager.broker_epoch == Some(epoch) {
-            return;
+        if self.manager.standing.registered(epoch) {
+            self.fail_what_waits(context);
+            self.advance_links(context);
         }
-        self.stop_serving(context);
-        self.manager.broker_epoch = Some(epoch);
-        self.advance_links(context);
     }
 
-    fn stop_serving(&mut self, context: &mut Context) {
-        self.manager.fenced = true;
+    fn fail_what_waits(&mut self, context: &mut Context) {
         let ids: Vec<_> = self.replicas.keys().copied().collect();
         for id in ids {
             self.fail_produces(id, "this broker was cut off from the cluster", context);
@@ -171,81 +145,56 @@ impl Process {
         }
     }
 
-    fn apply_image(&mut self, image: &Arc<ClusterImage>, context: &mut Context) {
-        let registered = self.manager.broker_epoch.filter(|epoch| image.index.0 >= epoch.0);
-        // R3: what was before the registration gives this broker nothing.
-        let Some(broker_epoch) = registered else {
-            return;
-        };
-        let known = self.manager.image.clone();
-        let before = known
-            .as_deref()
-            .filter(|_| self.manager.applied_epoch == Some(broker_epoch));
-        let delta = match before {
-            Some(before) if before.index >= image.index => return,
-            Some(before) => image.delta_since(before),
-            None => everything(image, known.as_deref()),
-        };
-        self.delete_topics(&delta.deleted_topics, context);
-        let alive: BTreeMap<_, _> = image
-            .brokers
-            .values()
-            .filter(|broker| broker.is_active())
-            .map(|broker| (broker.id, broker.epoch))
-            .collect();
-        self.make_missing(image, &delta.topics, context);
-        let concerned: Vec<_> = if delta.brokers.is_empty() {
-            let topics = delta.topics.iter().filter_map(|topic| image.topic(*topic));
-            topics.flat_map(|topic| topic.iter()).map(|(id, _)| id).collect()
-        } else {
-            // Who is alive concerns every partition that is led here.
-            self.replicas.keys().copied().collect()
-        };
-        for id in concerned {
-            self.apply_to(id, image, broker_epoch, &alive, context);
-        }
-        self.manager.image = Some(Arc::clone(image));
-        if self.manager.applied_epoch.replace(broker_epoch) != Some(broker_epoch)
-            && self.manager.lost != Some(broker_epoch)
-        {
-            self.manager.fenced = false;
-        }
+    /// The epoch of this broker's registration, as its replicas know it.
+    pub(super) fn broker_epoch(&self) -> Option<BrokerEpoch> {
+        self.manager.standing.broker_epoch()
     }
 
-    fn apply_to(
-        &mut self,
-        id: TopicIdPartition,
-        image: &ClusterImage,
-        broker_epoch: BrokerEpoch,
-        alive: &BTreeMap<BrokerId, BrokerEpoch>,
-        context: &mut Context,
-    ) {
+    fn apply_image(&mut self, image: &Arc<ClusterImage>, context: &mut Context) {
+        let exists = |id| self.replicas.contains_key(&id);
+        let Some(plan) = self
+            .manager
+            .applied
+            .plan(image, self.broker, self.broker_epoch(), exists)
+        else {
+            return;
+        };
+        self.delete_topics(&plan.delete, context);
+        for id in &plan.make {
+            self.make(*id, context);
+        }
+        let shown = match &plan.show {
+            Show::All => self.replicas.keys().copied().collect(),
+            Show::These(ids) => ids.clone(),
+        };
+        for id in shown {
+            self.show(id, image, &plan, context);
+        }
+        self.manager.applied.done(Arc::clone(image), &plan);
+        self.manager.standing.applied(plan.broker_epoch);
+    }
+
+    /// Shows a replica its registration, if it is here and the image has one.
+    fn show(&mut self, id: TopicIdPartition, image: &ClusterImage, plan: &Plan, context: &mut Context) {
         let now = self.local(context);
         let (Some(partition), Some(registration)) = (self.replicas.get_mut(&id), image.partition(id)) else {
             return;
         };
         let assignment = Assignment {
             registration,
-            broker_epoch,
+            broker_epoch: plan.broker_epoch,
             metadata_index: image.index.0,
-            alive,
+            alive: &plan.alive,
         };
         let effects = partition.replica.apply(&assignment, now);
         self.perform(id, effects, context);
     }
 
-    fn make_missing(&mut self, image: &ClusterImage, topics: &[TopicId], context: &mut Context) {
+    fn make(&mut self, id: TopicIdPartition, context: &Context) {
+        self.disk.create(id);
         let now = self.local(context);
-        for topic in topics.iter().filter_map(|topic| image.topic(*topic)) {
-            for (id, registration) in topic.iter() {
-                if !registration.replicas.contains(&self.broker) || self.replicas.contains_key(&id) {
-                    continue;
-                }
-                self.disk.create(id);
-                let replica = Replica::new(self.broker, self.disk.load(id), context.config.replica, now);
-                self.replicas.insert(id, Partition::new(replica));
-            }
-        }
+        let replica = Replica::new(self.broker, self.disk.load(id), context.config.replica, now);
+        self.replicas.insert(id, Partition::new(replica));
     }
 
     fn delete_topics(&mut self, topics: &[TopicId], context: &mut Context) {
@@ -354,17 +303,5 @@ impl Process {
                 self.disk.enqueue(*id, Write::Checkpoint(offset));
             }
         }
-    }
-}
-
-/// A first image, or the first of a new registration: all is new, and only a topic that was seen
-/// before can have been deleted.
-fn everything(image: &ClusterImage, before: Option<&ClusterImage>) -> ImageDelta {
-    ImageDelta {
-        brokers: image.brokers.keys().copied().collect(),
-        topics: image.topics().map(|topic| topic.id).collect(),
-        deleted_topics: before
-            .map(|before| image.delta_since(before).deleted_topics)
-            .unwrap_or_default(),
     }
 }
