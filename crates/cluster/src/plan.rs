@@ -95,7 +95,7 @@ impl Applied {
         self.image.replace(image).is_none()
     }
 
-    /// The image.
+    /// The newest image that was applied, if there is one.
     pub fn image(&self) -> Option<&Arc<ClusterImage>> {
         self.image.as_ref()
     }

@@ -7,9 +7,11 @@ use tidelog_types::{ErrorCode, Offset, PartitionError};
 
 use crate::loading::Loading;
 
-/// Shortest and longest pause between attempts to load. Mostly the broker was elected a moment
-/// before it may serve.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Longest pause between attempts to load.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest pause between attempts to load: mostly the broker was elected a moment before it may
+/// serve.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// One leadership of a coordinator's partition, over all attempts to load and to serve in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ impl Leadership {
     pub const fn new(start_offset: Offset) -> Self {
         Self {
             replay_until: start_offset,
-            pause: PAUSE.0,
+            pause: SHORTEST_PAUSE,
         }
     }
 
@@ -39,14 +41,14 @@ impl Leadership {
 
     /// The replay is complete.
     pub const fn loaded(&mut self) {
-        self.pause = PAUSE.0;
+        self.pause = SHORTEST_PAUSE;
     }
 
     /// The log refused a read while the coordinator loaded. Returns after which pause to load anew;
     /// `None` if the leadership is over.
     pub fn load_failed(&mut self, error: &PartitionError) -> Option<Duration> {
         let pause = may_pass(error).then_some(self.pause)?;
-        self.pause = (pause * 2).min(PAUSE.1);
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
         Some(pause)
     }
 
@@ -108,7 +110,7 @@ mod tests {
             "milliseconds"
         );
         leadership.loaded();
-        assert_eq!(leadership.load_failed(&error), Some(PAUSE.0));
+        assert_eq!(leadership.load_failed(&error), Some(SHORTEST_PAUSE));
     }
 
     #[test]

@@ -119,6 +119,12 @@ impl<M: Machine> Turn<M> {
         self.under_way.as_ref().map(|under_way| &under_way.command)
     }
 
+    /// Whether the command under way was due by itself: its refusal is told to nobody.
+    pub fn is_due(&self) -> bool {
+        let is_due = |under_way: &UnderWay<M>| under_way.origin == Origin::Due;
+        self.under_way.as_ref().is_some_and(is_due)
+    }
+
     /// Whether some records of the decision under way stand in the log, and some do not.
     pub fn has_appended_some(&self) -> bool {
         self.under_way

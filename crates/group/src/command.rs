@@ -156,8 +156,9 @@ pub struct Decision {
     /// For the world, after the high watermark has covered the records.
     pub effects: Vec<Effect>,
     /// Its records may be appended in several batches, of which the later ones may be lost.
-    /// Deletions and expiries are so: a part of them is a state that a client may see, and they are
-    /// unbounded. Every other decision fits a batch, by the limits of groups and of the cluster.
+    /// Removals of offsets and of groups are so: a part of them is a state that a client may see,
+    /// and they are unbounded. Every other decision fits a batch, by the limits of groups and of
+    /// the cluster.
     pub may_be_cut: bool,
     pub(crate) sessions: Vec<SessionChange>,
     pub(crate) group: Option<GroupId>,

@@ -34,7 +34,15 @@ fn log_refused(error: PartitionError) -> PartitionError {
         ErrorCode::InvalidRequest => ErrorCode::InvalidRequest,
         _ => ErrorCode::CoordinatorNotAvailable,
     };
-    let message = format!("the group's coordinator could not write: {error}; ask again");
+    let message = match code {
+        ErrorCode::NotCoordinator => {
+            format!(
+                "this broker does not coordinate the group any more ({error}): find its coordinator and ask there"
+            )
+        }
+        ErrorCode::InvalidRequest => format!("the log of the group's coordinator refused: {error}"),
+        _ => format!("the group's coordinator could not use its log: {error}; ask again"),
+    };
     PartitionError::new(code, message).with_leader(error.leader)
 }
 

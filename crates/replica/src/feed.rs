@@ -124,8 +124,8 @@ pub struct Feed<B> {
     progressed: BTreeSet<TopicIdPartition>,
     /// When they are told without an answer to ride along with.
     flush_at: Option<Duration>,
-    /// Whether the partition that is being asked was one of them. What it says is newer than that;
-    /// what moves while it is asked may be newer still.
+    /// Whether the partition that is being asked was in `progressed`. An answer with batches tells
+    /// how far it is; after any other answer it is put back.
     was_progressed: bool,
 }
 

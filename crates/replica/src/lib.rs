@@ -5,7 +5,7 @@
 //! methods of [`Replica`]; answers and [`Effect`]s come out, and whoever drives it performs them in
 //! order. The same machine runs in a broker and in the simulation.
 //!
-//! The life of a produced batch, with the rules that each step keeps (docs/architecture.md has them
+//! The life of a produced batch, with the rules that each step keeps (docs/replication.md has them
 //! all):
 //!
 //! 1. [`Replica::append`] checks the epoch (R6), the ISR (R2) and the producer's sequence (R9), and

@@ -1,5 +1,5 @@
-//! Deterministic simulation of whole clusters: the shipped `replica`, `cluster`, `group` and
-//! `producer` code on simulated disks, network and time.
+//! Deterministic simulation of whole clusters: the shipped code of `replica`, `cluster`,
+//! `coordinator`, `group` and `producer` on simulated disks, network and time.
 //!
 //! [`run()`] draws a cluster, its clients and what breaks from a seed, and lets them live for some
 //! minutes of virtual time on one thread. The history of that is checked while it is written, by
@@ -17,18 +17,19 @@
 //!
 //! # What is a model, and what is not there
 //!
-//! What decides is what ships: the crates `replica`, `cluster`, `group` and `producer`, and
-//! `history` that judges. What drives them in a broker or a client is not: `broker`, `clients`,
-//! `raft` and `disk` stand for it, and a bug of the real drivers is for the tests of those, the
-//! torture and the crash tests to find.
+//! What decides is what ships: the crates `replica`, `cluster`, `coordinator`, `group` and
+//! `producer`, and `history` that judges. What drives them in a broker or a client is not:
+//! `broker`, `clients`, `raft` and `disk` stand for it, and a bug of the real drivers is for the
+//! tests of those, the torture and the crash tests to find.
 //!
 //! - **openraft** and its storage: `raft` is a small Raft of its own that keeps the same promises.
 //!   Every node has the whole log, nothing is purged and no snapshot is sent; a node that starts
 //!   builds its image from its own snapshot and the entries behind that. The real ones are tested
 //!   in the crate `metadata`.
 //! - **RocksDB**: `disk` is [`tidelog_log::disk`], the model that passes the suite of every store:
-//!   one log for all partitions, of which a crash leaves a prefix. It never runs full, never
-//!   returns damaged bytes, and frees no space.
+//!   one log for all partitions, of which a crash leaves a prefix. It never
+//!   returns damaged bytes, and frees no space. It never runs full; coordinators are refused now
+//!   and then as if it did.
 //! - **gRPC**, protobuf and the encoding of records: messages are values, batches are headers with
 //!   numbered records, of which each is its own. A stream has no flow control, so no back-pressure
 //!   is met. Of the limits of bytes those of a follower's stream are, which are drawn small.

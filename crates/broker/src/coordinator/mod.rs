@@ -5,9 +5,9 @@
 //!
 //! 1. [`Runtime::lead`] starts a shard. It replays the partition to where it ended when the
 //!    leadership began, and serves once the high watermark is there.
-//! 2. Each command is decided, its records are appended as one batch, and the next command is taken
-//!    at once: appends are pipelined. When the high watermark covers them, effects are told, in
-//!    order.
+//! 2. Each command is decided, its records are appended as one batch (of removals as several), and
+//!    the next command is taken at once: appends are pipelined. When the high watermark covers
+//!    them, effects are told, in order.
 //! 3. [`Runtime::resign`] drops the shard with all its state; everybody who waits is told.
 //!
 //! - `kind`: what differs between kinds of coordinators; groups (`crate::group`) are the first

@@ -1,9 +1,11 @@
 //! One coordinator at work: the task that owns it.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tidelog_coordinator::leadership::LONGEST_PAUSE;
 use tidelog_coordinator::{Leadership, Machine, Now, Refusal, Step, Turn};
 use tidelog_record::{Batch, BatchBuilder, Compression, NewRecord};
 use tidelog_types::{LeaderEpoch, PartitionError, PartitionIndex};
@@ -17,8 +19,6 @@ use super::log::StateLog;
 
 /// Most requests taken before the high watermark and the timer are looked at again.
 const REQUESTS_AT_ONCE: usize = 256;
-/// A pause between loads from which on the broker's log warns of it.
-const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// Most that goes into one batch of records, bytes.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
@@ -106,7 +106,7 @@ impl<K: Kind, L: StateLog> Shard<K, L> {
                 return Err(error);
             };
             let (partition, epoch, topic) = (self.partition, self.epoch, K::state_topic());
-            if pause < LONG_PAUSE {
+            if pause < LONGEST_PAUSE {
                 tracing::debug!(%topic, %partition, %epoch, %error, "cannot load this partition yet");
             } else {
                 tracing::warn!(%topic, %partition, %epoch, %error, "still cannot load this partition");
@@ -257,6 +257,7 @@ impl<K: Kind, L: StateLog> Worker<'_, K, L> {
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(why) => {
+                    self.note_refusal(&why);
                     self.turn.too_large(why);
                     continue;
                 }
@@ -265,10 +266,20 @@ impl<K: Kind, L: StateLog> Worker<'_, K, L> {
             match self.log.append(self.partition, self.epoch, batch).await {
                 Ok(end) => self.turn.appended(record_count, end),
                 Err(error) => {
-                    tracing::debug!(partition = %self.partition, %error, "a coordinator's records were refused");
+                    self.note_refusal(&error);
                     self.turn.refused(error);
                 }
             }
+        }
+    }
+
+    /// A command that somebody gave is refused to them; of one that was due only the log tells.
+    fn note_refusal(&self, why: &dyn Display) {
+        let (partition, epoch, topic) = (self.partition, self.epoch, K::state_topic());
+        if self.turn.is_due() {
+            tracing::warn!(%topic, %partition, %epoch, %why, "what is due could not be appended; it is tried again");
+        } else {
+            tracing::debug!(%topic, %partition, %epoch, %why, "a command's records could not be appended");
         }
     }
 }
@@ -286,7 +297,9 @@ fn batch<K: Kind>(
         if !builder.would_fit(&record, BATCH_BYTES) && !builder.is_empty() {
             if as_one {
                 let count = records.len();
-                return Err(format!("its {count} records are larger than {BATCH_BYTES} bytes"));
+                return Err(format!(
+                    "its {count} records do not fit a batch of {BATCH_BYTES} bytes"
+                ));
             }
             break;
         }

@@ -10,7 +10,7 @@ use tidelog_record::Batch;
 use tidelog_replica::feed::Found;
 use tidelog_replica::link::{Ask, LinkWork, Standing};
 use tidelog_replica::{Fetched, FetchedFromLeader, FollowerDurable, FollowerFetch, LogRange, Progress};
-use tidelog_types::{BrokerId, LeaderEpoch, PartitionError, TopicIdPartition};
+use tidelog_types::{BrokerId, ErrorCode, LeaderEpoch, PartitionError, TopicIdPartition};
 
 use super::context::DiskUse;
 use super::partition::{FollowerSubscription, Partition, State};
@@ -38,6 +38,10 @@ impl Partition {
         waker: &Weak<dyn FollowerWaker>,
     ) -> Result<Found<Vec<Bytes>>, PartitionError> {
         let mut state = self.state.lock();
+        if state.deleted {
+            let message = format!("partition {} was deleted", self.id);
+            return Err(PartitionError::new(ErrorCode::UnknownTopicOrPartition, message));
+        }
         let (answer, effects) = state.replica.follower_fetch(fetch, self.context.now())?;
         self.perform(&mut state, effects);
         let Some(&range) = answer.batches() else {

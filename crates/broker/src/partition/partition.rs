@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use tidelog_replica::link::LinkWork;
 use tidelog_replica::{Assignment, PartitionStatus, Replica};
 use tidelog_types::{BrokerId, ErrorCode, LocalPartition, Offset, PartitionError, TopicIdPartition};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
@@ -162,6 +163,8 @@ impl Partition {
     /// Answers everybody who waits and takes part in nothing from now on.
     pub(crate) fn retire(&self) {
         let mut state = self.state.lock();
+        // The link to its leader asks it once more, and forgets it.
+        self.tell_leader(&state, LinkWork::Fetch);
         state.deleted = true;
         // Nobody hears any more what of it is written: the room for it is free now.
         state.unwritten.clear();

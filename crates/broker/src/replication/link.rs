@@ -207,7 +207,12 @@ impl Link {
 
     fn take(&self, response: proto::ReplicaFetchResponse) {
         for answer in response.answers {
-            let Some(partition) = self.member(&answer.topic_id, answer.partition) else {
+            let Some(id) = self.member(&answer.topic_id, answer.partition) else {
+                continue;
+            };
+            let Some(partition) = self.partition(id) else {
+                // Deleted here: it is asked once more, has nothing to say, and is forgotten.
+                self.machine.lock().taken(id, Taken::Silent, self.now());
                 continue;
             };
             let taken = match wire::fetched(answer.result) {
@@ -220,7 +225,8 @@ impl Link {
             self.machine.lock().taken(partition.id(), taken, self.now());
         }
         for progress in response.progress {
-            let Some(partition) = self.member(&progress.topic_id, progress.partition) else {
+            let member = self.member(&progress.topic_id, progress.partition);
+            let Some(partition) = member.and_then(|id| self.partition(id)) else {
                 continue;
             };
             let progress = wire::progressed(&progress);
@@ -251,10 +257,9 @@ impl Link {
     }
 
     /// A partition that follows this leader, by what a message calls it.
-    fn member(&self, topic_id: &[u8], partition: u32) -> Option<Arc<Partition>> {
+    fn member(&self, topic_id: &[u8], partition: u32) -> Option<TopicIdPartition> {
         let id = wire::partition(topic_id, partition)?;
-        let is_member = self.machine.lock().has(id);
-        if is_member { self.partition(id) } else { None }
+        self.machine.lock().has(id).then_some(id)
     }
 
     fn partition(&self, id: TopicIdPartition) -> Option<Arc<Partition>> {
@@ -268,6 +273,9 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use tidelog_replica::feed::Answer;
+    use tidelog_types::ErrorCode;
+
     use super::*;
     use crate::partition::testing::{Rig, broker};
 
@@ -288,11 +296,21 @@ mod tests {
         let fetched = |request: &Request| request.fetches.iter().map(|(id, _)| *id).collect::<Vec<_>>();
         assert_eq!(fetched(&link.request()).len(), 2);
         rig.delete(deleted);
-        // The leader knows it no more either and says so.
-        for id in [kept, deleted] {
-            link.machine.lock().taken(id, Taken::FetchOn, link.now());
-        }
-        assert_eq!(fetched(&link.request()), [kept]);
+        // The leader knows neither of them for now and says so.
+        let unknown = ErrorCode::UnknownTopicOrPartition;
+        let answers = [kept, deleted].map(|partition| {
+            wire::answer(Answer {
+                partition,
+                leader_epoch: LeaderEpoch(0),
+                result: Err(unknown),
+            })
+        });
+        link.take(proto::ReplicaFetchResponse {
+            answers: answers.into(),
+            progress: Vec::new(),
+        });
+        link.request();
+        assert!(link.machine.lock().has(kept));
         assert!(!link.machine.lock().has(deleted));
     }
 }

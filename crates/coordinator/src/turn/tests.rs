@@ -255,7 +255,9 @@ fn what_is_due_comes_after_what_was_given_and_is_postponed_when_refused() {
     turn.take(Command::Add(vec![1]), NOW);
     must_append(&mut turn, &[1], true);
     turn.appended(1, Offset(11));
+    assert!(!turn.is_due());
     must_append(&mut turn, &[8], true);
+    assert!(turn.is_due());
     turn.refused(full());
     assert_eq!(turn.machine().postponed, [Command::Due(8)]);
     turn.advance(Offset(11));

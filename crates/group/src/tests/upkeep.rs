@@ -110,6 +110,82 @@ fn a_deleted_topic_takes_its_offsets_with_it() {
     );
 }
 
+/// What changed topics do to members is one decision, which is appended whole; the offsets that go
+/// are another, which may be cut.
+#[test]
+fn a_deleted_topic_moves_members_and_takes_offsets_in_two_decisions() {
+    let mut bench = Bench::new(&[1, 1]);
+    let both = Subscription::new([name("t1"), name("t2")].into(), None, AssignorName::Uniform).unwrap();
+    bench.join(
+        1,
+        Join {
+            subscription: both,
+            ..join(1)
+        },
+    );
+    bench.commit(Some((1, 1)), &[("t1", 0, 3), ("t2", 0, 4)]);
+    bench.topics = topics(&[1]);
+    bench.coordinator.set_topics(Arc::clone(&bench.topics));
+
+    let command = bench.coordinator.due(bench.now).unwrap();
+    let members = bench.coordinator.decide(&command, bench.now);
+    assert!(!members.may_be_cut);
+    let is_offset = |record: &Record| matches!(record, Record::Offset { .. });
+    assert!(!members.records.is_empty() && !members.records.iter().any(is_offset));
+    bench.run(command);
+
+    let command = bench.coordinator.due(bench.now).expect("the group is still due");
+    let offsets = bench.coordinator.decide(&command, bench.now);
+    assert!(offsets.may_be_cut);
+    let gone = Record::Offset {
+        group: group_id(),
+        partition: p(2, 0),
+        value: None,
+    };
+    assert_eq!((offsets.records, offsets.effects), (vec![gone], vec![]));
+    bench.run(command);
+    assert!(bench.coordinator.due(bench.now).is_none());
+}
+
+#[test]
+fn only_removals_of_offsets_and_groups_may_be_cut() {
+    let mut bench = Bench::new(&[1]);
+    bench.join(1, join(1));
+    let may_be_cut = |bench: &Bench, command| {
+        let decision = bench.coordinator.decide(&command, bench.now);
+        assert!(!decision.records.is_empty());
+        decision.may_be_cut
+    };
+    let join = Command::Join {
+        stream: StreamId(2),
+        join: Box::new(join(2)),
+    };
+    assert!(!may_be_cut(&bench, join));
+    let expire = Command::Expire {
+        group: group_id(),
+        members: vec![member_id(1)],
+    };
+    assert!(!may_be_cut(&bench, expire));
+    let commit = Command::Commit {
+        request: RequestId(1),
+        group: group_id(),
+        member: Some((member_id(1), MemberEpoch(1))),
+        offsets: vec![to_commit("t1", None, 0, 3)],
+    };
+    assert!(!may_be_cut(&bench, commit));
+
+    bench.commit(Some((1, 1)), &[("t1", 0, 3)]);
+    bench.pass(Duration::from_secs(46));
+    let delete = Command::Delete {
+        request: RequestId(2),
+        group: group_id(),
+    };
+    assert!(may_be_cut(&bench, delete));
+    bench.now.wall_ms += 8 * DAY.as_millis() as i64;
+    let expire_offsets = Command::ExpireOffsets { group: group_id() };
+    assert!(may_be_cut(&bench, expire_offsets));
+}
+
 #[test]
 fn offsets_expire_a_week_after_the_group_became_empty() {
     let mut bench = Bench::new(&[1]);

@@ -275,7 +275,8 @@ impl Process {
         }
     }
 
-    /// Performs steps. Whether all are done; else the rest of a decision waits for room in the log.
+    /// Performs steps. Whether all are done; else the rest of a decision waits for room in the log,
+    /// or the shard does not serve.
     fn perform_steps(&mut self, partition: PartitionIndex, context: &mut Context) -> bool {
         loop {
             let now = self.group_now(context);
